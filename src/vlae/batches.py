@@ -1,0 +1,26 @@
+"""Which images a training step sees, and how grey values become bits (section 4.1)."""
+
+import torch
+from torch import Tensor
+
+from vlae.randomness import generator
+
+
+def order(seed: int, epoch: int, images: int) -> Tensor:
+    """The order in which an epoch visits the images: a permutation (images,)."""
+    return torch.randperm(images, generator=generator(seed, "order", epoch))
+
+
+def binarize(grey: Tensor, random: torch.Generator) -> Tensor:
+    """uint8 grey values (B, 28, 28) -> one Bernoulli(grey / 255) draw of each, 0.0 or 1.0."""
+    uniform = torch.rand(grey.shape, generator=random, device=grey.device)
+    return (uniform * 255 < grey).float()
+
+
+def as_input(images: Tensor, binarization: str, random: torch.Generator) -> Tensor:
+    """uint8 images (B, 28, 28) -> network input (B, 1, 28, 28) of 0.0 and 1.0.
+
+    A dynamically binarized set is drawn afresh at each call; a fixed one is taken as it is.
+    """
+    bits = binarize(images, random) if binarization == "dynamic" else images.float()
+    return bits.unsqueeze(1)

@@ -1,0 +1,214 @@
+"""The command line: vlae COMMAND …, each one step of the pipeline.
+
+Heavy modules are imported by the command that needs them, so that --help is quick.
+"""
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+from vlae import __version__
+from vlae.errors import VlaeError
+
+STOPPED = 75  # EX_TEMPFAIL: stopped at the clock with the state saved; run again to go on
+BAD_INPUT = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 75 stopped at the clock, 2 bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except VlaeError as error:
+        print(f"vlae: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        return 1
+
+
+def _params(options):
+    from vlae.params import load_params
+
+    return load_params(options.params)
+
+
+def _dataset(params, run):
+    from vlae.data.dataset import load
+
+    return load(run.dataset, params.dataset(run.dataset)["binarization"])
+
+
+def _fetch(options) -> None:
+    from vlae.data.fetch import fetch
+
+    spec = _params(options).dataset(options.dataset)
+    fetch(options.dataset, spec, mirror=os.environ.get("VLAE_DATA_MIRROR"))
+
+
+def _train(options) -> int:
+    params = _params(options)
+    run = params.run(options.run)
+    dataset = _dataset(params, run)
+    from vlae.train import train
+
+    done = train(
+        run,
+        dataset,
+        options.device,
+        options.precision,
+        options.minutes,
+        options.checkpoint_seconds,
+    )
+    return 0 if done else STOPPED
+
+
+def _evaluate(options) -> None:
+    params = _params(options)
+    run = params.run(options.run)
+    dataset = _dataset(params, run)
+    from vlae.evaluate import evaluate
+
+    record = evaluate(
+        run, dataset, options.device, options.precision, options.shard, options.samples
+    )
+    if record:
+        kind = "exact" if record["exact"] else f"IS-{record['importance_samples']}"
+        print(
+            f"{run.name}: NLL {record['nll']:.2f} ± {record['nll_se']:.2f} nats ({kind}, "
+            f"{record['n_test']} test images), ELBO {record['elbo']:.2f}, KL {record['kl']:.2f}"
+        )
+
+
+def _sample(options) -> None:
+    params = _params(options)
+    run = params.run(options.run)
+    dataset = _dataset(params, run)
+    from vlae.sample import write_samples
+
+    write_samples(run, dataset, device=options.device)
+
+
+def _recipe(options) -> None:
+    params = _params(options)
+    from vlae.recipe import write_recipes
+
+    write_recipes(params)
+
+
+def _table(options) -> None:
+    params = _params(options)
+    from vlae.tables import write_table
+
+    write_table(options.name, params, Path("."))
+
+
+def _figure(options) -> None:
+    params = _params(options)
+    from vlae.figures import write_figure
+
+    write_figure(options.name, params, Path("."))
+
+
+def _verify(options) -> None:
+    params = _params(options)
+    from vlae.verify import verify
+
+    verify(params, options.images)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N")
+    return int(match[1]), int(match[2])
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive integer")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 < minutes < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of minutes")
+    return minutes
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vlae",
+        description="Variational Lossy Autoencoder (Chen et al., ICLR 2017), step by step. "
+        "Likelihoods are in nats an image. Runs and data sets are those of params.yaml.",
+        epilog="Exit status: 0 done, 75 stopped at the clock with the state saved, 2 bad input.",
+    )
+    parser.add_argument("--version", action="version", version=f"vlae {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--params", default="params.yaml", metavar="FILE", help="default: %(default)s"
+    )
+    machine = argparse.ArgumentParser(add_help=False)
+    machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    arithmetic = argparse.ArgumentParser(add_help=False)
+    arithmetic.add_argument(
+        "--precision",
+        choices=("auto", "bfloat16", "float32"),
+        default="auto",
+        help="of the networks; likelihoods are float32 in any case "
+        "(auto: bfloat16 where the processor has it)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name, function, help, *parents):
+        sub = commands.add_parser(name, parents=[common, *parents], help=help, description=help)
+        sub.set_defaults(command=function)
+        return sub
+
+    sub = command("fetch", _fetch, "download or take from a mirror, verify and prepare a data set")
+    sub.add_argument("dataset", metavar="DATASET")
+    sub = command("train", _train, "train a run, or go on where it stopped", machine, arithmetic)
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument(
+        "--minutes",
+        type=_minutes,
+        default=os.environ.get("VLAE_MINUTES"),
+        help="stop with a checkpoint before so many minutes of wall time have passed and exit "
+        "with 75 (default: $VLAE_MINUTES, else no limit)",
+    )
+    sub.add_argument(
+        "--checkpoint-seconds",
+        type=_minutes,
+        default=120,
+        metavar="SECONDS",
+        help="between two saves of the state (default: %(default)s)",
+    )
+    sub = command(
+        "evaluate",
+        _evaluate,
+        "importance-sampled log-likelihood of the test set, nats an image",
+        machine,
+        arithmetic,
+    )
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="only the I-th of N parts, left in scratch/"
+    )
+    sub.add_argument(
+        "--samples", type=_positive, metavar="K", help="default: importance_samples of the run"
+    )
+    sub = command("sample", _sample, "samples and decompressions for the figures", machine)
+    sub.add_argument("run", metavar="RUN")
+    command("recipe", _recipe, "write results/recipes: what the code does for each run")
+    sub = command("table", _table, "draw a table from the recorded results: csv, md, tex")
+    sub.add_argument("name", metavar="NAME")
+    sub = command("figure", _figure, "draw a figure from the recorded results: png, pdf")
+    sub.add_argument("name", metavar="NAME")
+    sub = command("verify", _verify, "check that each checkpoint still does what its record says")
+    sub.add_argument("--images", type=_positive, default=50, help="test images (default: 50)")
+    return parser

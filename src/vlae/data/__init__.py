@@ -1,0 +1,1 @@
+"""Data sets: fetched and verified (fetch, download), parsed (formats), read back (dataset)."""

@@ -1,0 +1,287 @@
+"""One file from one place: streamed, bounded in size and time, and taken by its sha256 only.
+
+pooch does the transfer (HTTP, the temporary file, the sha256). Added to it here: a body never
+gets beyond the size pinned, a server that sends too slowly is given up, a gzip around the file
+is taken off on the way, and what went wrong is told in a few words.
+"""
+
+import os.path
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
+from urllib.request import url2pathname
+
+from vlae.errors import VlaeError
+
+CHUNK = 64 * 1024
+HTML = (b"<!doctype", b"<html", b"<head", b"<body", b"<title")
+
+# The kinds of failure, and what is done about them.
+MISSING = "missing"  # it is not there: look under the next name
+WRONG = "wrong"  # it is something else: look under the next name
+BROKEN = "broken"  # it broke off: try again, then look under the next name
+DOWN = "down"  # nobody is there: try again, then leave this server alone
+PASSING = (BROKEN, DOWN)
+
+
+class Failure(Exception):
+    """Why a file did not come from a place: a few words, and one of the kinds above."""
+
+    def __init__(self, kind: str, reason: str):
+        super().__init__(reason)
+        self.kind = kind
+
+
+def download(
+    source: str, target: Path, sha256: str, size: int, timeout: float, tries: int, pause: float
+) -> None:
+    """Write the file of this `sha256` and `size` in bytes, as served by `source`, to `target`.
+
+    `source` is an http(s) or file URL or a path. What it serves may be the file itself or a gzip
+    of it (if the file is none itself, by its name). Whatever is not the file leaves nothing at
+    `target`. A server has `timeout` seconds for every 64 KiB. What may pass is tried `tries`
+    times, with pauses of 1, 2, 3 ... times `pause` seconds.
+
+    Raises Failure if the file did not come, VlaeError if it could not be written here.
+    """
+    for attempt in range(1, tries + 1):
+        try:
+            return _attempt(source, target, sha256, size, timeout)
+        except Failure as failure:
+            if failure.kind not in PASSING or attempt == tries or not is_http(source):
+                raise
+        time.sleep(attempt * pause)
+
+
+def _attempt(source: str, target: Path, sha256: str, size: int, timeout: float) -> None:
+    import pooch
+    from tqdm import tqdm
+
+    pooch.get_logger().setLevel("WARNING")  # it announces every download otherwise
+    sinks = []
+
+    def transfer(url: str, output: str, _: object) -> None:
+        # pooch's temporary file is readable to its owner only; a fresh one has the usual mode.
+        Path(output).unlink()
+        with (
+            open(output, "xb") as file,
+            tqdm(
+                desc=target.name, total=size, unit="B", unit_scale=True, leave=False, disable=None
+            ) as bar,
+        ):
+            sink = Sink(file, size, unzip=target.suffix != ".gz", progress=bar.update)
+            sinks.append(sink)
+            if is_http(url):
+                _within(timeout, sink, lambda: _receive(url, sink, timeout))
+            else:
+                _copy(url, sink)
+
+    try:
+        pooch.retrieve(source, f"sha256:{sha256}", target.name, target.parent, downloader=transfer)
+    except ValueError:  # pooch's word for another sha256
+        raise sinks[0].mismatch() from None
+
+
+class Sink:
+    """What a download is written to: takes a gzip off, and refuses more than `size` bytes."""
+
+    def __init__(self, file: BinaryIO, size: int, unzip: bool, progress: Callable[[int], object]):
+        self.file, self.size, self.progress = file, size, progress
+        self.unzip = unzip
+        self.gzip = None  # the decompressor, as soon as a gzip has begun
+        self.begun = False
+        self.head = b""  # the first bytes served, which tell what it is
+        self.html = False  # declared to be an HTML page
+        self.framed = False  # the server has to say where the body ends
+        self.served = 0  # bytes as they came
+        self.written = 0  # bytes of the file
+        self.moved = time.monotonic()  # when something came last
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes served; Failure if they cannot belong to the file."""
+        self.moved = time.monotonic()
+        self.served += len(chunk)
+        if not self.begun:
+            chunk, self.head = self.head + chunk, b""
+            if len(chunk) < 2:  # too few to tell a gzip
+                self.head = chunk
+                return
+            self.begun = True
+            if self.unzip and chunk.startswith(b"\x1f\x8b"):
+                self.gzip = zlib.decompressobj(wbits=31)
+        self.head += chunk[: 512 - len(self.head)]
+        if self.gzip is None:
+            self._keep(chunk)
+        else:
+            self._inflate(chunk)
+
+    def _inflate(self, chunk: bytes) -> None:
+        # A gzip is hardly ever larger than what is in it, but might go on without anything in it.
+        if self.served > self.size + self.size // 1000 + CHUNK:
+            raise Failure(WRONG, "a gzip file larger than the file itself")
+        while chunk:
+            if self.gzip.eof:  # a gzip file may consist of several
+                self.gzip = zlib.decompressobj(wbits=31)
+            try:
+                self._keep(self.gzip.decompress(chunk, CHUNK))
+            except zlib.error:
+                raise Failure(WRONG, "a damaged gzip file") from None
+            chunk = self.gzip.unconsumed_tail or self.gzip.unused_data
+
+    def _keep(self, content: bytes) -> None:
+        self.written += len(content)
+        if self.written > self.size:
+            raise self.mismatch()
+        try:
+            self.file.write(content)
+        except OSError as error:
+            raise VlaeError(f"cannot write {self.file.name}: {error.strerror}") from None
+        self.progress(len(content))
+
+    def flush(self) -> None:
+        """For pooch, which flushes every chunk; closing the file does."""
+
+    def mismatch(self) -> Failure:
+        """Why what was served is not the file, when it turned out that it is not."""
+        if self.html or self.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML):
+            return Failure(WRONG, "an HTML page instead of the file")
+        if self.written > self.size:
+            return Failure(WRONG, f"more than the {self.size:,} bytes of the file")
+        if self.written < self.size:
+            # Unless the end is marked, a connection that breaks looks just like this.
+            kind = WRONG if self.framed else BROKEN
+            return Failure(kind, f"only {self.written:,} of {self.size:,} bytes")
+        return Failure(WRONG, "right size, wrong sha256")
+
+
+def is_http(source: str) -> bool:
+    """Whether a source is asked over the network."""
+    return source.startswith(("http://", "https://"))
+
+
+def local_path(source: str) -> Path | None:
+    """The path that a file URL or plain path means; None for any other URL."""
+    if source.startswith("file://"):
+        _host, _, path = source.removeprefix("file://").partition("/")
+        return Path(url2pathname("/" + path))
+    return None if "://" in source else Path(os.path.expanduser(source))
+
+
+def _copy(source: str, sink: Sink) -> None:
+    path = local_path(source)
+    if path is None:
+        raise Failure(WRONG, "not an http, https or file URL")
+    if not path.is_file():
+        raise Failure(MISSING, "no such file")
+    try:
+        # What the sink cannot write is no OSError any more.
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                sink.write(chunk)
+    except OSError as error:
+        raise Failure(WRONG, f"cannot be read ({error.strerror})") from None
+
+
+def _within(timeout: float, sink: Sink, work: Callable[[], None]) -> None:
+    """Do `work` in a thread, and give it up when for `timeout` seconds nothing reaches `sink`.
+
+    A timeout of the socket does not do: it begins anew with every single byte.
+    """
+    outcome: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # handed over, whatever it is
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        left = sink.moved + timeout - time.monotonic()
+        if left <= 0:
+            raise _slow(timeout)
+        thread.join(left)
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
+def _slow(timeout: float) -> Failure:
+    return Failure(DOWN, f"silent or too slow, less than {CHUNK // 1024} KiB in {timeout:g} s")
+
+
+def _receive(url: str, sink: Sink, timeout: float) -> None:
+    """Send what an http(s) URL serves to `sink`; whatever goes wrong on the way is a Failure."""
+    import pooch
+    import requests
+    import urllib3
+
+    responses = []
+
+    def take_undecoded(response: requests.Response, **_: object) -> None:
+        # Some servers declare a .gz file as a gzipped transfer of its content, and it would be
+        # unpacked on the way: what counts are the bytes themselves, and the sink unpacks.
+        responses.append(response)
+        response.raw.headers.pop("Content-Encoding", None)
+        headers = response.headers
+        sink.html = headers.get("Content-Type", "").startswith("text/html")
+        sink.framed = "Content-Length" in headers or "Transfer-Encoding" in headers
+        if response.is_redirect:
+            response.raw.close()  # its body is of no use, and might not end
+
+    http = pooch.HTTPDownloader(
+        chunk_size=CHUNK,
+        timeout=timeout,
+        headers={"Accept-Encoding": "identity"},
+        hooks={"response": take_undecoded},
+    )
+    try:
+        http(url, sink, None)
+    except requests.HTTPError as error:
+        raise _refusal(error.response.status_code) from None
+    except requests.TooManyRedirects:
+        raise Failure(WRONG, "redirects without end") from None
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
+        raise Failure(WRONG, "not a usable URL") from None
+    except requests.Timeout:
+        raise _slow(timeout) from None
+    except requests.exceptions.ChunkedEncodingError:
+        raise Failure(BROKEN, "the connection broke off") from None
+    # Headers that contradict themselves, or are not what they should be.
+    except (ValueError, urllib3.exceptions.HTTPError) as error:
+        raise Failure(WRONG, f"no proper answer ({type(error).__name__})") from None
+    except OSError as error:  # requests' own errors are of this kind
+        raise Failure(DOWN, _cause(error)) from None
+    finally:
+        for response in responses:
+            response.close()
+
+
+def _refusal(status: int) -> Failure:
+    try:
+        reason = f"HTTP {status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        reason = f"HTTP {status}"
+    # Stores of files answer 403 for what they do not have.
+    if status in (403, 404, 410):
+        return Failure(MISSING, reason)
+    return Failure(DOWN if status >= 500 or status in (408, 429) else WRONG, reason)
+
+
+def _cause(error: BaseException) -> str:
+    """Why a connection failed, such as "Connection refused", from the depth of the exception."""
+    names = []
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        names.append(type(error).__name__)
+        # requests and urllib3 hand on what happened as an argument or as `reason`.
+        inner = [*error.args, getattr(error, "reason", None), error.__cause__]
+        error = next((e for e in inner if isinstance(e, BaseException)), None)
+    return f"the connection failed ({names[-1]})"

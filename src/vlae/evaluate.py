@@ -1,0 +1,285 @@
+"""Importance-sampled log-likelihood of the test set (section 4.1), image by image.
+
+    log p(x) ~ log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
+
+The encoder runs once for an image; samples stream through in chunks, so memory does not
+grow with K. Work is cut into blocks of test images, each saved when it is done: an
+interrupted evaluation goes on, and shards are nothing but a choice of blocks. A model
+without a latent variable needs no sampling; its likelihood is exact.
+"""
+
+import json
+import math
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vlae import paths
+from vlae.batches import as_input
+from vlae.data.dataset import Dataset
+from vlae.files import sha256, write_json, write_npz
+from vlae.hardware import autocast, choose_device, choose_precision, describe
+from vlae.model import VLAE, Posterior
+from vlae.params import EvaluationConfig, Run, as_dict
+from vlae.randomness import generator
+from vlae.train import load_model
+
+CHUNK = 16  # samples of an image that are decoded together; fixes which noise is drawn
+ROWS = 512  # images x samples decoded at once: the one number that sets peak memory
+BLOCK = 250  # test images between two saves
+DRAWS = 5  # further binarizations of a dynamic test set, for an exact model
+PIXELS = 784
+
+
+@dataclass
+class PerImage:
+    """Values of each image, nats: log_likelihood, elbo, kl (means over the samples), ess
+    (effective samples, 1 to K), each (N,); curve (N, len(ks)): the bound with k samples."""
+
+    log_likelihood: Tensor
+    elbo: Tensor
+    kl: Tensor
+    ess: Tensor
+    curve: Tensor
+
+
+def curve_points(samples: int) -> list[int]:
+    """1, 2, 4, … and the number of samples itself."""
+    powers = [2**i for i in range(samples.bit_length()) if 2**i < samples]
+    return [*powers, samples]
+
+
+@torch.no_grad()
+def importance_sampled(
+    model: VLAE, x: Tensor, noise_seeds: list[int], samples: int, seed: int, precision: str
+) -> PerImage:
+    """Estimates for images x (B, 1, 28, 28); image b draws its noise from noise_seeds[b]."""
+    images = len(x)
+    ks = curve_points(samples)
+    full = x.dtype if x.dtype == torch.float64 else torch.float32
+    with autocast(x.device, precision):
+        posterior = model.encode(x)
+    log_sum = torch.full((images,), -math.inf, dtype=torch.float64, device=x.device)
+    log_squares = log_sum.clone()
+    bound = torch.zeros(images, dtype=torch.float64, device=x.device)
+    kl = bound.clone()
+    curve = torch.zeros(images, len(ks), dtype=torch.float64, device=x.device)
+    for start in range(0, samples, CHUNK):
+        count = min(CHUNK, samples - start)
+        noise = torch.stack(
+            [
+                torch.randn(
+                    CHUNK,
+                    model.latent_dim,
+                    generator=generator(seed, f"image {i}", start // CHUNK),
+                )
+                for i in noise_seeds
+            ]
+        )[:, :count].to(x.device, full)
+        log_w, log_ratio = _log_weights(model, x, posterior, noise, precision)
+        partial = torch.logcumsumexp(torch.cat([log_sum[:, None], log_w], 1), 1)[:, 1:]
+        for column, k in enumerate(ks):
+            if start < k <= start + count:
+                curve[:, column] = partial[:, k - start - 1] - math.log(k)
+        log_sum = partial[:, -1]
+        log_squares = torch.logaddexp(log_squares, torch.logsumexp(2 * log_w, 1))
+        bound += log_w.sum(1)
+        kl += log_ratio.sum(1)
+    return PerImage(
+        log_sum - math.log(samples),
+        bound / samples,
+        kl / samples,
+        torch.exp(2 * log_sum - log_squares),
+        curve,
+    )
+
+
+def _log_weights(
+    model: VLAE, x: Tensor, posterior: Posterior, noise: Tensor, precision: str
+) -> tuple[Tensor, Tensor]:
+    """log p(x|z) + log p(z) - log q(z|x), and log q(z|x) - log p(z).
+
+    Noise (B, S, latent_dim) -> (B, S) twice, float64, nats.
+    """
+    images, count = noise.shape[:2]
+
+    def repeat(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.repeat_interleave(count, 0)
+
+    each = Posterior(repeat(posterior.mean), repeat(posterior.log_std), repeat(posterior.context))
+    with autocast(x.device, precision):
+        z, log_q = model.sample_posterior(each, noise.flatten(0, 1))
+        log_ratio = (log_q - model.log_prior(z)).double()
+        log_likelihood = model.log_likelihood(repeat(x), z).double()
+    shape = (images, count)
+    return (log_likelihood - log_ratio).view(shape), log_ratio.view(shape)
+
+
+@torch.no_grad()
+def exact(model: VLAE, x: Tensor, precision: str) -> PerImage:
+    """The same record for a model without a latent: no sampling, no bound."""
+    with autocast(x.device, precision):
+        value = model.log_likelihood(x, None).double()
+    zeros, ones = torch.zeros_like(value), torch.ones_like(value)
+    return PerImage(value, value, zeros, ones, value[:, None])
+
+
+def test_input(dataset: Dataset, config: EvaluationConfig, binarization_seed: int) -> Tensor:
+    """The test images as bits, float (N, 1, 28, 28): one fixed draw for a dynamic set."""
+    random = generator(binarization_seed, "test set")
+    x = as_input(torch.from_numpy(dataset.test), dataset.binarization, random)
+    return x[: config.images] if config.images else x
+
+
+def evaluate(
+    run: Run,
+    dataset: Dataset,
+    device: str = "auto",
+    precision: str = "auto",
+    shard: tuple[int, int] | None = None,
+    samples: int | None = None,
+) -> dict | None:
+    """Evaluate the run's checkpoint and write results/evaluations/RUN.{json,npz}.
+
+    With shard (i, n), i from 1 to n, only every n-th block is computed and left in
+    scratch/; nothing is written to results/ and None returned. Blocks that are there
+    already, whoever computed them, are used. `samples` overrides importance_samples.
+    Raises VlaeError for a missing or foreign checkpoint.
+    """
+    started = time.monotonic()
+    config = run.evaluation
+    samples = samples or config.importance_samples
+    if not run.model.latent_dim:
+        samples = 1
+    on = choose_device(device)
+    precision = choose_precision(precision, on)
+    checkpoint = paths.checkpoint(run.name) / "model.safetensors"
+    model = load_model(run, on)
+    belongs_to = {
+        "checkpoint": sha256(checkpoint),
+        "data": dataset.sha256,
+        "seed": config.seed,
+        "binarization_seed": config.binarization_seed,
+        "samples": samples,
+        "block": BLOCK,
+    }
+    x = test_input(dataset, config, config.binarization_seed)
+    blocks = list(range(0, len(x), BLOCK))
+    mine = blocks if shard is None else blocks[shard[0] - 1 :: shard[1]]
+    folder = paths.scratch(run.name) / "evaluation"
+    parts = {}
+    for start in tqdm(mine, unit="block", disable=None):
+        stop = min(start + BLOCK, len(x))
+        path = folder / f"images-{start:05d}-{stop:05d}.npz"
+        part = _read_block(path, belongs_to)
+        if part is None:
+            block = x[start:stop].to(on)
+            part = _evaluate_block(model, block, start, samples, config.seed, precision)
+            about = belongs_to | {"precision": precision, "hardware": describe(on)}
+            write_npz(path, about=np.array(json.dumps(about)), **part)
+        parts[start] = part
+    if shard is not None:
+        print(f"{run.name}: shard {shard[0]} of {shard[1]}, {len(mine)} blocks", file=sys.stderr)
+        return None
+    whole = {key: np.concatenate([parts[s][key] for s in blocks]) for key in parts[0]}
+    record = _record(run, dataset, whole, samples, belongs_to)
+    record |= {"device": on.type, "hardware": describe(on), "precision": precision}
+    if dataset.binarization == "dynamic" and not model.latent_dim:
+        record["draws"] = _other_draws(model, dataset, config, on, precision)
+    record["seconds"] = round(time.monotonic() - started, 1)
+    base = paths.evaluation(run.name)
+    arrays = {k: v.astype(np.float32) for k, v in whole.items()}
+    write_npz(
+        base.with_name(base.name + ".npz"), index=np.arange(len(x), dtype=np.int32), **arrays
+    )
+    write_json(base.with_name(base.name + ".json"), record)
+    return record
+
+
+def _evaluate_block(model, x, first, samples, seed, precision) -> dict[str, np.ndarray]:
+    at_once = max(1, ROWS // min(samples, CHUNK))
+    pieces = []
+    for start in range(0, len(x), at_once):
+        piece = x[start : start + at_once]
+        numbers = range(first + start, first + start + len(piece))
+        pieces.append(
+            importance_sampled(model, piece, list(numbers), samples, seed, precision)
+            if model.latent_dim
+            else exact(model, piece, precision)
+        )
+    names = ("log_likelihood", "elbo", "kl", "ess", "curve")
+    return {n: torch.cat([getattr(p, n) for p in pieces]).cpu().numpy() for n in names}
+
+
+def _read_block(path: Path, belongs_to: dict) -> dict[str, np.ndarray] | None:
+    """A block computed before with this checkpoint, data, seed and K; None where there is none."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            about = json.loads(str(archive["about"]))
+            if any(about.get(key) != value for key, value in belongs_to.items()):
+                return None
+            return {key: archive[key] for key in archive.files if key != "about"}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        print(f"{path} cannot be read ({error}); computed again", file=sys.stderr)
+        return None
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Mean and its standard error over the images."""
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _record(run: Run, dataset: Dataset, whole: dict, samples: int, belongs_to: dict) -> dict:
+    about = json.loads((paths.checkpoint(run.name) / "train.json").read_text())
+    nll, nll_se = _mean_and_error(-whole["log_likelihood"])
+    elbo, elbo_se = _mean_and_error(whole["elbo"])
+    kl, kl_se = _mean_and_error(whole["kl"])
+    is_exact = not run.model.latent_dim
+    points = [1] if is_exact else curve_points(samples)
+    curve = [_mean_and_error(-whole["curve"][:, i]) for i in range(len(points))]
+    return {
+        "run": run.name,
+        "dataset": run.dataset,
+        "nll": nll,
+        "nll_se": nll_se,
+        "elbo": elbo,
+        "elbo_se": elbo_se,
+        "kl": kl,
+        "kl_se": kl_se,
+        "reconstruction": -elbo - kl,
+        "bits_per_dim": nll / PIXELS / math.log(2),
+        "importance_samples": samples,
+        "exact": is_exact,
+        "ess": float(whole["ess"].mean()),
+        "n_test": len(whole["elbo"]),
+        "curve": [
+            {"k": k, "nll": value, "se": error}
+            for k, (value, error) in zip(points, curve, strict=True)
+        ],
+        "epochs": about["epochs"],
+        "checkpoint_sha256": belongs_to["checkpoint"],
+        "data_sha256": dataset.sha256,
+        "seed": run.evaluation.seed,
+        "binarization_seed": run.evaluation.binarization_seed,
+        "config": as_dict(run.evaluation),
+    }
+
+
+def _other_draws(model, dataset, config, on, precision) -> list[dict]:
+    """The exact likelihood of other fixed draws of the test bits: how much the draw matters."""
+    draws = []
+    for seed in range(DRAWS):
+        x = test_input(dataset, config, seed)
+        values = [
+            -exact(model, x[i : i + ROWS].to(on), precision).elbo for i in range(0, len(x), ROWS)
+        ]
+        draws.append({"seed": seed, "nll": torch.cat(values).mean().item()})
+    return draws

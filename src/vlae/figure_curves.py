@@ -1,0 +1,208 @@
+"""Learning curves: the bound and the KL of every run against the epoch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vlae.paper import printed_kl, printed_nll
+from vlae.results import read_curve
+
+# Okabe and Ito's palette, told apart by colour-blind eyes too; the pale yellow is left out.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#4d4d4d"
+LINES = {
+    "training images": {"linestyle": "-", "linewidth": 1.4},
+    "validation images": {"linestyle": (0, (1, 1.2)), "linewidth": 1.4},
+    "paper, test images": {"linestyle": (0, (5, 3)), "linewidth": 0.7},
+}
+# Inches: a panel, the room for ticks at its left and for labels at its right, heads and feet.
+WIDTH, LEFT, RIGHT = 3.6, 0.6, 1.75
+HEIGHTS, TOP, BETWEEN, BOTTOM = (3.2, 1.5), 0.75, 0.18, 0.45
+LABEL = 0.14  # from one label's line to the next
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is drawn of one run in one panel: nats per image, NaN where there is nothing."""
+
+    label: str
+    colour: str
+    epoch: np.ndarray
+    training: np.ndarray
+    validation: np.ndarray
+    paper: float | None
+
+
+@dataclass(frozen=True)
+class Panels:
+    """One column of the figure: the bounds and the KLs of a data set's trained runs."""
+
+    bounds: list[Series]
+    divergences: list[Series]
+    missing: list[str]
+
+
+def draw_curves(params, root: Path):
+    """One column per data set: -ELBO above, KL below, in nats per image against the epoch."""
+    from matplotlib.figure import Figure
+
+    datasets: dict[str, list[str]] = {}
+    for name, run in params.runs.items():
+        datasets.setdefault(run.dataset, []).append(name)
+    panels = {name: read_panels(runs, root) for name, runs in datasets.items()}
+    # Without a latent variable in any run there is no KL to show.
+    has_kl = any(column.divergences for column in panels.values())
+    foot = BOTTOM + (HEIGHTS[1] + BETWEEN if has_kl else 0)
+    step = LEFT + WIDTH + RIGHT
+    size = (step * max(1, len(panels)), foot + HEIGHTS[0] + TOP)
+    figure = Figure(figsize=size)
+
+    def axes(index: int, bottom: float, height: float, **shared):
+        x = LEFT + index * step
+        return figure.add_axes(
+            (x / size[0], bottom / size[1], WIDTH / size[0], height / size[1]), **shared
+        )
+
+    for index, (dataset, column) in enumerate(panels.items()):
+        upper = axes(index, foot, HEIGHTS[0], label=f"{dataset} elbo")
+        upper.set_title(dataset, loc="left", weight="bold", pad=22)
+        _draw_bounds(upper, column)
+        if column.divergences:
+            lower = axes(index, BOTTOM, HEIGHTS[1], sharex=upper, label=f"{dataset} kl")
+            _draw_panel(lower, column.divergences, "KL (nats per image)", HEIGHTS[1], low=0.0)
+            upper.tick_params(labelbottom=False)
+            upper.set_xlabel("")
+    _legend(figure, size)
+    return figure
+
+
+def read_panels(runs: list[str], root: Path) -> Panels:
+    """The curves of a data set's runs; a run's colour depends on its place in params.yaml only."""
+    panels = Panels([], [], [])
+    for i, run in enumerate(runs):
+        curve = read_curve(root, run)
+        if curve is None:
+            panels.missing.append(run)
+            continue
+        name = {"label": short(run), "colour": COLOURS[i % len(COLOURS)], "epoch": curve["epoch"]}
+        panels.bounds.append(
+            Series(
+                **name,
+                training=-curve["elbo"],
+                validation=-curve["valid_elbo"],
+                paper=printed_nll(run),
+            )
+        )
+        if np.any(curve["kl"] != 0):  # zero throughout: no latent variable
+            panels.divergences.append(
+                Series(
+                    **name,
+                    training=curve["kl"],
+                    validation=curve["valid_kl"],
+                    paper=printed_kl(run),
+                )
+            )
+    return panels
+
+
+def short(run: str) -> str:
+    """The name of a run without its data set."""
+    return run.partition("-")[2] or run
+
+
+def limits(series: list[Series]) -> tuple[float, float]:
+    """Where the axis begins and ends (nats): the steep first tenth of a training is cut off."""
+    shown = [
+        line.training[min(len(line.epoch) - 1, 1 + len(line.epoch) // 10) :] for line in series
+    ]
+    shown += [line.validation[-1:] for line in series if np.isfinite(line.validation[-1])]
+    shown += [[line.paper] for line in series if line.paper is not None]
+    low, high = min(map(min, shown)), max(map(max, shown))
+    margin = max(0.5, 0.06 * (high - low))
+    return low - margin, high + margin
+
+
+def place_labels(wanted: list[float], distance: float) -> list[float]:
+    """Positions in [0, 1] near the wanted ones, in their order, at least `distance` apart."""
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    placed = [min(1.0, max(0.0, wanted[i])) for i in order]
+    for _ in range(200):  # neighbours that touch push each other apart
+        for i in range(len(placed) - 1):
+            push = distance - (placed[i + 1] - placed[i])
+            if push > 0:
+                placed[i] -= push / 2
+                placed[i + 1] += push / 2
+    lowered = max(0.0, placed[-1] - 1.0) if placed else 0.0
+    result = [0.0] * len(wanted)
+    for i, position in zip(order, placed, strict=True):
+        result[i] = position - lowered
+    return result
+
+
+def _draw_bounds(axes, column: Panels) -> None:
+    if not column.bounds:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, color="#cccccc", linestyle=(0, (4, 4)))
+        text = "\n".join(f"{run}: not trained" for run in column.missing)
+        axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY, linespacing=1.6)
+        return
+    _draw_panel(axes, column.bounds, "−ELBO (nats per image)", HEIGHTS[0])
+    if column.missing:
+        text = "not trained: " + ", ".join(map(short, column.missing))
+        axes.text(0, 1.03, text, transform=axes.transAxes, color=GREY, size=7.5)
+
+
+def _draw_panel(
+    axes, series: list[Series], name: str, height: float, low: float | None = None
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    last = max(line.epoch[-1] for line in series)
+    lowest, high = limits(series)
+    low = lowest if low is None else low
+    axes.set(ylabel=name, ylim=(low, high), xlabel="epoch", xlim=(0, 1.02 * last))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10), integer=True))
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.5)
+    axes.set_axisbelow(True)
+    labels = []  # (value, text, colour)
+    for line in series:
+        axes.plot(line.epoch, line.training, color=line.colour, **LINES["training images"])
+        axes.plot(line.epoch[-1], line.training[-1], "o", color=line.colour, markersize=3)
+        axes.plot(line.epoch, line.validation, color=line.colour, **LINES["validation images"])
+        ends = {"": line.training[-1]}
+        if np.isfinite(line.validation[-1]):
+            ends[", validation"] = line.validation[-1]
+        if line.paper is not None:
+            axes.axhline(line.paper, color=line.colour, zorder=1, **LINES["paper, test images"])
+            ends[", paper"] = line.paper
+        labels += [(y, f"{line.label}{which} {y:.2f}", line.colour) for which, y in ends.items()]
+    wanted = [(value - low) / (high - low) for value, *_ in labels]
+    for at, y, (_, text, colour) in zip(
+        wanted, place_labels(wanted, LABEL / height), labels, strict=True
+    ):
+        axes.plot(
+            (1.005, 1.04),
+            (at, y),
+            color=colour,
+            linewidth=0.5,
+            clip_on=False,
+            transform=axes.transAxes,
+        )
+        axes.text(1.05, y, text, color=colour, size=7, va="center", transform=axes.transAxes)
+
+
+def _legend(figure, size: tuple[float, float]) -> None:
+    from matplotlib.lines import Line2D
+
+    figure.legend(
+        handles=[Line2D([], [], color=GREY, label=name, **line) for name, line in LINES.items()],
+        loc="upper left",
+        bbox_to_anchor=(LEFT / size[0], 1 - 0.06 / size[1]),
+        borderaxespad=0,
+        ncols=len(LINES),
+        frameon=False,
+        fontsize=7.5,
+        labelcolor=GREY,
+        handlelength=2.4,
+    )

@@ -1,0 +1,110 @@
+"""Grids of images: test images beside their decompressions, and samples (the paper's Figure 1)."""
+
+from math import isqrt
+from pathlib import Path
+
+import numpy as np
+
+from vlae import paths
+from vlae.errors import VlaeError
+from vlae.results import read_results, read_samples
+
+INK, PAPER, LINE = 0, 255, 205  # grey levels: strokes, background, the lines between cells
+SIDE = 10  # images along a grid's side, at most: the hundred that are recorded
+ZOOM = 2  # printed dots, along each side, of one pixel
+# In printed dots: between originals and decompressions, before the samples, around, headings.
+GUTTER, GAP, MARGIN, HEAD = 16, 64, 24, 110
+
+
+def compose_grid(images: np.ndarray, side: int) -> np.ndarray:
+    """A square grid of the first side² images, row by row: (n, h, w) of 0/1 -> grey uint8.
+
+    Ink on paper, a one-pixel line around every cell: cell (i, j) begins at pixel row
+    1 + i (h + 1) and column 1 + j (w + 1).
+    """
+    _, height, width = images.shape
+    grid = np.full((side * (height + 1) + 1, side * (width + 1) + 1), LINE, np.uint8)
+    for place, image in enumerate(images[: side * side]):
+        row, column = divmod(place, side)
+        top, left = 1 + row * (height + 1), 1 + column * (width + 1)
+        grid[top : top + height, left : left + width] = np.where(image == 1, INK, PAPER)
+    return grid
+
+
+def spread(images: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the images (n, h, w), evenly from the first to the last.
+
+    Test images are sorted by class, so that even steps show all classes.
+    """
+    return images[np.linspace(0, len(images) - 1, count).round().astype(int)]
+
+
+def compose_panels(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The three grids, all of one side; originals and decompressions at the same places."""
+    side = min(SIDE, *(isqrt(len(array)) for array in images.values()))
+    return {name: compose_grid(spread(array, side**2), side) for name, array in images.items()}
+
+
+def draw_images(run: str, params, root: Path, dpi: int):
+    """Test images, one sampled decompression of each, and unconditional samples of `run`."""
+    if run not in params.runs:
+        return _empty(f"{run}: not trained", dpi)
+    training, evaluation = read_results(root, run, params.runs[run].dataset)
+    images = read_samples(root, run)
+    if images is None:
+        return _empty(f"{run}: {'not trained' if training is None else 'not sampled'}", dpi)
+    if training is None:
+        raise VlaeError(f"{paths.samples(run)}: no training record to go with it")
+    if any(len(array) == 0 for array in images.values()):
+        raise VlaeError(f"{paths.samples(run)}: no originals, decompressions or samples in it")
+    return _draw(_title(run, training, evaluation), compose_panels(images), dpi)
+
+
+def _title(run: str, training: dict, evaluation: dict | None) -> str:
+    if evaluation is None:
+        return f"{run} · {training['epochs']} epochs · not evaluated"
+    spent = "exact" if evaluation["exact"] else f"IS-{evaluation['importance_samples']}"
+    return (
+        f"{run} · NLL {evaluation['nll']:.2f} ± {evaluation['nll_se']:.2f} nats ({spent}, "
+        f"{evaluation['n_test']:,} test images) · {evaluation['epochs']} epochs"
+    )
+
+
+def _draw(title: str, panels: dict[str, np.ndarray], dpi: int):
+    from matplotlib.figure import Figure
+
+    size = ZOOM * len(panels["originals"])
+    left = {"originals": MARGIN}
+    left["decompressions"] = left["originals"] + size + GUTTER
+    left["samples"] = left["decompressions"] + size + GAP
+    width, height = left["samples"] + size + MARGIN, HEAD + size + MARGIN
+    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
+    for name, grid in panels.items():
+        axes = figure.add_axes(
+            (left[name] / width, MARGIN / height, size / width, size / height), label=name
+        )
+        axes.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
+        axes.set_axis_off()
+
+    def write(x: int, dots_above: int, text: str, **style) -> None:
+        figure.text(x / width, (MARGIN + size + dots_above) / height, text, va="baseline", **style)
+
+    write(left["originals"], 66, title, color="#4d4d4d", size=7.5)
+    for name, text in (
+        ("originals", r"$\bf{a}$  Test images $x$"),
+        ("decompressions", "Decompressions $x$′ ∼ $p$($x$|$z$), $z$ ∼ $q$($z$|$x$)"),
+        ("samples", r"$\bf{b}$  Samples $x$ ∼ $p$($x$|$z$), $z$ ∼ $p$($z$)"),
+    ):
+        write(left[name], 18, text, size=9)
+    return figure
+
+
+def _empty(text: str, dpi: int):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1880 / dpi, 716 / dpi), dpi=dpi)
+    axes = figure.add_axes((0.02, 0.05, 0.96, 0.9))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color="#cccccc", linestyle=(0, (4, 4)))
+    axes.text(0.5, 0.5, text, ha="center", va="center", size=11, color="#4d4d4d")
+    return figure

@@ -1,0 +1,107 @@
+"""The paper's Figure 1 and the learning curves, drawn from recorded results.
+
+A figure is always drawn: where a result is missing, a panel says so in its place.
+"""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+from vlae import paths
+from vlae.errors import VlaeError
+from vlae.figure_curves import draw_curves
+from vlae.figure_images import draw_images
+from vlae.files import write_atomically
+from vlae.results import (
+    curve_file,
+    evaluation_file,
+    training_file,
+)
+
+# The figures of one run's images, by name; beside them there is learning_curves.
+IMAGES_OF = {"figure1_static_mnist": "static_mnist-vlae"}
+FIGURES = (*IMAGES_OF, "learning_curves")
+
+STYLE = {
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#4d4d4d",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.color": "#4d4d4d",
+    "ytick.color": "#4d4d4d",
+    "pdf.fonttype": 42,  # text stays text
+}
+# Neither the time nor the version of a library may change the bytes of a figure.
+METADATA = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
+DPI = 200
+
+
+def figure_inputs(name: str, params) -> list[str]:
+    """The recorded results that figure `name` reads where they exist, relative to the root."""
+    _check(name)
+    if name in IMAGES_OF:
+        run = IMAGES_OF[name]
+        readers = (paths.samples, training_file, evaluation_file)
+        return [str(file(run)) for file in readers] if run in params.runs else []
+    return [str(curve_file(run)) for run in params.runs]
+
+
+def figure_outputs(name: str) -> list[str]:
+    """The files that write_figure makes, relative to the root."""
+    _check(name)
+    return [str(Path("results", "figures", f"{name}.{end}")) for end in METADATA]
+
+
+def build_figure(name: str, params, root: Path | str = "."):
+    """Figure `name` as a matplotlib Figure, not yet rendered.
+
+    Raises VlaeError for an unknown figure and for a recorded result that cannot be used.
+    """
+    _check(name)
+    with _style():
+        if name in IMAGES_OF:
+            return draw_images(IMAGES_OF[name], params, Path(root), DPI)
+        return draw_curves(params, Path(root))
+
+
+def write_figure(name: str, params, root: Path | str = ".") -> list[Path]:
+    """Write results/figures/NAME.{png,pdf} under `root`, each whole or not at all.
+
+    The same results give the same bytes. Raises as build_figure does.
+    """
+    figure = build_figure(name, params, root)
+    written = [Path(root, output) for output in figure_outputs(name)]
+    for path in written:
+        write_atomically(path, lambda partial, kind=path.suffix[1:]: _save(figure, partial, kind))
+    return written
+
+
+def _save(figure, path: Path, kind: str) -> None:
+    with _style():
+        figure.savefig(path, format=kind, dpi=DPI, metadata=METADATA[kind])
+
+
+@contextmanager
+def _style():
+    """Our style on matplotlib's defaults, whatever the user's own matplotlibrc says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def _check(name: str) -> None:
+    if name not in FIGURES:
+        raise VlaeError(f"no figure {name!r}; there are {', '.join(FIGURES)}")

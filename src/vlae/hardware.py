@@ -1,0 +1,61 @@
+"""What a number was computed on, in words, and which arithmetic it can do fast."""
+
+import os
+import platform
+from contextlib import nullcontext
+
+import torch
+
+from vlae.errors import VlaeError
+
+
+def choose_device(name: str) -> torch.device:
+    """auto, cpu or cuda -> device. Raises VlaeError where CUDA is asked for and absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise VlaeError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """auto -> bfloat16 where the processor multiplies it natively, else float32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _native() else "float32"
+
+
+def _native() -> bool:
+    """bf16 dot products in hardware; oneDNN also emulates them, slowly, from AVX-512 up."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line for line in file if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return False
+    return any(flag in flags.split() for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def autocast(device: torch.device, precision: str):
+    """The context for forward passes in that precision; weights and likelihood stay in float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def describe(device: torch.device) -> str:
+    """For example "1 core of AMD EPYC 9655" or "NVIDIA H200"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    model = line.split(":", 1)[1].strip()
+                    break
+    except OSError:
+        pass  # not Linux: the architecture's name must do
+    threads = min(torch.get_num_threads(), len(os.sched_getaffinity(0)))
+    return f"{threads} core{'s' if threads > 1 else ''} of {model}"

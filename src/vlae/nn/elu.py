@@ -1,0 +1,30 @@
+"""Exponential linear unit, computed with exp instead of expm1.
+
+The vectorised `expm1` of PyTorch's CPU build takes some twenty times as long as its
+`exp`, and a network of this paper has an ELU between any two layers. The absolute
+error of exp(x) - 1 is one rounding unit of 1, far below that of the convolutions.
+"""
+
+import torch
+from torch import Tensor
+
+
+class _Elu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        y = x.clamp(max=0).exp_().sub_(1)
+        torch.maximum(x, y, out=y)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.elu_backward(grad, 1, 1, 1, True, y)
+
+
+def elu(x: Tensor) -> Tensor:
+    """max(x, exp(min(x, 0)) - 1), element by element; any shape."""
+    if x.is_cuda:
+        return torch.nn.functional.elu(x)
+    return _Elu.apply(x)

@@ -1,0 +1,69 @@
+"""Autoregressive flow: as prior p(z), or, read the other way, as IAF posterior (VLAE section 3.2).
+
+`normalise` takes z to noise in one parallel pass: u_i = (z_i - m_i(z_<i)) exp(-s_i(z_<i)).
+The prior z = f(eps) has log p(z) = log N(normalise(z)) + log_det. The very same map applied
+to a draw from a diagonal Gaussian is an inverse autoregressive flow:
+z = normalise(z0), log q(z) = log N(z0) - log_det.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from vlae.nn.made import MADE
+
+STEP_SCALE = 0.1  # a step starts near the identity (openai/iaf)
+
+
+class AutoregressiveFlow(nn.Module):
+    """`steps` autoregressive transformations of (B, dim); the order of variables is
+    reversed from each step to the next. Without `scale` they only shift (section 4.1):
+    the log-determinant is 0.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        steps: int,
+        hidden: int,
+        layers: int,
+        scale: bool = False,
+        context_dim: int = 0,
+        activation: str = "relu",
+    ):
+        super().__init__()
+        self.scale = scale
+        self.steps = nn.ModuleList(
+            MADE(dim, hidden, layers, 2 if scale else 1, context_dim, activation)
+            for _ in range(steps)
+        )
+
+    def _shift_and_log_scale(
+        self, made: MADE, z: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        parts = [STEP_SCALE * part.to(z.dtype) for part in made(z, context)]
+        return parts[0], parts[1] if self.scale else None
+
+    def normalise(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z (B, dim) -> noise u (B, dim) and log |det du/dz| (B,)."""
+        log_det = z.new_zeros(len(z))
+        for i, made in enumerate(self.steps):
+            if i:
+                z = z.flip(1)
+            shift, log_scale = self._shift_and_log_scale(made, z, context)
+            z = z - shift
+            if log_scale is not None:
+                z = z * torch.exp(-log_scale)
+                log_det = log_det - log_scale.sum(1)
+        return z, log_det
+
+    @torch.no_grad()
+    def generate(self, u: Tensor, context: Tensor | None = None) -> Tensor:
+        """The inverse of `normalise`, variable after variable: noise (B, dim) -> z (B, dim)."""
+        for i, made in reversed(list(enumerate(self.steps))):
+            z = torch.zeros_like(u)
+            for k in range(u.shape[1]):
+                shift, log_scale = self._shift_and_log_scale(made, z, context)
+                z[:, k] = u[:, k] if log_scale is None else u[:, k] * log_scale[:, k].exp()
+                z[:, k] += shift[:, k]
+            u = z.flip(1) if i else z
+        return u

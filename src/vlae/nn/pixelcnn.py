@@ -1,0 +1,133 @@
+"""The local autoregressive decoder, a small masked PixelCNN (VLAE sections 3.1 and 4.1).
+
+p(x | z) = prod_i p(x_i | z, x_window(i)). The window follows from the kernels alone:
+`context_pixels` lists it. Kernels are stored cropped to the rows that a mask leaves.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlae.nn.elu import elu
+from vlae.nn.weightnorm import Conv2d, WeightNorm, new_direction
+
+
+def causal_mask(kernel: int, own_pixel: bool) -> Tensor:
+    """Taps (kernel // 2 + 1, kernel) at or before the pixel in raster order; 1 where allowed.
+
+    Type A leaves the pixel itself out, type B (`own_pixel`) keeps it.
+    """
+    half = kernel // 2
+    mask = torch.ones(half + 1, kernel)
+    mask[half, half + 1 if own_pixel else half :] = 0
+    return mask
+
+
+class MaskedConv2d(WeightNorm):
+    """(B, in, H, W) -> (B, out, H, W); output pixel i sees inputs before i (A) or up to i (B).
+
+    The last `free` input channels carry no pixels of the image, so their taps in the
+    cropped kernel are not masked.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        own_pixel: bool,
+        free: int = 0,
+        direction: bool = True,
+    ):
+        mask = causal_mask(kernel, own_pixel).repeat(1, inputs, 1, 1)
+        mask[:, inputs - free :] = 1
+        super().__init__((outputs, inputs, *mask.shape[2:]), mask=mask, direction=direction)
+        self.half = kernel // 2
+
+    def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(F.pad(x, (self.half, self.half, self.half, 0)), weight, bias)
+
+
+class PointwiseBlock(nn.Module):
+    """x + conv1x1(elu(conv1x1(elu(x)))): depth without context."""
+
+    def __init__(self, maps: int):
+        super().__init__()
+        self.first = Conv2d(maps, maps, 1)
+        self.second = Conv2d(maps, maps, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(elu(self.first(elu(x))))
+
+
+class MaskedBlock(nn.Module):
+    """x + masked3x3(elu(masked3x3(elu(x)))), with direction tensors of its own or shared ones."""
+
+    def __init__(self, maps: int):
+        super().__init__()
+        self.first = MaskedConv2d(maps, maps, 3, own_pixel=True, direction=False)
+        self.second = MaskedConv2d(maps, maps, 3, own_pixel=True, direction=False)
+
+    def forward(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        return x + self.second(elu(self.first(elu(x), first)), second)
+
+
+class PixelCNN(nn.Module):
+    """Bernoulli logits of each pixel given the pixels in its window and conditioning maps.
+
+    A type-A convolution, then `masked_blocks` residual blocks of two masked 3x3
+    convolutions with `pointwise_blocks` residual 1x1 blocks spread before, between and
+    after them, then a 1x1 convolution to one logit a pixel. The first layer has no
+    shortcut: nothing carries pixel i to logit i. Tied: the masked 3x3 convolutions share
+    one direction tensor and keep a gain and a bias each.
+    """
+
+    def __init__(
+        self,
+        maps: int,
+        filters: int,
+        first_kernel: int,
+        masked_blocks: int,
+        pointwise_blocks: int,
+        tied: bool,
+    ):
+        super().__init__()
+        self.first_kernel = first_kernel
+        self.input = MaskedConv2d(1 + maps, filters, first_kernel, own_pixel=False, free=maps)
+        self.masked = nn.ModuleList(MaskedBlock(filters) for _ in range(masked_blocks))
+        uses = 2 * masked_blocks
+        self.directions = nn.ParameterList(
+            nn.Parameter(new_direction((filters, filters, 2, 3)))
+            for _ in range(min(uses, 1) if tied else uses)
+        )
+        self.pointwise = nn.ModuleList(PointwiseBlock(filters) for _ in range(pointwise_blocks))
+        self.output = Conv2d(filters, 1, 1)
+
+    def forward(self, x: Tensor, maps: Tensor | None = None) -> Tensor:
+        """Images x (B, 1, H, W) of 0/1, maps (B, maps, H, W) or None -> logits (B, 1, H, W)."""
+        h = self.input(x if maps is None else torch.cat([x.to(maps.dtype), maps], 1))
+        gaps = len(self.masked) + 1
+        for gap in range(gaps):
+            # block j stands in gap j * gaps // count: evenly spread, earlier gaps first
+            for j, block in enumerate(self.pointwise):
+                if j * gaps // len(self.pointwise) == gap:
+                    h = block(h)
+            if gap < len(self.masked):
+                first, second = 2 * gap, 2 * gap + 1
+                shared = len(self.directions) == 1
+                h = self.masked[gap](
+                    h,
+                    self.directions[0 if shared else first],
+                    self.directions[0 if shared else second],
+                )
+        return self.output(elu(h))
+
+    def context_pixels(self) -> set[tuple[int, int]]:
+        """The window as offsets (rows down, columns right) that the kernels can reach."""
+        reach = {(0, 0)}
+        kernels = [(3, True)] * (2 * len(self.masked)) + [(self.first_kernel, False)]
+        for kernel, own_pixel in kernels:
+            half = kernel // 2
+            taps = causal_mask(kernel, own_pixel).nonzero().tolist()
+            reach = {(r + i - half, c + j - half) for r, c in reach for i, j in taps}
+        return reach

@@ -1,0 +1,78 @@
+"""ResNet encoder and decoder trunk of the binary-image models (Kingma et al. 2016, appendix B).
+
+Three stages of stride 2 with `maps` feature maps; between two stages one more residual
+block of stride 1; one fully connected layer. The decoder mirrors it with transposed
+convolutions. 28x28 images only: 28 - 14 - 7 - 4 and back.
+"""
+
+from torch import Tensor, nn
+
+from vlae.nn.elu import elu
+from vlae.nn.weightnorm import Conv2d, ConvTranspose2d, Linear
+
+BRANCH_SCALE = 0.1  # a residual branch counts a tenth (openai/iaf)
+OUTPUT_EXTRA = (0, 1, 1)  # 4 -> 7, 7 -> 14, 14 -> 28
+
+
+class ResidualBlock(nn.Module):
+    """x' + 0.1 conv(elu(conv(elu(x)))); where the shape changes, x' is a strided convolution of x.
+
+    `resize` is None (same shape), "down" (stride 2) or "up" (transposed, stride 2).
+    """
+
+    def __init__(self, inputs: int, outputs: int, resize: str | None = None, extra: int = 0):
+        super().__init__()
+        if resize is None:
+            self.shortcut = nn.Identity()
+            self.first = Conv2d(inputs, outputs, 3)
+        elif resize == "down":
+            self.shortcut = Conv2d(inputs, outputs, 3, stride=2)
+            self.first = Conv2d(inputs, outputs, 3, stride=2)
+        else:
+            self.shortcut = ConvTranspose2d(inputs, outputs, extra)
+            self.first = ConvTranspose2d(inputs, outputs, extra)
+        self.second = Conv2d(outputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.second(elu(self.first(elu(x))))
+        return self.shortcut(x).add(branch, alpha=BRANCH_SCALE)
+
+
+class Encoder(nn.Module):
+    """Binary images (B, 1, 28, 28) -> features (B, hidden)."""
+
+    def __init__(self, maps: tuple[int, ...], hidden: int):
+        super().__init__()
+        blocks: list[nn.Module] = []
+        for i, (inputs, outputs) in enumerate(zip((1, *maps), maps, strict=False)):
+            blocks.append(ResidualBlock(inputs, outputs, "down"))
+            if i < len(maps) - 1:
+                blocks.append(ResidualBlock(outputs, outputs))
+        self.blocks = nn.Sequential(*blocks)
+        self.dense = Linear(maps[-1] * 4 * 4, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = elu(self.blocks(x)).flatten(1)
+        return elu(self.dense(h))
+
+
+class Decoder(nn.Module):
+    """Latent codes (B, latent_dim) -> feature maps (B, outputs, 28, 28)."""
+
+    def __init__(self, latent_dim: int, maps: tuple[int, ...], hidden: int, outputs: int):
+        super().__init__()
+        maps = tuple(reversed(maps))
+        self.first_maps = maps[0]
+        self.dense = nn.ModuleList([Linear(latent_dim, hidden), Linear(hidden, maps[0] * 4 * 4)])
+        blocks: list[nn.Module] = []
+        for i, (inputs, maps_out) in enumerate(zip((maps[0], *maps), maps, strict=False)):
+            blocks.append(ResidualBlock(inputs, maps_out, "up", OUTPUT_EXTRA[i]))
+            if i < len(maps) - 1:
+                blocks.append(ResidualBlock(maps_out, maps_out))
+        self.blocks = nn.Sequential(*blocks)
+        self.output = Conv2d(maps[-1], outputs, 3)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = elu(self.dense[1](elu(self.dense[0](z))))
+        h = h.view(-1, 4, 4, self.first_maps).permute(0, 3, 1, 2)  # channels last in memory
+        return self.output(elu(self.blocks(h)))

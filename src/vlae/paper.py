@@ -1,0 +1,112 @@
+"""The paper's printed numbers, read from paper.yaml."""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
+from vlae.errors import VlaeError
+
+BOUNDS = ("none", "<", "≤")
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One row of a table, as printed; see the head of paper.yaml for the fields.
+
+    `value` is in the table's unit, `kl` in nats per image (None: not printed), `kl_derived`
+    says that the paper prints the KL in bits only and that the nats are our arithmetic.
+    """
+
+    model: str
+    source: str
+    bound: str
+    reference: str | None = None
+    value: float | None = None
+    derived: str | None = None
+    kl: float | None = None
+    kl_printed: str | None = None
+    kl_derived: bool = False
+    run: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One of our tables: what stands above it, and its rows in printed order."""
+
+    name: str
+    title: str
+    dataset: str
+    unit: str
+    source: str
+    importance_samples: int
+    rows: tuple[PaperRow, ...]
+
+
+@cache
+def paper() -> dict:
+    """The parsed paper.yaml."""
+    return yaml.safe_load(files("vlae").joinpath("paper.yaml").read_text(encoding="utf-8"))
+
+
+def citation() -> str:
+    """The work whose numbers these are."""
+    return paper()["paper"]
+
+
+def table_names() -> list[str]:
+    """The names of all tables, in the paper's order."""
+    return list(paper()["tables"])
+
+
+def paper_table(name: str) -> PaperTable:
+    """The printed rows of table `name`; VlaeError when there is no such table."""
+    if name not in paper()["tables"]:
+        raise VlaeError(f"no table {name!r}; there are {', '.join(table_names())}")
+    table = dict(paper()["tables"][name])
+    rows, bound = table.pop("rows"), table.pop("bound")
+    # A group holds for the rows that follow, until the next one.
+    group, parsed = None, []
+    for row in rows:
+        group = row.get("group", group)
+        parsed.append(_row({"bound": bound, "source": table["source"]} | row | {"group": group}))
+    return PaperTable(name=name, rows=tuple(parsed), **table)
+
+
+def printed_nll(run: str) -> float | None:
+    """The NLL that the paper prints for our `run`, or None.
+
+    Where two tables print one (dynamic MNIST's VLAE: Table 2 and the ablation), the first
+    counts. A value derived by us is not a printed one.
+    """
+    for name in table_names():
+        for row in paper_table(name).rows:
+            if row.run == run and row.value is not None and not row.derived:
+                return row.value
+    return None
+
+
+def printed_kl(run: str) -> float | None:
+    """The KL, nats per image, that the paper states for our `run`, or None."""
+    for name in table_names():
+        for row in paper_table(name).rows:
+            if row.run == run and row.kl is not None:
+                return row.kl
+    return None
+
+
+def _row(entry: dict) -> PaperRow:
+    kl = entry.pop("kl", None)
+    if entry["bound"] not in BOUNDS:
+        raise VlaeError(f"paper.yaml: {entry['model']}: bound must be one of {BOUNDS}")
+    if kl is None:
+        return PaperRow(**entry)
+    return PaperRow(
+        **entry,
+        kl=kl["nats"] if "nats" in kl else kl["bits"] * math.log(2),
+        kl_printed=", ".join(f"{kl[unit]} {unit}" for unit in ("nats", "bits") if unit in kl),
+        kl_derived="nats" not in kl,
+    )

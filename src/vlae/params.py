@@ -1,0 +1,317 @@
+"""params.yaml, read and checked: every key known, every value of its type and in its range.
+
+The dataclasses below are the schema. They hold no defaults: those stand in params.yaml.
+"""
+
+import re
+import typing
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+
+import yaml
+
+from vlae.errors import VlaeError
+
+NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*(-[a-z0-9_]+)?")
+
+
+def _range(low: float | None = None, high: float | None = None, above: float | None = None):
+    return field(metadata={"low": low, "high": high, "above": above})
+
+
+def _choice(*choices: str):
+    return field(metadata={"choices": choices})
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    flow: str = _choice("none", "af", "iaf")
+    steps: int = _range(low=1)
+    hidden: int = _range(low=1)
+    layers: int = _range(low=2)
+    scale: bool = field()
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    kind: str = _choice("pixelcnn", "factorized")
+    maps: int = _range(low=1)
+    filters: int = _range(low=1)
+    first_kernel: int = _range(low=3)
+    masked_blocks: int = _range(low=0)
+    pointwise_blocks: int = _range(low=0)
+    tied: bool = field()
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    latent_dim: int = _range(low=0)
+    trunk_maps: tuple[int, ...] = _range(low=1)
+    trunk_hidden: int = _range(low=1)
+    prior: FlowConfig = field()
+    posterior: FlowConfig = field()
+    decoder: DecoderConfig = field()
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    epochs: int = _range(low=1)
+    batch_size: int = _range(low=1)
+    learning_rate: float = _range(above=0)
+    betas: tuple[float, ...] = _range(low=0, high=1)
+    polyak: float = _range(low=0, high=1)
+    free_bits: float = _range(low=0)
+    split: str = _choice("train", "train+valid")
+    init_images: int = _range(low=2)
+    seed: int = _range(low=0)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    importance_samples: int = _range(low=1)
+    seed: int = _range(low=0)
+    binarization_seed: int = _range(low=0)
+    images: int = _range(low=0)
+
+
+@dataclass(frozen=True)
+class Run:
+    name: str
+    dataset: str
+    model: ModelConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+
+
+@dataclass(frozen=True)
+class Params:
+    """`datasets`: name -> plain mapping as in the file; `runs`: name -> Run."""
+
+    datasets: dict[str, dict]
+    runs: dict[str, Run]
+
+    def run(self, name: str) -> Run:
+        """The run of that name. Raises VlaeError with the known names."""
+        if name not in self.runs:
+            raise VlaeError(f"no run {name!r} in params.yaml; there are: {', '.join(self.runs)}")
+        return self.runs[name]
+
+    def dataset(self, name: str) -> dict:
+        """The data set of that name. Raises VlaeError with the known names."""
+        if name not in self.datasets:
+            known = ", ".join(self.datasets)
+            raise VlaeError(f"no data set {name!r} in params.yaml; there are: {known}")
+        return self.datasets[name]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice instead of keeping the last."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check a params file.
+
+    Raises VlaeError, one line naming the file and the key, for a missing file, YAML that
+    does not parse, an unknown, missing or doubled key, and a value of the wrong type or
+    out of range.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VlaeError(f"{path} cannot be read: {error}") from error
+    try:
+        tree = yaml.load(text, _UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        line = " ".join(str(error).split())
+        raise VlaeError(f"{path} is not valid YAML: {line}") from error
+    try:
+        return _params(tree)
+    except VlaeError as error:
+        raise VlaeError(f"{path}: {error}") from None
+
+
+def _params(tree: object) -> Params:
+    top = _mapping(tree, "the file", {"datasets", "defaults", "runs"})
+    datasets = _mapping(top["datasets"], "datasets")
+    for name, spec in datasets.items():
+        _check_name(name, "datasets")
+        _check_dataset(spec, f"datasets.{name}")
+    parts = {"model", "training", "evaluation"}
+    defaults = _mapping(top["defaults"], "defaults", parts)
+    runs = {}
+    for name, block in _mapping(top["runs"], "runs").items():
+        where = f"runs.{name}"
+        _check_name(name, "runs")
+        block = _mapping(block, where, {"dataset", *parts})
+        if block["dataset"] not in datasets:
+            raise VlaeError(f"{where}.dataset: no data set {block['dataset']!r} under datasets")
+        merged = {
+            part: _merge(defaults[part], block[part], f"{where}.{part}") for part in sorted(parts)
+        }
+        runs[name] = Run(
+            name=name,
+            dataset=block["dataset"],
+            model=_build(ModelConfig, merged["model"], f"{where}.model"),
+            training=_build(TrainingConfig, merged["training"], f"{where}.training"),
+            evaluation=_build(EvaluationConfig, merged["evaluation"], f"{where}.evaluation"),
+        )
+        _check_run(runs[name], where)
+    return Params(datasets, runs)
+
+
+def as_dict(config: object) -> dict:
+    """A configuration dataclass as plain JSON types."""
+    plain = asdict(config)
+    return {k: _plain(v) for k, v in plain.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _check_name(name: object, where: str) -> None:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise VlaeError(
+            f"{where}: {name!r} is no valid name (lower case, digits, _ and one -): "
+            "it becomes part of file names"
+        )
+
+
+def _mapping(value: object, where: str, keys: set[str] | None = None) -> dict:
+    if not isinstance(value, dict):
+        raise VlaeError(f"{where} must be a mapping, not {value!r}")
+    if keys is not None:
+        for key in value:
+            if key not in keys:
+                raise VlaeError(f"{where}: unknown key {key!r}; known: {', '.join(sorted(keys))}")
+        for key in sorted(keys):
+            if key not in value:
+                raise VlaeError(f"{where}: key {key!r} is missing")
+    return value
+
+
+def _merge(defaults: object, changes: object, where: str) -> dict:
+    """Defaults overlaid with a run's changes, recursively; a key must exist in the defaults."""
+    defaults = _mapping(defaults, "defaults of " + where)
+    changes = _mapping(changes, where)
+    merged = dict(defaults)
+    for key, value in changes.items():
+        if key not in defaults:
+            known = ", ".join(map(str, defaults))
+            raise VlaeError(f"{where}: unknown key {key!r}; known: {known}")
+        nested = isinstance(defaults[key], dict)
+        merged[key] = _merge(defaults[key], value, f"{where}.{key}") if nested else value
+    return merged
+
+
+def _build(schema: type, values: object, where: str):
+    known = {f.name: f for f in fields(schema)}
+    values = _mapping(values, where, set(known))
+    types = typing.get_type_hints(schema)
+    built = {}
+    for name, value in values.items():
+        at = f"{where}.{name}"
+        kind = types[name]
+        built[name] = (
+            _build(kind, value, at)
+            if is_dataclass(kind)
+            else _value(kind, value, at, known[name].metadata)
+        )
+    return schema(**built)
+
+
+def _value(kind: type, value: object, where: str, limits: typing.Mapping):
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list) or not value:
+            raise VlaeError(f"{where} must be a list, not {value!r}")
+        item = typing.get_args(kind)[0]
+        return tuple(_value(item, v, f"{where}[{i}]", limits) for i, v in enumerate(value))
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        hint = " (YAML reads 1e-3 as text; write 1.0e-3)" if kind is float else ""
+        raise VlaeError(f"{where} must be {kind.__name__}, not {value!r}{hint}")
+    if kind is float and value != value:
+        raise VlaeError(f"{where} must be a number, not {value!r}")
+    if "choices" in limits and value not in limits["choices"]:
+        raise VlaeError(f"{where} must be one of {', '.join(limits['choices'])}, not {value!r}")
+    low, high, above = (limits.get(k) for k in ("low", "high", "above"))
+    if low is not None and value < low:
+        raise VlaeError(f"{where} must be at least {low}, not {value!r}")
+    if high is not None and value > high:
+        raise VlaeError(f"{where} must be at most {high}, not {value!r}")
+    if above is not None and not above < value < float("inf"):
+        raise VlaeError(f"{where} must be greater than {above} and finite, not {value!r}")
+    return value
+
+
+def _check_dataset(spec: object, where: str) -> None:
+    spec = _mapping(spec, where, {"title", "binarization", "format", "files", "splits"})
+    for key, choices in (("binarization", ("fixed", "dynamic")), ("format", ("amat", "idx"))):
+        _value(str, spec[key], f"{where}.{key}", {"choices": choices})
+    _value(str, spec["title"], f"{where}.title", {})
+    splits = _mapping(spec["splits"], f"{where}.splits", {"train", "valid", "test"})
+    for split, count in splits.items():
+        _value(int, count, f"{where}.splits.{split}", {"low": 1})
+    files = _mapping(spec["files"], f"{where}.files")
+    for split in files:
+        if split not in splits:
+            raise VlaeError(f"{where}.files: unknown key {split!r}; known: train, valid, test")
+    for split in ("train", "test"):
+        if split not in files:
+            raise VlaeError(f"{where}.files: key {split!r} is missing")
+    for split, entry in files.items():
+        at = f"{where}.files.{split}"
+        entry = _mapping(entry, at, {"path", "sha256", "bytes", "urls"})
+        path = _value(str, entry["path"], f"{at}.path", {})
+        if Path(path).is_absolute() or ".." in Path(path).parts or not Path(path).name:
+            raise VlaeError(f"{at}.path must stay below data/raw, not {path!r}")
+        digest = _value(str, entry["sha256"], f"{at}.sha256", {})
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise VlaeError(f"{at}.sha256 must be 64 hexadecimal digits, not {digest!r}")
+        _value(int, entry["bytes"], f"{at}.bytes", {"low": 1})
+        if not isinstance(entry["urls"], list):
+            raise VlaeError(f"{at}.urls must be a list, not {entry['urls']!r}")
+        for i, url in enumerate(entry["urls"]):
+            if not re.match(r"https?://", _value(str, url, f"{at}.urls[{i}]", {})):
+                raise VlaeError(f"{at}.urls[{i}] must start with http:// or https://")
+
+
+def _check_run(run: Run, where: str) -> None:
+    """What a single value's range cannot say."""
+    model = run.model
+    if model.prior.flow == "iaf":
+        raise VlaeError(f"{where}.model.prior.flow must be af or none, not 'iaf'")
+    if model.posterior.flow == "af":
+        raise VlaeError(f"{where}.model.posterior.flow must be iaf or none, not 'af'")
+    if model.decoder.first_kernel % 2 == 0:
+        raise VlaeError(f"{where}.model.decoder.first_kernel must be odd")
+    if len(model.trunk_maps) != 3:
+        raise VlaeError(f"{where}.model.trunk_maps must have three entries (28 - 14 - 7 - 4)")
+    if len(run.training.betas) != 2 or max(run.training.betas) >= 1:
+        raise VlaeError(f"{where}.training.betas must be two numbers below 1")
+    if run.training.polyak >= 1:
+        raise VlaeError(f"{where}.training.polyak must be below 1")
+    if model.latent_dim == 0:
+        if model.decoder.kind != "pixelcnn":
+            raise VlaeError(f"{where}.model: a factorized decoder needs latent_dim of 1 or more")
+        if model.prior.flow != "none" or model.posterior.flow != "none":
+            raise VlaeError(f"{where}.model: latent_dim 0 leaves nothing for a flow")
+    for side, flow in (("prior", model.prior), ("posterior", model.posterior)):
+        if flow.flow != "none" and flow.hidden < model.latent_dim:
+            raise VlaeError(f"{where}.model.{side}.hidden must be latent_dim or more")

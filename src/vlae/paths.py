@@ -1,0 +1,32 @@
+"""Where everything lies, relative to the directory of the project."""
+
+import os
+from pathlib import Path
+
+
+def scratch(run: str) -> Path:
+    """Training states and evaluation blocks of a run; VLAE_SCRATCH moves the whole folder,
+    for example to a cluster's large file system."""
+    return Path(os.environ.get("VLAE_SCRATCH", "scratch")) / run
+
+
+def dataset(name: str) -> Path:
+    return Path("data") / f"{name}.npz"
+
+
+def checkpoint(run: str) -> Path:
+    return Path("results/checkpoints") / run
+
+
+def evaluation(run: str) -> Path:
+    """Without suffix: RUN.json holds the means, RUN.npz the values of each image."""
+    return Path("results/evaluations") / run
+
+
+def samples(run: str) -> Path:
+    return Path("results/samples") / f"{run}.npz"
+
+
+def recipe(run: str, step: str) -> Path:
+    """`step` is train, evaluate, sample or, for a data set, data."""
+    return Path("results/recipes") / f"{run}.{step}.json"

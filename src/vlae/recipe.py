@@ -1,0 +1,129 @@
+"""Recipes: what the code *does* for a run, in a few numbers, so that a checkpoint goes stale
+when its meaning changes and not when a comment does.
+
+A recipe runs the real code with the run's real configuration in double precision on a tiny
+made-up data set and writes the numbers that come out, rounded far above rounding noise and
+far below any change of meaning. Training depends on the first (initialisation, two
+steps), evaluation and sampling on theirs.
+"""
+
+import json
+import math
+
+import torch
+
+from vlae import paths
+from vlae.batches import as_input, order
+from vlae.data.fetch import data_recipe
+from vlae.evaluate import DRAWS, curve_points, exact, importance_sampled
+from vlae.files import write_text
+from vlae.model import VLAE
+from vlae.params import Params, Run
+from vlae.randomness import generator
+from vlae.sample import decompress, draw_samples
+from vlae.train import latent_noise, new_model, new_optimizer, training_step
+
+DIGITS = 7
+IMAGES = 6
+
+
+def rounded(value):
+    """Floats to 7 significant digits, recursively."""
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
+    if isinstance(value, float) and value != 0 and math.isfinite(value):
+        return round(value, DIGITS - 1 - math.floor(math.log10(abs(value))))
+    return value
+
+
+def made_up_images(binarization: str) -> torch.Tensor:
+    """uint8 (6, 28, 28): blobs of different places and sizes, grey or black and white."""
+    row = torch.arange(28).view(1, 28, 1)
+    column = torch.arange(28).view(1, 1, 28)
+    number = torch.arange(IMAGES).view(-1, 1, 1)
+    distance = (row - 8 - 2 * number) ** 2 + (column - 20 + 2 * number) ** 2
+    grey = (255 - 6 * distance).clamp(0, 255)
+    return ((grey > 100) if binarization == "fixed" else grey).to(torch.uint8)
+
+
+def run_recipes(run: Run, binarization: str) -> dict[str, dict]:
+    """The recipes of a run: {"train": …, "evaluate": …, "sample": …}."""
+    images = made_up_images(binarization)
+    device, full = torch.device("cpu"), torch.float64
+    training, seed = run.training, run.training.seed
+    model = new_model(run, images, binarization, device, full)
+    optimizer = new_optimizer(model, training)
+    average = [p.detach().clone() for p in model.parameters()]
+    steps = []
+    for step in range(2):
+        random = generator(seed, "step", step)
+        visits = order(seed, 0, IMAGES)[step * 3 : step * 3 + 3]
+        x = as_input(images[visits], binarization, random).to(full)
+        noise = latent_noise(run, x, random)
+        loss = training_step(model, optimizer, average, x, noise, run, "float32")
+        steps.append(loss.tolist())
+    trained = {
+        "loss, reconstruction, KL": steps,
+        "weights": {name: _summary(p) for name, p in model.named_parameters()},
+        "average": _summary(torch.cat([a.flatten() for a in average])),
+    }
+    with torch.no_grad():
+        for weight, value in zip(model.parameters(), average, strict=True):
+            weight.copy_(value)
+    random = generator(seed, "recipe")
+    x = as_input(images, binarization, random).to(full)
+    return rounded(
+        {
+            "train": trained,
+            "evaluate": _evaluation(model, x, run),
+            "sample": _sampling(model, x[:2], run),
+        }
+    )
+
+
+def _summary(tensor: torch.Tensor) -> float:
+    """One number that almost any change of the tensor, also of its order, would change."""
+    flat = tensor.detach().flatten().double()
+    return float((flat * torch.cos(torch.arange(len(flat), dtype=torch.float64))).sum())
+
+
+def _evaluation(model: VLAE, x: torch.Tensor, run: Run) -> dict:
+    if not model.latent_dim:
+        return {"exact": exact(model, x, "float32").elbo.tolist(), "draws": DRAWS}
+    samples, numbers = 20, list(range(len(x)))
+    result = importance_sampled(model, x, numbers, samples, run.evaluation.seed, "float32")
+    return {
+        "k": curve_points(samples),
+        "curve": result.curve.mean(0).tolist(),
+        "elbo": result.elbo.tolist(),
+        "kl": result.kl.tolist(),
+        "ess": result.ess.tolist(),
+    }
+
+
+def _sampling(model: VLAE, x: torch.Tensor, run: Run) -> dict:
+    """Pixels are bits: their sum over a few images, and the codes behind them."""
+    seed, device, full = run.evaluation.seed, torch.device("cpu"), torch.float64
+    samples = draw_samples(model, 2, seed, device, full)
+    numbers = {"samples": _summary(samples)}
+    if model.latent_dim:
+        noise = torch.randn((2, model.latent_dim), generator=generator(seed, "recipe"))
+        numbers["code"] = _summary(model.sample_prior(noise.to(full)))
+        numbers["decompressions"] = _summary(decompress(model, x, seed))
+    return numbers
+
+
+def write_recipes(params: Params) -> None:
+    """results/recipes/: one file for each data set, and three for each run."""
+    for name, spec in params.datasets.items():
+        _write(name, "data", data_recipe(name, spec))
+    for run in params.runs.values():
+        binarization = params.datasets[run.dataset]["binarization"]
+        for step, recipe in run_recipes(run, binarization).items():
+            _write(run.name, step, recipe)
+
+
+def _write(name: str, step: str, recipe: dict) -> None:
+    write_text(paths.recipe(name, step), json.dumps(recipe, indent=1) + "\n")

@@ -1,0 +1,144 @@
+"""Recorded results, read back and checked: training records, curves, evaluations, samples.
+
+Every reader returns None where nothing has been recorded yet (the run is not trained), and
+raises VlaeError, naming the file, where what is recorded cannot be used.
+"""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from vlae import paths
+from vlae.errors import VlaeError
+
+# What the tables and figures need of a record, and its type; records hold more.
+TRAINING = {"epochs": int, "hardware": str, "split": str}
+EVALUATION = {
+    "nll": float,
+    "nll_se": float,
+    "kl": float,
+    "kl_se": float,
+    "bits_per_dim": float,
+    "importance_samples": int,
+    "exact": bool,
+    "n_test": int,
+    "epochs": int,
+    "hardware": str,
+    "config": dict,
+}
+CURVE = ("epoch", "elbo", "kl", "valid_elbo", "valid_kl")
+
+
+def training_file(run: str) -> Path:
+    """The record of a training, relative to the root; so are the following."""
+    return paths.checkpoint(run) / "train.json"
+
+
+def curve_file(run: str) -> Path:
+    return paths.checkpoint(run) / "curve.csv"
+
+
+def evaluation_file(run: str) -> Path:
+    return paths.evaluation(run).with_name(f"{run}.json")
+
+
+def read_training(root: Path, run: str, dataset: str) -> dict | None:
+    """The train.json of `run`, which must have been trained on `dataset`."""
+    return _record(root, training_file(run), run, dataset, TRAINING)
+
+
+def read_evaluation(root: Path, run: str, dataset: str) -> dict | None:
+    """The evaluation of `run` on `dataset`: nll, elbo, kl and their errors in nats an image."""
+    record = _record(root, evaluation_file(run), run, dataset, EVALUATION)
+    draws = [] if record is None else record.get("draws", [])
+    if not _is(draws, list) or not all(_is(d, dict) and _is(d.get("nll"), float) for d in draws):
+        raise VlaeError(
+            f"{Path(root, evaluation_file(run))}: 'draws' must be a list with nll each"
+        )
+    return record
+
+
+def read_results(root: Path, run: str, dataset: str) -> tuple[dict | None, dict | None]:
+    """The training and the evaluation of `run`; an evaluation of no training is an error."""
+    training = read_training(root, run, dataset)
+    evaluation = read_evaluation(root, run, dataset)
+    if training is None and evaluation is not None:
+        raise VlaeError(f"{evaluation_file(run)}: no {training_file(run)} to go with it")
+    return training, evaluation
+
+
+def read_curve(root: Path, run: str) -> dict[str, np.ndarray] | None:
+    """The columns epoch, elbo, kl, valid_elbo and valid_kl of a learning curve, each (epochs,).
+
+    Nats an image; valid_* are NaN where nothing was held out for validation.
+    """
+    path = Path(root, curve_file(run))
+    if not path.exists():
+        return None
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if not rows:
+            raise ValueError("no epoch in it")
+        curve = {key: np.array([float(row[key] or "nan") for row in rows]) for key in CURVE}
+        if not all(np.isfinite(curve[key]).all() for key in ("epoch", "elbo", "kl")):
+            raise ValueError("epoch, elbo and kl must be finite")
+        return curve
+    except KeyError as error:
+        raise VlaeError(f"{path}: no column {error}") from None
+    except (TypeError, ValueError) as error:
+        raise VlaeError(f"{path}: not a learning curve: {error}") from None
+
+
+def read_samples(root: Path, run: str) -> dict[str, np.ndarray] | None:
+    """The images of `run`: originals and decompressions (n, 28, 28), samples (m, 28, 28).
+
+    All are uint8 zeros and ones; decompressions[i] was drawn from the code of originals[i].
+    """
+    path = Path(root, paths.samples(run))
+    if not path.exists():
+        return None
+    names = ("originals", "decompressions", "samples")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            images = {name: stored[name] for name in names}
+    except Exception as error:  # np.load raises a different type for every kind of damage
+        reason = " ".join(str(error).split())
+        raise VlaeError(f"{path}: not a file of samples: {reason}") from None
+    for name, array in images.items():
+        if array.ndim != 3 or array.dtype != np.uint8 or array.max(initial=0) > 1:
+            raise VlaeError(f"{path}: {name} must be (n, height, width) uint8 of 0 and 1")
+    if images["originals"].shape != images["decompressions"].shape:
+        raise VlaeError(f"{path}: not one decompression for each original")
+    return images
+
+
+def _record(root: Path, file: Path, run: str, dataset: str, fields: dict) -> dict | None:
+    path = Path(root, file)
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise VlaeError(f"{path}: not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise VlaeError(f"{path}: must hold one JSON object")
+    for key, kind in ({"run": str, "dataset": str} | fields).items():
+        if key not in record:
+            raise VlaeError(f"{path}: no {key!r}")
+        if not _is(record[key], kind):
+            raise VlaeError(f"{path}: {key!r} must be {kind.__name__}, is {record[key]!r}")
+    for key, expected in (("run", run), ("dataset", dataset)):
+        if record[key] != expected:
+            raise VlaeError(f"{path}: is a record of {key} {record[key]!r}, not {expected!r}")
+    return record
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether a JSON value is of this kind; a float may be written as an integer, never as NaN."""
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is kind

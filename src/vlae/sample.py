@@ -1,0 +1,99 @@
+"""Samples of the model and "decompressions" of test images (section 4.2, figures 1 and 2).
+
+Pixels are drawn in a wavefront: a pixel depends only on its window, so all pixels whose
+windows are complete are drawn together, 136 steps instead of 784 for a 7x7 first kernel.
+The result is that of raster order, bit for bit.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlae import paths
+from vlae.data.dataset import Dataset
+from vlae.evaluate import test_input
+from vlae.files import write_npz
+from vlae.hardware import choose_device
+from vlae.model import SIDE, VLAE
+from vlae.params import Run
+from vlae.randomness import generator
+from vlae.train import load_model
+
+COUNT = 100  # originals, decompressions and samples that figures are made from
+
+
+def wavefront(context: set[tuple[int, int]]) -> list[Tensor]:
+    """Groups of pixels, masks (28, 28), that can be drawn together, in order.
+
+    `context`: offsets (rows down, columns right) of the pixels that a pixel depends on.
+    Pixel (r, c) is drawn at step c + slope * r, the least slope by which every pixel of
+    the window comes before.
+    """
+    slope = max([1, *(dc // -dr + 1 for dr, dc in context if dr < 0)])
+    rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    step = columns + slope * rows
+    return [step == t for t in range(int(step.max()) + 1)]
+
+
+@torch.no_grad()
+def sample_pixels(
+    model: VLAE, maps: Tensor | None, uniform: Tensor, groups: list[Tensor] | None = None
+) -> Tensor:
+    """x ~ p(x|z): trunk maps (B, maps, 28, 28) or None, uniform noise (B, 1, 28, 28) -> bits.
+
+    `groups` are the pixels drawn at each step (default: the model's wavefront).
+    """
+    if model.pixelcnn is None:
+        return (uniform < torch.sigmoid(maps.to(uniform.dtype))).to(uniform.dtype)
+    x = torch.zeros_like(uniform)
+    for group in groups or wavefront(model.pixelcnn.context_pixels()):
+        group = group.to(x.device)
+        drawn = uniform < torch.sigmoid(model.logits(x, maps).to(uniform.dtype))
+        x = torch.where(group, drawn.to(x.dtype), x)
+    return x
+
+
+@torch.no_grad()
+def draw_samples(
+    model: VLAE, count: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """eps -> z = f(eps) -> x ~ p(x|z): (count, 1, 28, 28) of 0.0 and 1.0."""
+    uniform = torch.rand((count, 1, SIDE, SIDE), generator=generator(seed, "sample pixels"))
+    maps = None
+    if model.latent_dim:
+        noise = torch.randn((count, model.latent_dim), generator=generator(seed, "sample code"))
+        maps = model.trunk(model.sample_prior(noise.to(device, dtype)))
+    return sample_pixels(model, maps, uniform.to(device, dtype))
+
+
+@torch.no_grad()
+def decompress(model: VLAE, x: Tensor, seed: int) -> Tensor:
+    """z ~ q(z|x), then x' ~ p(x|z), sampled: (B, 1, 28, 28) -> (B, 1, 28, 28)."""
+    noise = torch.randn((len(x), model.latent_dim), generator=generator(seed, "decompress code"))
+    uniform = torch.rand(x.shape, generator=generator(seed, "decompress pixels"))
+    z, _ = model.sample_posterior(model.encode(x), noise.to(x))
+    return sample_pixels(model, model.trunk(z), uniform.to(x))
+
+
+def write_samples(run: Run, dataset: Dataset, count: int = COUNT, device: str = "auto") -> None:
+    """results/samples/RUN.npz: originals, decompressions, samples, uint8 (count, 28, 28).
+
+    Originals are evenly spaced over the test set, whose rows may be sorted by class. A
+    model without a latent has no code to decompress: both arrays are empty.
+    """
+    on = choose_device(device)
+    model = load_model(run, on)
+    seed = run.evaluation.seed
+    x = test_input(dataset, run.evaluation, run.evaluation.binarization_seed)
+    index = torch.linspace(0, len(x) - 1, min(count, len(x))).round().long()
+    index = index if model.latent_dim else index[:0]
+    originals = x[index].to(on)
+    again = decompress(model, originals, seed) if model.latent_dim else originals
+    samples = draw_samples(model, count, seed, on)
+    as_bytes = {"originals": originals, "decompressions": again, "samples": samples}
+    write_npz(
+        paths.samples(run.name),
+        **{k: v[:, 0].to(torch.uint8).cpu().numpy() for k, v in as_bytes.items()},
+        originals_index=index.numpy().astype(np.int32),
+        sample_seed=np.array(seed),
+    )

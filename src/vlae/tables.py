@@ -1,0 +1,172 @@
+"""The paper's tables with our measured rows beside the printed ones."""
+
+from pathlib import Path
+
+from vlae.errors import VlaeError
+from vlae.files import write_text
+from vlae.paper import PaperRow, PaperTable, citation, paper_table
+from vlae.results import evaluation_file, read_results, training_file
+from vlae.table_formats import to_csv, to_latex, to_markdown
+
+COLUMNS = {  # of build_table's frame and of the csv
+    "group": "string",
+    "model": "string",
+    "reference": "string",
+    "run": "string",
+    "bound": "string",
+    "paper": "Float64",
+    "ours": "Float64",
+    "standard_error": "Float64",
+    "difference": "Float64",
+    "kl_paper": "Float64",
+    "kl_ours": "Float64",
+    "kl_standard_error": "Float64",
+    "epochs": "Int64",
+    "importance_samples": "string",
+    "hardware": "string",
+    "test_images": "Int64",
+    "note": "string",
+    "source": "string",
+}
+
+
+def table_inputs(name: str, params) -> list[str]:
+    """The recorded results that table `name` reads where they exist, relative to the root."""
+    return [
+        str(file(row.run))
+        for row in paper_table(name).rows
+        if row.run in params.runs
+        for file in (training_file, evaluation_file)
+    ]
+
+
+def table_outputs(name: str) -> list[str]:
+    """The files that write_table makes, relative to the root."""
+    paper_table(name)
+    return [str(Path("results", "tables", f"{name}.{end}")) for end in ("csv", "md", "tex")]
+
+
+def build_table(name: str, params, root: Path | str = "."):
+    """Table `name` as a pandas.DataFrame, one line for every row of the paper's table.
+
+    paper, ours, standard_error and difference (ours - paper) are in the table's unit, the KL
+    columns in nats an image. `bound` is the sign before the paper's value: <, ≤, or ≈ for one
+    that we derived from printed ones. Cells that do not apply are missing; a run without a
+    recorded result has the note "not trained".
+
+    Raises VlaeError for an unknown table and for a record that cannot be used.
+    """
+    import pandas as pd
+
+    table = paper_table(name)
+    rows = [_paper_cells(row) | _our_cells(row, table, params, Path(root)) for row in table.rows]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def write_table(name: str, params, root: Path | str = ".") -> list[Path]:
+    """Write results/tables/NAME.{csv,md,tex} under `root`, each whole or not at all.
+
+    The csv has full precision; the other two are for readers. Raises as build_table does.
+    """
+    table, frame = paper_table(name), build_table(name, params, root)
+    texts = to_csv(frame), to_markdown(frame, table, citation()), to_latex(frame, table)
+    paths = [Path(root, output) for output in table_outputs(name)]
+    for path, text in zip(paths, texts, strict=True):
+        write_text(path, text)
+    return paths
+
+
+def _paper_cells(row: PaperRow) -> dict:
+    return {
+        "group": row.group,
+        "model": row.model,
+        "reference": row.reference,
+        "run": row.run,
+        "bound": "≈" if row.derived else None if row.bound == "none" else row.bound,
+        "paper": row.value,
+        "kl_paper": row.kl,
+        "source": row.source,
+    }
+
+
+def _our_cells(row: PaperRow, table: PaperTable, params, root: Path) -> dict:
+    if row.run is None:
+        return {}
+    remarks = _paper_remarks(row)
+    if row.run not in params.runs:
+        return {"note": "; ".join(["not trained", *remarks])}
+    dataset = params.runs[row.run].dataset
+    if dataset != table.dataset:
+        raise VlaeError(
+            f"run {row.run}: data set {dataset!r}, but {table.name} is {table.dataset}"
+        )
+    training, evaluation = read_results(root, row.run, dataset)
+    if training is None:
+        return {"note": "; ".join(["not trained", *remarks])}
+    if evaluation is None:
+        trained = f"trained for {_count(training['epochs'], 'epoch')}, not evaluated"
+        return {
+            "epochs": training["epochs"],
+            "hardware": training["hardware"],
+            "note": "; ".join([trained, *remarks]),
+        }
+
+    # The record gives nats and, by the same factor for mean and error, bits per dimension.
+    scale = evaluation["bits_per_dim"] / evaluation["nll"] if table.unit == "bits/dim" else 1.0
+    ours = evaluation["nll"] * scale
+    return {
+        "ours": ours,
+        "standard_error": evaluation["nll_se"] * scale,
+        "difference": None if row.value is None else ours - row.value,
+        "kl_ours": evaluation["kl"],
+        "kl_standard_error": evaluation["kl_se"],
+        "epochs": evaluation["epochs"],
+        "importance_samples": "exact" if evaluation["exact"] else _samples(evaluation),
+        "hardware": _hardware(training, evaluation),
+        "test_images": evaluation["n_test"],
+        "note": "; ".join([*_budget(training, evaluation, row, table), *remarks]),
+    }
+
+
+def _samples(evaluation: dict) -> str:
+    return str(evaluation["importance_samples"])
+
+
+def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) -> list[str]:
+    """What was spent on our number, from its records, beside what the paper says it spent."""
+    spent = "exact" if evaluation["exact"] else f"IS-{_samples(evaluation)}"
+    remarks = [f"{_count(evaluation['epochs'], 'epoch')}, {spent}"]
+    if evaluation["exact"] or row.reference:  # a quoted row was not evaluated by the paper
+        remarks.append("paper's budget not reported")
+    else:
+        remarks.append(f"paper: IS-{table.importance_samples}, budget not reported")
+    if training["epochs"] != evaluation["epochs"]:
+        remarks.append(f"training has since reached {_count(training['epochs'], 'epoch')}")
+    if training["split"] == "train":
+        remarks.append("trained without the validation images")
+    if evaluation["config"].get("images"):
+        remarks.append(f"the first {evaluation['n_test']} test images only")
+    if draws := [draw["nll"] for draw in evaluation.get("draws", [])]:
+        spread = f"{min(draws):.2f} to {max(draws):.2f} nats"
+        remarks.append(f"{spread} over {_count(len(draws), 'binarization')} of the test images")
+    return remarks
+
+
+def _paper_remarks(row: PaperRow) -> list[str]:
+    if row.derived:
+        return [f"paper's value derived: {row.derived} ({row.source})"]
+    if row.value is None and row.kl is not None:
+        return [f"the paper prints its KL only: {row.kl_printed}"]
+    if row.value is None:
+        return ["the paper prints no value"]
+    return []
+
+
+def _hardware(training: dict, evaluation: dict) -> str:
+    if training["hardware"] == evaluation["hardware"]:
+        return training["hardware"]
+    return f"{training['hardware']}; evaluated on {evaluation['hardware']}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,421 @@
+"""Training of one run (section 4.1): Adamax on the free-bits bound, weights averaged.
+
+Straight through: prepare the data, make or resume the state, step until the epochs are
+done or the clock runs out, and write the averaged model with its record.
+"""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from vlae import paths
+from vlae.batches import as_input, order
+from vlae.data.dataset import Dataset
+from vlae.errors import VlaeError
+from vlae.files import write_atomically, write_json, write_text
+from vlae.hardware import autocast, choose_device, choose_precision, describe
+from vlae.model import VLAE, objective
+from vlae.nn.weightnorm import data_dependent_initialisation
+from vlae.params import Run, TrainingConfig, as_dict
+from vlae.randomness import generator
+from vlae.state import (
+    State,
+    as_tensors,
+    copy_into,
+    exclusive,
+    from_tensors,
+    identity,
+    load_state,
+    save_state,
+    state_path,
+)
+
+COIN_FLIPS = 784 * math.log(2)  # nats of a model that knows nothing
+CLOCK_RESERVE = 30  # seconds kept back for stopping with a checkpoint
+CURVE = [
+    "epoch",
+    "step",
+    "seconds",
+    "images_per_second",
+    "loss",
+    "elbo",
+    "kl",
+    "valid_elbo",
+    "valid_kl",
+]  # nats
+
+
+def training_images(dataset: Dataset, split: str) -> Tensor:
+    """uint8 (N, 28, 28): the training set, for final rows with the validation set behind it."""
+    parts = [dataset.train, dataset.valid] if split == "train+valid" else [dataset.train]
+    return torch.cat([torch.from_numpy(part) for part in parts])
+
+
+def new_model(
+    run: Run,
+    images: Tensor,
+    binarization: str,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> VLAE:
+    """The run's model, initialised from its seed and one batch of images (N, 28, 28)."""
+    seed = run.training.seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(seed, "weights").initial_seed())
+        model = VLAE(run.model)
+    model.to(device=device, dtype=dtype)
+    first = order(seed, -1, len(images))[: run.training.init_images]
+    random = generator(seed, "initialisation", 0, device.type)
+    x = as_input(images[first.to(images.device)].to(device), binarization, random).to(dtype)
+    with data_dependent_initialisation(model):
+        objective(model, x, latent_noise(run, x, random), run.training.free_bits)
+    return model
+
+
+def new_optimizer(model: VLAE, training: TrainingConfig) -> torch.optim.Adamax:
+    return torch.optim.Adamax(
+        model.parameters(), lr=training.learning_rate, betas=training.betas, foreach=True
+    )
+
+
+def latent_noise(run: Run, x: Tensor, random: torch.Generator) -> Tensor | None:
+    """Standard normal noise (B, latent_dim) for a batch, None for a model without a latent."""
+    if not run.model.latent_dim:
+        return None
+    shape = (len(x), run.model.latent_dim)
+    return torch.randn(shape, generator=random, device=x.device).to(x.dtype)
+
+
+@torch.no_grad()
+def update_average(average: list[Tensor], weights: list[Tensor], polyak: float) -> None:
+    """average <- polyak average + (1 - polyak) weights; the average is the model."""
+    torch._foreach_lerp_(average, weights, 1 - polyak)
+
+
+def training_step(
+    model: VLAE,
+    optimizer: torch.optim.Optimizer,
+    average: list[Tensor],
+    x: Tensor,
+    noise: Tensor | None,
+    run: Run,
+    precision: str,
+) -> Tensor:
+    """One update; returns (loss, reconstruction, KL), nats, float64 (3,)."""
+    with autocast(x.device, precision):
+        loss, (reconstruction, kl) = objective(model, x, noise, run.training.free_bits)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    update_average(average, list(model.parameters()), run.training.polyak)
+    return torch.stack([loss.detach().double(), reconstruction.double(), kl.double()])
+
+
+@torch.no_grad()
+def validation_bound(
+    model: VLAE, images: Tensor, binarization: str, run: Run, precision: str
+) -> tuple[float, float]:
+    """(ELBO, KL), nats an image, one latent sample and one fixed draw of the bits."""
+    total = torch.zeros(2, dtype=torch.float64)
+    for i in range(0, len(images), 500):
+        random = generator(run.training.seed, "validation", i, images.device.type)
+        x = as_input(images[i : i + 500], binarization, random)
+        with autocast(x.device, precision):
+            _, (reconstruction, kl) = objective(model, x, latent_noise(run, x, random), 0.0)
+        total += len(x) * torch.stack([-reconstruction - kl, kl]).double().cpu()
+    elbo, kl = (total / len(images)).tolist()
+    return elbo, kl
+
+
+class Interrupt:
+    """Set by SIGTERM or SIGINT, or when the clock has run out; asked after each step."""
+
+    def __init__(self, started: float, minutes: float | None):
+        self.deadline = math.inf
+        if minutes is not None:
+            reserve = min(CLOCK_RESERVE, 12 * minutes)  # a fifth of a very short limit
+            self.deadline = started + 60 * minutes - reserve
+        self.reason: str | None = None
+        self._previous = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def _note(self, number: int, frame: object) -> None:
+        self.reason = signal.Signals(number).name
+
+    def due(self) -> bool:
+        if self.reason is None and time.monotonic() >= self.deadline:
+            self.reason = "the clock"
+        return self.reason is not None
+
+    def restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def train(
+    run: Run,
+    dataset: Dataset,
+    device: str = "auto",
+    precision: str = "auto",
+    minutes: float | None = None,
+    checkpoint_seconds: float = 120,
+) -> bool:
+    """Train `run` up to its number of epochs, from its state in scratch/ if there is one.
+
+    True when it is finished and the results are written; False when the clock (`minutes`)
+    or a signal stopped it, its state saved. On the CPU the weights are bit-identical
+    however often it was interrupted. Raises VlaeError for a state that does not belong to
+    this run and for a training that diverged; the last good state stays.
+    """
+    started = time.monotonic()
+    on = choose_device(device)
+    precision = choose_precision(precision, on)
+    binarization = dataset.binarization
+    images = training_images(dataset, run.training.split).to(on)
+    valid = torch.from_numpy(dataset.valid).to(on)
+    belongs_to = identity(run, dataset.sha256)
+    path = state_path(run, dataset.sha256)
+    seed, size = run.training.seed, run.training.batch_size
+    steps_per_epoch = len(images) // size
+    if not steps_per_epoch:
+        raise VlaeError(f"{run.name}: batch_size {size} exceeds the {len(images)} training images")
+    last_step = run.training.epochs * steps_per_epoch
+
+    with exclusive(path):
+        model = new_model(run, images, binarization, on)
+        optimizer = new_optimizer(model, run.training)
+        weights = dict(model.named_parameters())
+        average = {name: weight.detach().clone() for name, weight in weights.items()}
+        sums = torch.zeros(3, dtype=torch.float64, device=on)
+        state = load_state(path, belongs_to) or State(0, {})
+        if state.step > last_step:
+            done = state.step // steps_per_epoch
+            raise VlaeError(
+                f"{path} has {done} epochs behind it, more than the {run.training.epochs} of "
+                f"runs.{run.name}.training.epochs; raise them, or move the state away"
+            )
+        if state.step:
+            _restore(state, path, weights, average, optimizer, sums)
+        history = {
+            "from_step": state.step,
+            "to_step": state.step,
+            "seconds": 0.0,
+            "device": on.type,
+            "hardware": describe(on),
+            "precision": precision,
+            "torch": torch.__version__,
+        }
+        state.history.append(history)
+
+        def checkpoint() -> None:
+            if not torch.isfinite(sums).all():
+                raise VlaeError(
+                    f"{run.name}: loss or weights are not finite at step {state.step}; "
+                    f"the last good state is kept in {path}"
+                )
+            history["to_step"] = state.step
+            history["seconds"] = round(time.monotonic() - started, 1)
+            state.tensors = _collect(weights, average, optimizer, sums)
+            save_state(path, state, belongs_to)
+
+        averaged = VLAE(run.model).to(on)
+        interrupt = Interrupt(started, minutes)
+        saved_at = epoch_started = time.monotonic()
+        epoch_from = state.step
+        print(
+            f"{run.name}: {sum(w.numel() for w in weights.values()):,} parameters, "
+            f"{len(images):,} images, epoch {state.step // steps_per_epoch} of "
+            f"{run.training.epochs}, {describe(on)}, {precision}",
+            file=sys.stderr,
+        )
+        bar = tqdm(total=last_step, initial=state.step, unit="step", disable=None, smoothing=0.02)
+        try:
+            while state.step < last_step:
+                epoch, within = divmod(state.step, steps_per_epoch)
+                if within == 0 or state.step == epoch_from:
+                    visits = order(seed, epoch, len(images)).to(on)
+                random = generator(seed, "step", state.step, on.type)
+                batch = images[visits[within * size : (within + 1) * size]]
+                x = as_input(batch, binarization, random)
+                noise = latent_noise(run, x, random)
+                sums += training_step(
+                    model, optimizer, list(average.values()), x, noise, run, precision
+                )
+                state.step += 1
+                bar.update()
+                if on.type == "cpu" or state.step % 50 == 0:
+                    _stop_if_diverged(run, state.step, sums, within + 1, epoch, path)
+                    rate = size * (state.step - epoch_from) / (time.monotonic() - epoch_started)
+                    loss, reconstruction, kl = (sums / (within + 1)).tolist()
+                    bar.set_postfix_str(
+                        f"ELBO {-reconstruction - kl:.2f} KL {kl:.2f} nats, {rate:.0f} images/s"
+                    )
+                if within + 1 == steps_per_epoch:
+                    seconds = time.monotonic() - epoch_started
+                    rate = size * (state.step - epoch_from) / seconds
+                    loss, reconstruction, kl = (sums / steps_per_epoch).tolist()
+                    row = {
+                        "epoch": epoch + 1,
+                        "step": state.step,
+                        "seconds": round(seconds, 1),
+                        "images_per_second": round(rate, 1),
+                        "loss": loss,
+                        "elbo": -reconstruction - kl,
+                        "kl": kl,
+                    }
+                    if run.training.split == "train":
+                        copy_into(dict(averaged.named_parameters()), average, "average")
+                        bound = validation_bound(averaged, valid, binarization, run, precision)
+                        row["valid_elbo"], row["valid_kl"] = bound
+                    state.curve.append(row)
+                    _report(run, row, bar)
+                    sums.zero_()
+                    epoch_started, epoch_from = time.monotonic(), state.step
+                if state.step == last_step or interrupt.due():
+                    break
+                if time.monotonic() - saved_at > checkpoint_seconds:
+                    checkpoint()
+                    saved_at = time.monotonic()
+        finally:
+            interrupt.restore()
+            bar.close()
+        checkpoint()
+        if state.step < last_step:
+            print(
+                f"{run.name}: stopped by {interrupt.reason} at step {state.step} of {last_step}; "
+                "the same command goes on from here",
+                file=sys.stderr,
+            )
+            return False
+        _write_results(run, dataset, state, average, steps_per_epoch)
+        return True
+
+
+def _restore(state, path, weights, average, optimizer, sums) -> None:
+    tensors = state.tensors
+    copy_into(weights, from_tensors("weights", tensors), str(path))
+    copy_into(average, from_tensors("average", tensors), str(path))
+    momenta = {name: from_tensors(name, tensors) for name in ("exp_avg", "exp_inf")}
+    for name, weight in weights.items():
+        moments = {}
+        for kind, stored in momenta.items():
+            moments[kind] = torch.zeros_like(weight)
+            copy_into(
+                {name: moments[kind]}, {k: v for k, v in stored.items() if k == name}, str(path)
+            )
+        optimizer.state[weight] = {"step": torch.tensor(float(state.step)), **moments}
+    copy_into({"sums": sums}, from_tensors("epoch", tensors), str(path))
+
+
+def _collect(weights, average, optimizer, sums) -> dict[str, Tensor]:
+    tensors = as_tensors("weights", weights) | as_tensors("average", average)
+    for kind in ("exp_avg", "exp_inf"):
+        moments = {name: optimizer.state[weight][kind] for name, weight in weights.items()}
+        tensors |= as_tensors(kind, moments)
+    return tensors | {"epoch/sums": sums.clone()}
+
+
+def _stop_if_diverged(run, step, sums, steps, epoch, path) -> None:
+    loss = (sums[0] / steps).item()
+    if not math.isfinite(loss) or (epoch > 0 and steps > 50 and loss > COIN_FLIPS):
+        raise VlaeError(
+            f"{run.name}: training diverged at step {step} (mean loss {loss:.1f} nats); "
+            f"the last good state is kept in {path}; lower runs.{run.name}.training.learning_rate"
+        )
+
+
+def _report(run: Run, row: dict, bar: tqdm) -> None:
+    text = (
+        f"{run.name}: epoch {row['epoch']}  ELBO {row['elbo']:.2f}  KL {row['kl']:.2f}"
+        + (f"  validation {row['valid_elbo']:.2f}" if "valid_elbo" in row else "")
+        + f" nats  {row['images_per_second']:.0f} images/s"
+    )
+    bar.write(text, file=sys.stderr) if not bar.disable else print(text, file=sys.stderr)
+
+
+def _write_results(run, dataset, state, average, steps_per_epoch) -> None:
+    folder = paths.checkpoint(run.name)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in average.items()}
+    about = {"format": "vlae", "run": run.name}
+    write_atomically(folder / "model.safetensors", lambda path: save_file(tensors, path, about))
+    lines = [",".join(CURVE)]
+    lines += [",".join(_cell(row.get(key)) for key in CURVE) for row in state.curve]
+    write_text(folder / "curve.csv", "\n".join(lines) + "\n")
+    last, machine = state.curve[-1], state.history[-1]
+    worked = [part for part in state.history if part["to_step"] > part["from_step"]] or [machine]
+    write_json(
+        folder / "train.json",
+        {
+            "run": run.name,
+            "dataset": run.dataset,
+            "epochs": state.step // steps_per_epoch,
+            "steps": state.step,
+            "images_seen": state.step * run.training.batch_size,
+            "seconds": round(sum(part["seconds"] for part in worked), 1),
+            "device": worked[-1]["device"],
+            "hardware": ", ".join(dict.fromkeys(part["hardware"] for part in worked)),
+            "precision": ", ".join(dict.fromkeys(part["precision"] for part in worked)),
+            "torch": ", ".join(dict.fromkeys(part["torch"] for part in worked)),
+            "git_revision": git_revision(),
+            "data_sha256": dataset.sha256,
+            "seed": run.training.seed,
+            "split": run.training.split,
+            "parameters": sum(tensor.numel() for tensor in average.values()),
+            "final": {
+                "loss": last["loss"],
+                "elbo": last["elbo"],
+                "kl": last["kl"],
+                "reconstruction": -last["elbo"] - last["kl"],
+            },
+            "config": {"model": as_dict(run.model), "training": as_dict(run.training)},
+        },
+    )
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def git_revision() -> str | None:
+    """The commit of the working directory, "+" appended where src/ differs from it."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*"]
+    try:
+        revision = subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "src"]).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("VLAE_REVISION")  # a copy without its history
+    return revision + ("+" if changed else "")
+
+
+def load_model(run: Run, device: torch.device) -> VLAE:
+    """The averaged model of results/checkpoints/RUN, ready to evaluate.
+
+    Raises VlaeError for a file that is missing, unreadable or of another model.
+    """
+    path = paths.checkpoint(run.name) / "model.safetensors"
+    return read_model(run, path).to(device).eval()
+
+
+def read_model(run: Run, path: Path) -> VLAE:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        raise VlaeError(f"{path} is missing; train it with `vlae train {run.name}`")
+    try:
+        tensors = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise VlaeError(f"{path} is no readable checkpoint: {error}") from error
+    model = VLAE(run.model)
+    copy_into(dict(model.named_parameters()), tensors, str(path))
+    return model

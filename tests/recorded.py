@@ -1,0 +1,75 @@
+"""Hand-made results of runs, laid out under a root as training and evaluation record them."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+
+def params(*runs: str) -> SimpleNamespace:
+    """The part of Params that tables and figures use; a run's name begins with its data set."""
+    return SimpleNamespace(
+        runs={run: SimpleNamespace(dataset=run.partition("-")[0]) for run in runs}
+    )
+
+
+def write_training(root: Path, run: str, **changes) -> Path:
+    record = {
+        "run": run,
+        "dataset": run.partition("-")[0],
+        "epochs": 30,
+        "hardware": "2 cores of AMD EPYC",
+        "split": "train+valid",
+    }
+    return _write_json(root / "results" / "checkpoints" / run / "train.json", record | changes)
+
+
+def write_evaluation(root: Path, run: str, nll: float = 80.5, **changes) -> Path:
+    record = {
+        "run": run,
+        "dataset": run.partition("-")[0],
+        "nll": nll,
+        "nll_se": 0.2345,
+        "kl": 12.125,
+        "kl_se": 0.05,
+        "bits_per_dim": nll / 784 / math.log(2),
+        "importance_samples": 64,
+        "exact": False,
+        "n_test": 10000,
+        "epochs": 30,
+        "hardware": "2 cores of AMD EPYC",
+        "config": {"importance_samples": 64, "images": 0},
+    }
+    return _write_json(root / "results" / "evaluations" / f"{run}.json", record | changes)
+
+
+def write_curve(root: Path, run: str, elbo, kl, valid_elbo=None) -> Path:
+    path = root / "results" / "checkpoints" / run / "curve.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["epoch,step,seconds,images_per_second,loss,elbo,kl,valid_elbo,valid_kl"]
+    for i, (bound, divergence) in enumerate(zip(elbo, kl, strict=True)):
+        valid = "," if valid_elbo is None else f"{valid_elbo[i]},{divergence}"
+        lines.append(f"{i + 1},{10 * i + 10},1.5,900,{-bound},{bound},{divergence},{valid}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_samples(root: Path, run: str, n: int = 100) -> dict[str, np.ndarray]:
+    """Random bits: every image is different, so that a misplaced one is noticed."""
+    random = np.random.default_rng(0)
+    images = {
+        name: random.integers(0, 2, (n, 28, 28), dtype=np.uint8)
+        for name in ("originals", "decompressions", "samples")
+    }
+    path = root / "results" / "samples" / f"{run}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, originals_index=np.arange(n), sample_seed=0, **images)
+    return images
+
+
+def _write_json(path: Path, record: dict) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+    return path

@@ -1,0 +1,314 @@
+"""The printed numbers, and our measured ones beside them."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from recorded import params, write_evaluation, write_training
+from vlae.errors import VlaeError
+from vlae.paper import paper, paper_table, printed_kl, printed_nll, table_names
+from vlae.tables import build_table, table_inputs, table_outputs, write_table
+
+VLAE = "static_mnist-vlae"
+TABLE_1 = params(
+    VLAE,
+    "static_mnist-vlae_factorized",
+    "static_mnist-vlae_iaf",
+    "static_mnist-vae_af",
+    "static_mnist-vae_iaf",
+)
+
+
+def line_of(frame: pd.DataFrame, run: str) -> pd.Series:
+    (line,) = [line for _, line in frame.dropna(subset="run").iterrows() if line["run"] == run]
+    return line
+
+
+def markdown_cells(text: str, model: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {model} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+# --- what the paper prints -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "printed", "best"),
+    [
+        # Rows with a printed value, and the last of them, which the paper sets in bold.
+        ("table1_static_mnist", 7, 79.03),
+        ("table2_dynamic_mnist", 8, 78.53),
+        ("table3_omniglot", 8, 89.83),
+        ("table4_caltech101", 7, 77.36),
+        ("table5_cifar10", 14, 2.95),
+        ("table6_ablation", 3, 78.94),
+    ],
+)
+def test_paper_tables_are_complete(name, printed, best):
+    table = paper_table(name)
+    rows = [row for row in table.rows if row.source == table.source]
+    assert [row.value is not None for row in rows] == [True] * printed
+    assert rows[-1].value == best
+    assert all(row.run for row in table.rows if row.source != table.source)
+
+
+def test_paper_sums_agree_with_an_independent_count():
+    """A digit mistyped anywhere in a table changes its sum; these were added up separately."""
+    sums = {
+        "table1_static_mnist": 564.49,
+        "table2_dynamic_mnist": 651.68,
+        "table3_omniglot": 773.48,
+        "table4_caltech101": 673.80,
+        "table5_cifar10": 54.84,
+        "table6_ablation": 245.97,
+    }
+    for name, expected in sums.items():
+        table = paper_table(name)
+        values = [row.value for row in table.rows if row.source == table.source]
+        assert sum(values) == pytest.approx(expected, abs=1e-9), name
+
+
+def test_bounds_stand_where_they_are_printed():
+    bounded = {
+        name: {row.model for row in paper_table(name).rows if row.bound == "<"}
+        for name in table_names()
+    }
+    assert bounded == {
+        "table1_static_mnist": {"DRAW"},  # Discrete VAE is printed without the sign there
+        "table2_dynamic_mnist": {"DRAW + VGP"},
+        "table3_omniglot": {"DRAW", "Conv DRAW"},
+        "table4_caltech101": set(),
+        "table5_cifar10": set(),
+        "table6_ablation": set(),
+    }
+    of_table_5 = [row for row in paper_table("table5_cifar10").rows if row.source == "Table 5"]
+    assert {row.bound for row in of_table_5} == {"≤"}
+
+
+def test_quoted_effects_and_what_follows_from_them():
+    assert [effect.get("value") for effect in paper()["effects"]] == [0.8, 0.6, None]
+    rows = {row.run: row for row in paper_table("table1_static_mnist").rows}
+    assert rows["static_mnist-vlae_iaf"].value == pytest.approx(79.03 + 0.6, abs=0.05)
+    assert rows[VLAE].kl == 13.3
+    assert rows[VLAE].kl == pytest.approx(19.2 * math.log(2), abs=0.05)  # both are printed
+    assert rows["static_mnist-vlae_factorized"].kl == pytest.approx(25.85, abs=0.005)
+    assert [row.kl for row in paper_table("table6_ablation").rows] == [0, 10.60, 11.73]
+
+
+def test_printed_values_for_a_run():
+    assert printed_nll("dynamic_mnist-vlae") == 78.53  # Table 2 before the ablation
+    assert printed_nll("static_mnist-vlae_iaf") is None  # derived, not printed
+    assert printed_kl("dynamic_mnist-vlae") == 11.73
+    assert printed_nll("no-run") is printed_kl("no-run") is None
+
+
+def test_every_run_of_params_yaml_has_its_row():
+    from vlae.params import load_params
+
+    with_row = {row.run for name in table_names() for row in paper_table(name).rows}
+    assert set(load_params(Path(__file__).parents[1] / "params.yaml").runs) <= with_row
+
+
+# --- our numbers beside them -----------------------------------------------------------------
+
+
+def test_measured_row(tmp_path):
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE, nll=80.4375)
+    line = line_of(build_table("table1_static_mnist", TABLE_1, tmp_path), VLAE)
+    assert line["paper"] == 79.03
+    assert line["ours"] == 80.4375
+    assert line["standard_error"] == 0.2345
+    assert line["difference"] == pytest.approx(80.4375 - 79.03)
+    assert (line["kl_paper"], line["kl_ours"]) == (13.3, 12.125)
+    assert (line["epochs"], line["importance_samples"]) == (30, "64")
+    assert (line["hardware"], line["test_images"]) == ("2 cores of AMD EPYC", 10000)
+    assert line["note"] == "30 epochs, IS-64; paper: IS-4096, budget not reported"
+
+
+def test_every_row_is_there_whatever_is_trained(tmp_path):
+    for name in table_names():
+        frame = build_table(name, params(), tmp_path)
+        assert len(frame) == len(paper_table(name).rows)
+        ours = frame[frame["run"].notna()]
+        assert ours["note"].str.startswith("not trained").all()
+        assert frame["ours"].isna().all()
+        assert frame[frame["run"].isna()]["note"].isna().all()
+
+
+def test_files_have_the_same_numbers(tmp_path):
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE, nll=78.9876543)
+    paths = write_table("table1_static_mnist", TABLE_1, tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in paths] == table_outputs(
+        "table1_static_mnist"
+    )
+    csv, markdown, latex = paths
+    assert line_of(pd.read_csv(csv), VLAE)["ours"] == 78.9876543  # every digit
+
+    text = markdown.read_text()
+    assert markdown_cells(text, "**VLAE**") == [
+        "**VLAE**",
+        *("79.03", "78.99", "0.23", "-0.04", "13.30", "12.12", "30", "64"),
+        *("2 cores of AMD EPYC", "10,000"),
+        "30 epochs, IS-64; paper: IS-4096, budget not reported",
+    ]
+    draw = markdown_cells(text, "DRAW (Gregor et al. 2015)")
+    assert draw[1] == "< 80.97" and not any(draw[2:])
+    derived = markdown_cells(text, "**VLAE, IAF posterior for AF prior**")
+    assert derived[1] == "≈ 79.6"
+    assert derived[-1] == "not trained; paper's value derived: 79.03 + 0.6 (Section 4)"
+    factorized = markdown_cells(text, "**VLAE, factorized decoder**")
+    assert (factorized[1], factorized[5]) == ("", "≈ 25.85")
+    assert factorized[-1] == "not trained; the paper prints its KL only: 37.3 bits"
+
+    assert (
+        r"\textbf{VLAE}\textsuperscript{b} & 79.03 & 78.99 & 0.23 & $-0.04$" in latex.read_text()
+    )
+    assert set(csv.parent.iterdir()) == set(paths)  # nothing temporary is left
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path):
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE)
+    first = [path.read_bytes() for path in write_table("table1_static_mnist", TABLE_1, tmp_path)]
+    again = [path.read_bytes() for path in write_table("table1_static_mnist", TABLE_1, tmp_path)]
+    assert first == again
+
+
+def test_exact_likelihood_and_its_draws(tmp_path):
+    run = "dynamic_mnist-pixelcnn"
+    write_training(tmp_path, run)
+    draws = [{"seed": 1, "nll": 87.91}, {"seed": 2, "nll": 88.02}]
+    exact = {"exact": True, "importance_samples": 1, "kl": 0.0, "draws": draws}
+    write_evaluation(tmp_path, run, nll=88.0, **exact)
+    line = line_of(build_table("table2_dynamic_mnist", params(run), tmp_path), run)
+    assert line["importance_samples"] == "exact"
+    assert line["note"] == (
+        "30 epochs, exact; paper's budget not reported; "
+        "87.91 to 88.02 nats over 2 binarizations of the test images"
+    )
+    # The ablation shows the same run beside its own printed number.
+    ablation = line_of(build_table("table6_ablation", params(run), tmp_path), run)
+    assert (ablation["ours"], ablation["kl_paper"], ablation["kl_ours"]) == (88.0, 0, 0)
+
+
+def test_notes_tell_what_differs_from_a_final_result(tmp_path):
+    write_training(tmp_path, VLAE, epochs=60, split="train", hardware="NVIDIA H200")
+    write_evaluation(tmp_path, VLAE, n_test=100, epochs=1, config={"images": 100})
+    line = line_of(build_table("table1_static_mnist", TABLE_1, tmp_path), VLAE)
+    assert line["epochs"] == 1
+    assert line["hardware"] == "NVIDIA H200; evaluated on 2 cores of AMD EPYC"
+    assert line["note"] == (
+        "1 epoch, IS-64; paper: IS-4096, budget not reported; training has since reached "
+        "60 epochs; trained without the validation images; the first 100 test images only"
+    )
+
+
+def test_trained_but_not_evaluated(tmp_path):
+    write_training(tmp_path, VLAE, epochs=7)
+    line = line_of(build_table("table1_static_mnist", TABLE_1, tmp_path), VLAE)
+    assert line["note"] == "trained for 7 epochs, not evaluated"
+    assert line["epochs"] == 7 and pd.isna(line["ours"])
+
+
+def test_a_row_the_paper_quotes_is_not_credited_with_its_importance_samples(tmp_path):
+    write_training(tmp_path, "static_mnist-vae_iaf")
+    write_evaluation(tmp_path, "static_mnist-vae_iaf")
+    frame = build_table("table1_static_mnist", TABLE_1, tmp_path)
+    note = line_of(frame, "static_mnist-vae_iaf")["note"]
+    assert note == "30 epochs, IS-64; paper's budget not reported"
+
+
+def test_bits_per_dimension(tmp_path):
+    run = "cifar10-resnet_vlae"
+    write_training(tmp_path, run)
+    nats = 3.1 * 3072 * math.log(2)
+    write_evaluation(tmp_path, run, nll=nats, nll_se=0.01 * 3072 * math.log(2), bits_per_dim=3.1)
+    line = line_of(build_table("table5_cifar10", params(run), tmp_path), run)
+    assert line["ours"] == pytest.approx(3.1)
+    assert line["standard_error"] == pytest.approx(0.01)
+    assert line["difference"] == pytest.approx(3.1 - 3.04)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"dataset": "dynamic_mnist"}, "is a record of dataset 'dynamic_mnist'"),
+        ({"run": "static_mnist-vae_af"}, "is a record of run 'static_mnist-vae_af'"),
+        ({"nll": None}, "'nll' must be float, is None"),
+        ({"nll": float("nan")}, "'nll' must be float, is nan"),
+        ({"epochs": True}, "'epochs' must be int, is True"),
+        ({"draws": [{"seed": 1}]}, "'draws' must be a list with nll each"),
+    ],
+)
+def test_bad_evaluation(tmp_path, changes, complaint):
+    write_training(tmp_path, VLAE)
+    path = write_evaluation(tmp_path, VLAE)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(VlaeError) as caught:
+        build_table("table1_static_mnist", TABLE_1, tmp_path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"run": "static_mnist-vlae"}', "\x00\xff"])
+def test_malformed_record(tmp_path, text):
+    write_training(tmp_path, VLAE).write_bytes(text.encode("latin-1"))
+    with pytest.raises(VlaeError, match=r"train\.json: "):
+        build_table("table1_static_mnist", TABLE_1, tmp_path)
+
+
+def test_evaluation_without_training(tmp_path):
+    write_evaluation(tmp_path, VLAE)
+    with pytest.raises(VlaeError, match=r"no results.checkpoints.*train\.json"):
+        build_table("table1_static_mnist", TABLE_1, tmp_path)
+
+
+def test_a_run_must_be_on_the_data_set_of_its_table(tmp_path):
+    elsewhere = params(VLAE)
+    elsewhere.runs[VLAE].dataset = "dynamic_mnist"
+    with pytest.raises(VlaeError, match="table1_static_mnist is static_mnist"):
+        build_table("table1_static_mnist", elsewhere, tmp_path)
+
+
+def test_unknown_table(tmp_path):
+    for function in (paper_table, table_outputs):
+        with pytest.raises(VlaeError, match="no table 'table9'; there are table1_static_mnist"):
+            function("table9")
+
+
+def test_inputs_are_the_records_of_the_runs_in_params():
+    assert table_inputs("table1_static_mnist", params(VLAE, "dynamic_mnist-pixelcnn")) == [
+        "results/checkpoints/static_mnist-vlae/train.json",
+        "results/evaluations/static_mnist-vlae.json",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles(tmp_path):
+    write_training(tmp_path, VLAE, hardware="50% of a C_PU & more #1 ~ {x}")
+    write_evaluation(tmp_path, VLAE)
+    inputs = []
+    for name in table_names():
+        inputs.append(rf"\input{{{write_table(name, TABLE_1, tmp_path)[-1]}}}")
+    lines = [r"\documentclass{article}\usepackage{booktabs}\begin{document}", *inputs]
+    (tmp_path / "all.tex").write_text("\n".join([*lines, r"\end{document}"]))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_tables_do_not_load_torch_or_plotting():
+    code = (
+        "import sys, vlae.tables, vlae.figures;"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'pandas', 'matplotlib')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
