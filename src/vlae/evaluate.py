@@ -12,6 +12,7 @@ import json
 import math
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def evaluate(
         part = _read_block(path, belongs_to)
         if part is None:
             block = x[start:stop].to(on)
-            part = _evaluate_block(model, block, start, samples, config.seed, precision)
+            part = evaluate_images(model, block, start, samples, config.seed, precision)
             about = belongs_to | {"precision": precision, "hardware": describe(on)}
             write_npz(path, about=np.array(json.dumps(about)), **part)
         parts[start] = part
@@ -202,7 +203,10 @@ def evaluate(
     return record
 
 
-def _evaluate_block(model, x, first, samples, seed, precision) -> dict[str, np.ndarray]:
+def evaluate_images(
+    model: VLAE, x: Tensor, first: int, samples: int, seed: int, precision: str
+) -> dict[str, np.ndarray]:
+    """The arrays of PerImage for test images first, first + 1, …: x (N, 1, 28, 28)."""
     at_once = max(1, ROWS // min(samples, CHUNK))
     pieces = []
     for start in range(0, len(x), at_once):
@@ -227,7 +231,7 @@ def _read_block(path: Path, belongs_to: dict) -> dict[str, np.ndarray] | None:
             return {key: archive[key] for key in archive.files if key != "about"}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         print(f"{path} cannot be read ({error}); computed again", file=sys.stderr)
         return None
 

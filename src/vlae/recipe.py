@@ -20,7 +20,7 @@ from vlae.files import write_text
 from vlae.model import VLAE
 from vlae.params import Params, Run
 from vlae.randomness import generator
-from vlae.sample import decompress, draw_samples
+from vlae.sample import COUNT, decompress, draw_samples
 from vlae.train import latent_noise, new_model, new_optimizer, training_step
 
 DIGITS = 7
@@ -107,7 +107,10 @@ def _sampling(model: VLAE, x: torch.Tensor, run: Run) -> dict:
     """Pixels are bits: their sum over a few images, and the codes behind them."""
     seed, device, full = run.evaluation.seed, torch.device("cpu"), torch.float64
     samples = draw_samples(model, 2, seed, device, full)
-    numbers = {"samples": _summary(samples)}
+    numbers = {
+        "count, seed, binarization_seed": [COUNT, seed, run.evaluation.binarization_seed],
+        "samples": _summary(samples),
+    }
     if model.latent_dim:
         noise = torch.randn((2, model.latent_dim), generator=generator(seed, "recipe"))
         numbers["code"] = _summary(model.sample_prior(noise.to(full)))

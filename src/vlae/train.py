@@ -23,6 +23,7 @@ from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
 from vlae.files import write_atomically, write_json, write_text
 from vlae.hardware import autocast, choose_device, choose_precision, describe
+from vlae.live import LiveCurves
 from vlae.model import VLAE, objective
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.params import Run, TrainingConfig, as_dict
@@ -227,6 +228,7 @@ def train(
             save_state(path, state, belongs_to)
 
         averaged = VLAE(run.model).to(on)
+        live = LiveCurves(paths.scratch(run.name) / "live", state.curve)
         interrupt = Interrupt(started, minutes)
         saved_at = epoch_started = time.monotonic()
         epoch_from = state.step
@@ -276,6 +278,7 @@ def train(
                         bound = validation_bound(averaged, valid, binarization, run, precision)
                         row["valid_elbo"], row["valid_kl"] = bound
                     state.curve.append(row)
+                    live.log(row)
                     _report(run, row, bar)
                     sums.zero_()
                     epoch_started, epoch_from = time.monotonic(), state.step

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vlae import paths
 from vlae.data.formats import SHAPE
 from vlae.errors import VlaeError
 
@@ -28,11 +29,6 @@ class Dataset:
     valid: np.ndarray
     test: np.ndarray
     sha256: str
-
-
-def prepared_path(name: str, root: Path = Path("data")) -> Path:
-    """Where the prepared file of a data set lies."""
-    return root / f"{name}.npz"
 
 
 def check_arrays(arrays: dict[str, np.ndarray], binarization: str) -> None:
@@ -61,7 +57,7 @@ def load(name: str, binarization: str, root: Path = Path("data")) -> Dataset:
     Raises VlaeError if it has not been fetched, or is not a prepared data set of this
     binarization ("fixed" or "dynamic").
     """
-    path = prepared_path(name, root)
+    path = root / paths.dataset(name).name
     again = f"run `vlae fetch {name}`"
     try:
         # One open file for both, so that the checksum is that of what is read.
@@ -79,9 +75,8 @@ def load(name: str, binarization: str, root: Path = Path("data")) -> Dataset:
     except (
         ValueError,
         EOFError,
-        KeyError,
         OSError,
-        NotImplementedError,
+        RuntimeError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.request import url2pathname
 
@@ -37,27 +37,28 @@ class Failure(Exception):
 
 
 def download(
-    source: str, target: Path, sha256: str, size: int, timeout: float, tries: int, pause: float
+    source: str, file: dict, target: Path, *, timeout: float, tries: int, pause: float
 ) -> None:
-    """Write the file of this `sha256` and `size` in bytes, as served by `source`, to `target`.
+    """Write `file`, as served by `source`, to `target`, if it is the file.
 
-    `source` is an http(s) or file URL or a path. What it serves may be the file itself or a gzip
-    of it (if the file is none itself, by its name). Whatever is not the file leaves nothing at
-    `target`. A server has `timeout` seconds for every 64 KiB. What may pass is tried `tries`
-    times, with pauses of 1, 2, 3 ... times `pause` seconds.
+    `file` has the `path` that names it, and pins its `sha256` and size in `bytes`. `source` is
+    an http(s) or file URL or a path. What it serves may be the file itself or, unless that is
+    one by its name, a gzip of it. Anything else does not get to `target`. A server has `timeout`
+    seconds for every 64 KiB. What may pass is tried `tries` times, with pauses of 1, 2, 3 ...
+    times `pause` seconds.
 
     Raises Failure if the file did not come, VlaeError if it could not be written here.
     """
     for attempt in range(1, tries + 1):
         try:
-            return _attempt(source, target, sha256, size, timeout)
+            return _attempt(source, file, target, timeout)
         except Failure as failure:
             if failure.kind not in PASSING or attempt == tries or not is_http(source):
                 raise
         time.sleep(attempt * pause)
 
 
-def _attempt(source: str, target: Path, sha256: str, size: int, timeout: float) -> None:
+def _attempt(source: str, file: dict, target: Path, timeout: float) -> None:
     import pooch
     from tqdm import tqdm
 
@@ -65,15 +66,17 @@ def _attempt(source: str, target: Path, sha256: str, size: int, timeout: float) 
     sinks = []
 
     def transfer(url: str, output: str, _: object) -> None:
-        # pooch's temporary file is readable to its owner only; a fresh one has the usual mode.
-        Path(output).unlink()
-        with (
-            open(output, "xb") as file,
-            tqdm(
-                desc=target.name, total=size, unit="B", unit_scale=True, leave=False, disable=None
-            ) as bar,
-        ):
-            sink = Sink(file, size, unzip=target.suffix != ".gz", progress=bar.update)
+        bar = tqdm(
+            desc=PurePosixPath(file["path"]).name,
+            total=file["bytes"],
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            disable=None,  # unless stderr is a terminal
+        )
+        with open(output, "wb") as opened, bar:
+            unzip = not file["path"].endswith(".gz")
+            sink = Sink(opened, file["bytes"], unzip, progress=bar.update)
             sinks.append(sink)
             if is_http(url):
                 _within(timeout, sink, lambda: _receive(url, sink, timeout))
@@ -81,7 +84,9 @@ def _attempt(source: str, target: Path, sha256: str, size: int, timeout: float) 
                 _copy(url, sink)
 
     try:
-        pooch.retrieve(source, f"sha256:{sha256}", target.name, target.parent, downloader=transfer)
+        pooch.retrieve(
+            source, f"sha256:{file['sha256']}", target.name, target.parent, downloader=transfer
+        )
     except ValueError:  # pooch's word for another sha256
         raise sinks[0].mismatch() from None
 

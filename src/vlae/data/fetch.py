@@ -5,11 +5,8 @@ not at all, so that a failure leaves what was there before, and any number of pr
 fetch the same data set at once.
 """
 
-import errno
 import hashlib
-import os
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data.dataset import SPLITS, check_arrays, prepared_path
+from vlae import paths
+from vlae.data.dataset import SPLITS, check_arrays
 from vlae.data.download import DOWN, MISSING, Failure, download, is_http, local_path
 from vlae.data.formats import PIXELS, READERS, SHAPE, WRITERS
 from vlae.errors import VlaeError
+from vlae.files import sha256, write_atomically, write_npz
 
 MIRROR_VARIABLE = "VLAE_DATA_MIRROR"
 
@@ -48,27 +47,17 @@ def fetch(
     Raises VlaeError, in one line, if a file cannot be had, is not what `spec` says, or cannot be
     written. The raw files that did come whole stay, so that the next try needs only the others.
     """
-    data = root / "data"
+    get = partial(download, timeout=timeout, tries=tries, pause=pause)
+    raw = {}
     try:
-        raw = {}
         for split, file in spec["files"].items():
-            raw[split] = data / "raw" / file["path"]
-            get = partial(
-                download,
-                sha256=file["sha256"],
-                size=file["bytes"],
-                timeout=timeout,
-                tries=tries,
-                pause=pause,
-            )
+            raw[split] = root / "data" / "raw" / file["path"]
             _obtain(name, file, raw[split], mirror or None, get)
-        target = prepared_path(name, data)
         arrays = prepare(name, spec, raw)
-        with staged(target) as path:
-            write_prepared(path, arrays)
     except OSError as error:
-        place = error.filename2 or error.filename or data  # filename2: where to
-        raise VlaeError(f"{name}: cannot use {place}: {error.strerror or error}") from None
+        raise VlaeError(f"{name}: cannot read {error.filename}: {error.strerror}") from None
+    target = root / paths.dataset(name)
+    write_npz(target, **arrays)
     return target
 
 
@@ -91,12 +80,6 @@ def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray
     except ValueError as error:
         raise VlaeError(f"{name}: {error}") from None
     return {split: arrays[split] for split in SPLITS}
-
-
-def write_prepared(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a prepared data set as an uncompressed .npz: the same arrays, the same bytes."""
-    # The order of the members is part of the bytes; np.savez dates them all to 1980.
-    np.savez(path, **{split: arrays[split] for split in SPLITS})
 
 
 def data_recipe(name: str, spec: dict) -> dict:
@@ -126,67 +109,40 @@ def data_recipe(name: str, spec: dict) -> dict:
 
 
 @contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """A path in a folder of its own to write a file to, which then becomes `target` at once.
-
-    On any failure `target` stays as it was, and neither the file nor a folder made here is left.
-    """
-    made = [folder for folder in target.parents if not folder.exists()]
+def _no_new_folders_left(target: Path) -> Iterator[None]:
+    """On any failure, take away the folders that have been made for `target` meanwhile."""
+    missing = [folder for folder in target.parents if not folder.exists()]
     try:
-        workspace = _workspace(target.parent)
-        try:
-            yield workspace / target.name
-            _sync(workspace / target.name)
-            os.replace(workspace / target.name, target)
-            _sync(target.parent)
-        finally:
-            shutil.rmtree(workspace)
+        yield
     except BaseException:
         with suppress(OSError):  # not made yet, or another process has come to use it
-            for folder in made:
+            for folder in missing:
                 folder.rmdir()
         raise
 
 
-def _workspace(folder: Path) -> Path:
-    for _ in range(100):
-        # Another process that failed may just be taking away the folder, having made it.
-        with suppress(FileNotFoundError):
-            folder.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
-    raise FileNotFoundError(errno.ENOENT, "the folder cannot be made", str(folder))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _obtain(
-    name: str, file: dict, target: Path, mirror: str | None, get: Callable[[str, Path], None]
+    name: str, file: dict, target: Path, mirror: str | None, get: Callable[[str, dict, Path], None]
 ) -> None:
     """See to it that `target` is the raw file `file`; `get` downloads it from a source."""
     if target.is_file():
-        with open(target, "rb") as existing:
-            found = hashlib.file_digest(existing, "sha256").hexdigest()
+        found = sha256(target)
         if found == file["sha256"]:
             return
         _warn(f"{name}: {target} has a wrong sha256 ({found[:12]}...), so it is fetched again")
-    reasons = []
-    with staged(target) as path:
+
+    def write(path: Path) -> None:
+        reasons = []
         if mirror is not None:
             try:
-                return _from_mirror(mirror, file["path"], lambda source: get(source, path))
+                return _from_mirror(mirror, file["path"], lambda source: get(source, file, path))
             except Failure as failure:
                 reasons.append(f"mirror {_shown(mirror)}: {failure}")
                 if failure.kind != MISSING:  # a mirror need not have every file
                     _warn(f"{name}: {reasons[-1]}; trying the origins")
         for url in file["urls"]:
             try:
-                return get(url, path)
+                return get(url, file, path)
             except Failure as failure:
                 reasons.append(f"{_shown(url)}: {failure}")
         raise VlaeError(
@@ -194,6 +150,9 @@ def _obtain(
             f"{'; '.join(reasons)}. Put the file at {target}, or set {MIRROR_VARIABLE} to a "
             "folder or URL that has it"
         )
+
+    with _no_new_folders_left(target):
+        write_atomically(target, write)
 
 
 def _from_mirror(mirror: str, path: str, get: Callable[[str], None]) -> None:

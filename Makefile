@@ -1,0 +1,66 @@
+# The commands of this repository; `make` alone lists them.
+# Needed beforehand: Python 3.11 or newer, git, make.
+
+PYTHON ?= python3
+CORES  ?= all
+
+# Everything below runs in .venv, without having to activate it.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+ENVIRONMENT := .venv/complete
+SNAKEMAKE   := .venv/bin/snakemake --cores $(CORES) --show-failed-logs
+
+# So that Python may keep what it has compiled: every start is faster for it.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test test-slow lint format environment lock rulegraph clean
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+reproduce: $(ENVIRONMENT)  ## draw every table and figure from the recorded results; trains nothing
+	@$(SNAKEMAKE) --config train=false
+	@$(MAKE) --no-print-directory results/report.html
+
+# The tests' networks are tiny: threads would only wait for each other.
+test test-slow: export OMP_NUM_THREADS = 1
+
+test: $(ENVIRONMENT) lint  ## check the code, then run the tests (minutes)
+	.venv/bin/python -m pytest -m "not slow"
+
+test-slow: $(ENVIRONMENT)  ## run the tests that take longer
+	.venv/bin/python -m pytest -m slow
+
+lint: $(ENVIRONMENT)  ## check style, types of errors and the workflow's form
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/snakefmt --check --compact-diff Snakefile workflow/rules
+	.venv/bin/snakemake --lint
+
+format: $(ENVIRONMENT)  ## bring the code into the form that lint wants
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+	.venv/bin/snakefmt Snakefile workflow/rules
+
+environment: $(ENVIRONMENT)  ## only set up .venv
+
+$(ENVIRONMENT): requirements.lock pyproject.toml workflow/scripts/setup_environment.py
+	@$(PYTHON) workflow/scripts/setup_environment.py
+	@touch $@
+
+results/report.html: $(wildcard results/tables/* results/figures/* workflow/report/*)
+	@.venv/bin/snakemake --quiet all --config train=false --report $@
+	@echo "make: the report is $@"
+
+lock: $(ENVIRONMENT)  ## write requirements.lock anew from pyproject.toml (UPGRADE=1: newest versions)
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-annotate --custom-compile-command "make lock" --extra workflow --extra dev \
+	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml
+
+rulegraph: $(ENVIRONMENT)  ## draw the workflow's rules again in README.md
+	.venv/bin/python workflow/scripts/rulegraph.py
+
+clean:  ## remove what can be made again at no cost (not data, checkpoints or the cache)
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .snakemake/log build results/logs results/report.html
+	find src tests workflow -name __pycache__ -prune -exec rm -rf {} +

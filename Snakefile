@@ -1,0 +1,29 @@
+# When and where things run. What the expensive ones are, and whether they have to run at
+# all, is DVC's part: dvc.yaml and workflow/rules/common.smk.
+#
+#     snakemake --cores all                        compute what is missing, draw everything
+#     snakemake --cores all --config train=false   draw from what is recorded, run nothing long
+#     snakemake --cores all --profile slurm        the same on a cluster
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        [table_outputs(name) for name in TABLES],
+        [figure_outputs(name) for name in FIGURES],
+        results_of_runs(),

@@ -1,0 +1,60 @@
+"""Does each checkpoint still do what its record says?
+
+The first test images of every evaluated run are evaluated again, with the same noise, and
+compared with the recorded values: a checkpoint, a data set or code that does not belong
+to the record shows.
+"""
+
+import json
+
+import numpy as np
+import torch
+
+from vlae import paths
+from vlae.data.dataset import load
+from vlae.errors import VlaeError
+from vlae.evaluate import evaluate_images, test_input
+from vlae.files import sha256
+from vlae.hardware import choose_device, choose_precision
+from vlae.params import Params
+from vlae.train import load_model
+
+TOLERANCE = 0.2  # nats an image: two precisions or devices differ less, two models far more
+
+
+def verify(params: Params, images: int) -> None:
+    """Check all recorded runs, on `images` test images each, and print a line for each.
+
+    Raises VlaeError naming the runs whose log-likelihoods differ by more than 0.2 nats an
+    image in the mean of absolute differences, or whose checkpoint is not the one recorded.
+    """
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    wrong = []
+    for run in params.runs.values():
+        base = paths.evaluation(run.name)
+        about, values = base.with_name(base.name + ".json"), base.with_name(base.name + ".npz")
+        if not about.exists() or not values.exists():
+            print(f"{run.name}: not evaluated")
+            continue
+        record = json.loads(about.read_text())
+        checkpoint = paths.checkpoint(run.name) / "model.safetensors"
+        model = load_model(run, device)
+        if sha256(checkpoint) != record["checkpoint_sha256"]:
+            print(f"{run.name}: {checkpoint} is not the checkpoint that was evaluated")
+            wrong.append(run.name)
+            continue
+        dataset = load(run.dataset, params.dataset(run.dataset)["binarization"])
+        x = test_input(dataset, run.evaluation, record["binarization_seed"])[:images]
+        again = evaluate_images(
+            model, x.to(device), 0, record["importance_samples"], record["seed"], precision
+        )
+        with np.load(values, allow_pickle=False) as arrays:
+            recorded = torch.from_numpy(arrays["log_likelihood"][: len(x)]).double()
+        difference = (torch.from_numpy(again["log_likelihood"]) - recorded).abs().mean().item()
+        verdict = "as recorded" if difference <= TOLERANCE else "NOT as recorded"
+        print(f"{run.name}: {verdict}, mean difference {difference:.4f} nats on {len(x)} images")
+        if not difference <= TOLERANCE:
+            wrong.append(run.name)
+    if wrong:
+        raise VlaeError(f"not as recorded: {', '.join(wrong)}; evaluate them again")

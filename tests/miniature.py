@@ -1,0 +1,75 @@
+"""Small runs and made-up data for the tests: the real code, a few seconds of it."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from vlae.files import write_npz
+from vlae.params import Params, load_params
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+SMALL = {
+    "latent_dim": 6,
+    "trunk_maps": [4, 4, 4],
+    "trunk_hidden": 16,
+    "prior": {"steps": 2, "hidden": 12},
+    "posterior": {"steps": 2, "hidden": 12},
+    "decoder": {"filters": 4, "maps": 2},
+}
+
+
+def merge(base: dict, changes: dict) -> dict:
+    merged = copy.deepcopy(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def small_params(
+    folder: Path, training: dict | None = None, evaluation: dict | None = None
+) -> Params:
+    """params.yaml with tiny networks, one epoch, 20 samples; written to `folder` and read."""
+    tree = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    tree["defaults"] = merge(
+        tree["defaults"],
+        {
+            "model": SMALL,
+            "training": {"epochs": 1, "batch_size": 8, "init_images": 16, **(training or {})},
+            "evaluation": {"importance_samples": 20, "images": 0, **(evaluation or {})},
+        },
+    )
+    for name, run in tree["runs"].items():
+        if run["model"].get("latent_dim") != 0:
+            kept = {"flow", "kind"}  # what makes the run itself; its sizes are the small ones
+            run["model"] = {
+                part: {key: value for key, value in block.items() if key in kept}
+                for part, block in run["model"].items()
+                if isinstance(block, dict)
+            }
+        run["training"] = {}
+        tree["runs"][name] = run
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return load_params(path)
+
+
+def made_up_arrays(binarization: str, train: int = 64, valid: int = 16, test: int = 40) -> dict:
+    """Blobs at random places: something to learn, in a second."""
+    random = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", train), ("valid", valid), ("test", test)):
+        centre = random.uniform(8, 20, (2, count, 1, 1))
+        rows, columns = np.mgrid[:28, :28]
+        distance = np.hypot(rows - centre[0], columns - centre[1])
+        grey = np.clip(255 - 30 * distance, 0, 255)
+        arrays[split] = (grey > 120 if binarization == "fixed" else grey).astype(np.uint8)
+    return arrays
+
+
+def write_data(folder: Path, params: Params) -> None:
+    for name, spec in params.datasets.items():
+        write_npz(folder / "data" / f"{name}.npz", **made_up_arrays(spec["binarization"]))

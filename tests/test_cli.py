@@ -1,0 +1,98 @@
+"""The command line: quick help, exit codes, one line for bad input."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from miniature import PROJECT, small_params, write_data
+from vlae.cli import main
+
+
+def vlae(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "vlae", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_names_every_command_and_is_quick(tmp_path):
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = vlae("--help", cwd=tmp_path)
+        times.append(time.perf_counter() - started)
+    assert done.returncode == 0
+    for command in ("fetch", "train", "evaluate", "sample", "recipe", "table", "figure", "verify"):
+        assert command in done.stdout
+    assert min(times) < 1
+    for command in ("train", "evaluate"):
+        assert "nats" in done.stdout or "minutes" in vlae(command, "--help", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "nonsense"], "no run 'nonsense'"),
+        (["fetch", "nonsense"], "no data set 'nonsense'"),
+        (["train", "static_mnist-vlae"], "run `vlae fetch static_mnist`"),
+        (["evaluate", "static_mnist-vlae"], "run `vlae fetch static_mnist`"),
+        (["table", "nonsense"], "nonsense"),
+        (["figure", "nonsense"], "nonsense"),
+        (["train", "static_mnist-vlae", "--params", "none.yaml"], "none.yaml"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    small_params(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("vlae: error: ") and said in error and error.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["params.yaml"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "x", "--shard", "0/3"],
+        ["evaluate", "x", "--shard", "4/3"],
+        ["evaluate", "x", "--samples", "0"],
+        ["train", "x", "--minutes", "-1"],
+        ["train", "x", "--minutes", "nan"],
+        ["train", "x", "--device", "tpu"],
+        ["nonsense"],
+        [],
+    ],
+)
+def test_wrong_options_exit_with_2(arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_the_steps_by_hand(tmp_path, monkeypatch, capsys):
+    """fetch is tested elsewhere; from the prepared data to verify, by the commands."""
+    monkeypatch.chdir(tmp_path)
+    params = small_params(tmp_path)
+    write_data(tmp_path, params)
+    run = "static_mnist-vlae"
+    for command in ("train", "evaluate", "sample"):
+        assert main([command, run]) == 0
+    assert "NLL" in capsys.readouterr().out
+    assert main(["table", "table1_static_mnist"]) == 0
+    assert main(["figure", "figure1_static_mnist"]) == 0
+    assert "1 epoch" in (tmp_path / "results/tables/table1_static_mnist.md").read_text()
+    assert main(["verify", "--images", "10"]) == 0
+    assert "as recorded" in capsys.readouterr().out
+    model = tmp_path / f"results/checkpoints/{run}/model.safetensors"
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 0x40
+    model.write_bytes(content)
+    assert main(["verify", "--images", "10"]) == 2
+    assert run in capsys.readouterr().err

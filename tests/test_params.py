@@ -1,0 +1,135 @@
+"""params.yaml is checked to the last key, and says in one line what is wrong."""
+
+import pytest
+import yaml
+
+from miniature import PROJECT
+from vlae.errors import VlaeError
+from vlae.params import as_dict, load_params
+
+TEXT = (PROJECT / "params.yaml").read_text()
+
+
+def load_changed(tmp_path, change):
+    tree = yaml.safe_load(TEXT)
+    change(tree)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return load_params(path)
+
+
+def assign(*keys_and_value):
+    *keys, last, value = keys_and_value
+
+    def change(tree):
+        for key in keys:
+            tree = tree[key]
+        tree[last] = value
+
+    return change
+
+
+def delete(*keys):
+    def change(tree):
+        for key in keys[:-1]:
+            tree = tree[key]
+        del tree[keys[-1]]
+
+    return change
+
+
+RUN = ("runs", "static_mnist-vlae")
+
+
+def test_a_run_inherits_the_defaults_key_by_key():
+    runs = load_params(PROJECT / "params.yaml").runs
+    assert runs["static_mnist-vlae"].model.decoder.kind == "pixelcnn"
+    factorized = runs["static_mnist-vlae_factorized"].model
+    assert factorized.decoder.kind == "factorized"
+    assert factorized.decoder.maps == runs["static_mnist-vlae"].model.decoder.maps
+    assert runs["static_mnist-vae_af"].model.prior.steps == 8
+    assert runs["static_mnist-vlae"].training.betas == (0.9, 0.999)
+    assert as_dict(runs["static_mnist-vlae"].model)["trunk_maps"] == [16, 32, 32]
+
+
+def test_the_papers_hyper_parameters():
+    """Sections 4.1 and appendix A, as far as the paper states them."""
+    run = load_params(PROJECT / "params.yaml").runs["static_mnist-vlae"]
+    model, training = run.model, run.training
+    assert (model.latent_dim, model.trunk_hidden, model.trunk_maps) == (64, 450, (16, 32, 32))
+    prior = model.prior
+    assert (prior.flow, prior.steps, prior.hidden, prior.layers) == ("af", 4, 640, 3)
+    assert not prior.scale and model.posterior.flow == "none"
+    decoder = model.decoder
+    assert (decoder.maps, decoder.filters, decoder.pointwise_blocks) == (4, 12, 4)
+    assert decoder.tied
+    assert (training.learning_rate, training.polyak) == (0.002, 0.998)
+    assert training.free_bits == pytest.approx(0.01 * 784)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (assign("extra", 1), "unknown key 'extra'"),
+        (delete("defaults"), "key 'defaults' is missing"),
+        (assign(*RUN, "training", {"learnin_rate": 0.1}), "vlae.training: unknown key 'learnin"),
+        (assign(*RUN, "modle", {}), "unknown key 'modle'"),
+        (delete(*RUN, "dataset"), "key 'dataset' is missing"),
+        (delete("defaults", "training", "polyak"), "key 'polyak' is missing"),
+        (assign(*RUN, "dataset", "mnist"), "no data set 'mnist'"),
+        (assign(*RUN, "training", {"learning_rate": "1e-3"}), "must be float, not '1e-3'"),
+        (assign(*RUN, "training", {"learning_rate": 0}), "greater than 0"),
+        (assign(*RUN, "training", {"learning_rate": float("nan")}), "must be a number"),
+        (assign(*RUN, "training", {"learning_rate": float("inf")}), "finite"),
+        (assign(*RUN, "training", {"epochs": 0}), "epochs must be at least 1"),
+        (assign(*RUN, "training", {"epochs": True}), "epochs must be int"),
+        (assign(*RUN, "training", {"epochs": 1.5}), "epochs must be int"),
+        (assign(*RUN, "training", {"split": "all"}), "one of train, train.valid"),
+        (assign(*RUN, "training", {"betas": [0.9]}), "two numbers"),
+        (assign(*RUN, "training", {"betas": 0.9}), "must be a list"),
+        (assign(*RUN, "training", None), "must be a mapping"),
+        (assign(*RUN, "model", {"decoder": {"kind": "pixel"}}), "one of pixelcnn, factorized"),
+        (assign(*RUN, "model", {"decoder": {"first_kernel": 6}}), "must be odd"),
+        (assign(*RUN, "model", {"prior": {"flow": "iaf"}}), "must be af or none"),
+        (assign(*RUN, "model", {"latent_dim": 0}), "nothing for a flow"),
+        (assign("runs", "../evil", {}), "no valid name"),
+        (assign("runs", "a b", {}), "no valid name"),
+        (assign("runs", 3, {}), "no valid name"),
+        (
+            assign("datasets", "static_mnist", "files", "train", "path", "../../x"),
+            "below data/raw",
+        ),
+        (assign("datasets", "static_mnist", "files", "train", "path", "/etc/x"), "below data/raw"),
+        (assign("datasets", "static_mnist", "files", "train", "sha256", "abc"), "64 hexadecimal"),
+        (assign("datasets", "static_mnist", "files", "train", "urls", ["file:///x"]), "http"),
+        (assign("datasets", "static_mnist", "splits", {"train": 1}), "key 'test' is missing"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, change, said):
+    with pytest.raises(VlaeError, match=said) as error:
+        load_changed(tmp_path, change)
+    assert "params.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- a", "must be a mapping"),
+        ("", "must be a mapping"),
+        (TEXT + "\ndefaults: {}\n", "given twice"),
+        ("x: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("a: \x00", "not valid YAML"),
+    ],
+)
+def test_files_that_are_no_params(tmp_path, text, said):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(VlaeError, match=said) as error:
+        load_params(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(VlaeError, match="cannot be read"):
+        load_params(tmp_path / "none.yaml")

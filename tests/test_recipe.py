@@ -1,0 +1,66 @@
+"""Recipes change with the meaning of code and configuration, and with nothing else."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import vlae.nn.flow
+from miniature import small_params
+from vlae.recipe import rounded, run_recipes
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return small_params(tmp_path).runs
+
+
+def recipes(run):
+    return run_recipes(run, "fixed")
+
+
+def test_the_same_code_gives_the_same_numbers_on_any_number_of_threads(runs):
+    run = runs["static_mnist-vlae"]
+    threads = torch.get_num_threads()
+    first = recipes(run)
+    torch.set_num_threads(2 if threads == 1 else 1)
+    torch.manual_seed(123)
+    assert recipes(run) == first
+    torch.set_num_threads(threads)
+
+
+def test_the_flow_concerns_exactly_the_runs_with_a_flow(runs, monkeypatch):
+    names = ["static_mnist-vlae", "static_mnist-vae_iaf", "dynamic_mnist-pixelcnn"]
+    before = {name: recipes(runs[name]) for name in names}
+    monkeypatch.setattr(vlae.nn.flow, "STEP_SCALE", 0.11)
+    changed = [name for name in names if recipes(runs[name]) != before[name]]
+    assert changed == ["static_mnist-vlae", "static_mnist-vae_iaf"]
+
+
+def test_what_training_depends_on_shows_in_its_recipe(runs):
+    run = runs["static_mnist-vlae"]
+    before = recipes(run)["train"]
+    for change in (
+        {"learning_rate": 0.003},
+        {"seed": 1},
+        {"polyak": 0.99},
+        {"betas": (0.8, 0.99)},
+    ):
+        other = dataclasses.replace(run, training=dataclasses.replace(run.training, **change))
+        assert recipes(other)["train"] != before, change
+    longer = dataclasses.replace(run, training=dataclasses.replace(run.training, epochs=99))
+    assert recipes(longer)["train"] == before
+
+
+def test_how_it_is_evaluated_does_not_touch_training(runs):
+    run = runs["static_mnist-vlae"]
+    other = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, seed=5))
+    a, b = recipes(run), recipes(other)
+    assert a["train"] == b["train"]
+    assert a["evaluate"] != b["evaluate"] and a["sample"] != b["sample"]
+
+
+def test_rounding_keeps_seven_significant_digits():
+    assert rounded(123456.7891) == 123456.8
+    assert rounded([-0.000012345678, 0.0, 5, "x"]) == [-0.00001234568, 0.0, 5, "x"]
+    assert rounded({"a": 1.00000004}) == {"a": 1.0}

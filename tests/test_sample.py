@@ -1,0 +1,101 @@
+"""Sampling in a wavefront is sampling in raster order, and follows the model's probabilities."""
+
+import numpy as np
+import pytest
+import torch
+
+from miniature import small_params, write_data
+from vlae.data.dataset import load
+from vlae.model import VLAE
+from vlae.nn.pixelcnn import PixelCNN
+from vlae.sample import decompress, draw_samples, sample_pixels, wavefront, write_samples
+from vlae.train import train
+
+
+class DecoderOnly:
+    """As much of a model as pixels need."""
+
+    def __init__(self, first_kernel, masked_blocks, maps=0):
+        torch.manual_seed(0)
+        self.pixelcnn = PixelCNN(maps, 4, first_kernel, masked_blocks, 1, False)
+        with torch.no_grad():
+            for parameter in self.pixelcnn.parameters():
+                parameter.copy_(torch.randn_like(parameter))
+
+    def logits(self, x, maps):
+        return self.pixelcnn(x, maps)
+
+
+def raster():
+    groups = torch.zeros(784, 28, 28, dtype=torch.bool)
+    groups.view(784, 784)[torch.arange(784), torch.arange(784)] = True
+    return list(groups)
+
+
+@pytest.mark.parametrize(("first_kernel", "masked_blocks", "steps"), [(3, 1, 82), (7, 1, 136)])
+def test_wavefront_equals_raster_order_bit_for_bit(first_kernel, masked_blocks, steps):
+    model = DecoderOnly(first_kernel, masked_blocks)
+    groups = wavefront(model.pixelcnn.context_pixels())
+    assert len(groups) == steps
+    assert (torch.stack(groups).sum(0) == 1).all()
+    uniform = torch.rand(2, 1, 28, 28)
+    fast = sample_pixels(model, None, uniform)
+    assert torch.equal(fast, sample_pixels(model, None, uniform, raster()))
+    assert 0.02 < fast.mean() < 0.98
+
+
+def test_each_pixel_is_drawn_with_the_probability_that_the_likelihood_gives_it():
+    """x is on exactly where u < p(x_i = 1 | x_<i), all at once for the finished image."""
+    model = DecoderOnly(7, 2)
+    uniform = torch.rand(3, 1, 28, 28)
+    x = sample_pixels(model, None, uniform)
+    with torch.no_grad():
+        probability = torch.sigmoid(model.logits(x, None))
+    assert torch.equal(x, (uniform < probability).float())
+
+
+@pytest.mark.parametrize(
+    "name", ["static_mnist-vlae", "static_mnist-vae_iaf", "dynamic_mnist-pixelcnn"]
+)
+def test_samples_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    params = small_params(tmp_path)
+    write_data(tmp_path, params)
+    run = params.runs[name]
+    dataset = load(run.dataset, params.datasets[run.dataset]["binarization"])
+    train(run, dataset, precision="float32")
+    write_samples(run, dataset, count=9)
+    path = tmp_path / f"results/samples/{name}.npz"
+    first = path.read_bytes()
+    with np.load(path) as arrays:
+        latent = run.model.latent_dim > 0
+        assert arrays["samples"].shape == (9, 28, 28)
+        assert arrays["originals"].shape == arrays["decompressions"].shape
+        assert len(arrays["originals"]) == (9 if latent else 0)
+        for key in ("originals", "decompressions", "samples"):
+            assert arrays[key].dtype == np.uint8 and set(np.unique(arrays[key])) <= {0, 1}
+        if latent:
+            index = arrays["originals_index"]
+            assert index[0] == 0 and index[-1] == len(dataset.test) - 1
+            assert (arrays["originals"] == dataset.test[index]).all()
+    write_samples(run, dataset, count=9)
+    assert path.read_bytes() == first
+
+
+def test_code_of_an_af_prior_has_the_density_that_the_prior_says(tmp_path):
+    """Samples of z, taken back through the flow, are the noise they were made from."""
+    model = VLAE(small_params(tmp_path).runs["static_mnist-vlae"].model).double()
+    noise = torch.randn(50, 6, dtype=torch.float64)
+    z = model.sample_prior(noise)
+    back, _ = model.prior_flow.normalise(z)
+    assert torch.allclose(back, noise, atol=1e-10)
+
+
+def test_decompression_is_sampled_and_follows_its_seed(tmp_path):
+    torch.manual_seed(0)
+    model = VLAE(small_params(tmp_path).runs["static_mnist-vlae"].model)
+    x = (torch.rand(4, 1, 28, 28) < 0.2).float()
+    a, b, again = (decompress(model, x, seed) for seed in (0, 1, 0))
+    assert torch.equal(a, again) and not torch.equal(a, b)
+    first, second = (draw_samples(model, 3, seed, torch.device("cpu")) for seed in (0, 1))
+    assert not torch.equal(first, second)

@@ -1,0 +1,299 @@
+"""The whole pipeline in miniature: the real Snakefile, DVC and package, from download to tables.
+
+Three small runs, two of them with a flow. Data are generated files in the real formats, or
+the real MNIST where VLAE_DATA_MIRROR says where to find it.
+"""
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from miniature import PROJECT, made_up_arrays, small_params
+
+FLOW_RUNS = ("static_mnist-vlae", "static_mnist-vae_iaf")
+RUNS = (*FLOW_RUNS, "dynamic_mnist-pixelcnn")
+TREE = "Snakefile dvc.yaml environment.yml .dvcignore .gitignore .dvc/config src workflow slurm"
+MIRROR = os.environ.get("VLAE_DATA_MIRROR")
+
+
+class Workflow:
+    """A copy of the project in a folder of its own, under git."""
+
+    def __init__(self, folder: Path, mirror: Path | str):
+        self.folder = folder
+        self.env = {
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if not k.startswith(("GIT_", "VLAE_", "PYTEST"))
+            },
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": "src",
+            "VLAE_DATA_MIRROR": str(mirror),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "OMP_NUM_THREADS": "1",  # threads of so small a job would wait for each other
+        }
+        for role in ("AUTHOR", "COMMITTER"):
+            self.env |= {f"GIT_{role}_NAME": "a test", f"GIT_{role}_EMAIL": "test@example.org"}
+
+    def call(self, *command: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.env, text=True, capture_output=True, check=False
+        )
+
+    def do(self, *command: str) -> str:
+        done = self.call(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def snakemake(self, *options: str) -> str:
+        """Run the workflow; what it printed."""
+        shutil.rmtree(self.folder / "results" / "logs", ignore_errors=True)
+        one_core = [f"{rule}=1" for rule in ("train", "evaluate", "sample")]
+        return self.do(
+            "snakemake", "--cores", "2", "--show-failed-logs", *options, "--set-threads", *one_core
+        )
+
+    def commit(self, message: str) -> None:
+        self.do("git", "add", "--all")
+        self.do("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def copy_to(self, folder: Path) -> "Workflow":
+        """All of it, cache and training states included; times are kept."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Workflow(folder, self.env["VLAE_DATA_MIRROR"])
+
+    def clone_to(self, folder: Path, mirror: str) -> "Workflow":
+        """Only what is in git."""
+        self.do("git", "clone", "--quiet", ".", str(folder))
+        return Workflow(folder, mirror)
+
+    def read(self, path: str) -> str:
+        return (self.folder / path).read_text()
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        text = self.read(path)
+        assert old in text
+        (self.folder / path).write_text(text.replace(old, new, 1))
+
+    def edit_params(self, change) -> None:
+        tree = yaml.safe_load(self.read("params.yaml"))
+        change(tree)
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+    def trained(self) -> set[str]:
+        """The runs whose trainer was started by the last call of `snakemake`."""
+        logs = {run: self.folder / "results" / "logs" / "train" / f"{run}.log" for run in RUNS}
+        return {
+            r for r, log in logs.items() if log.exists() and " parameters, " in log.read_text()
+        }
+
+    def contents(self) -> dict[str, tuple[int, bytes]]:
+        """Time and bytes of every file, but for the notes that git, DVC and Snakemake keep."""
+        notes = {".git", ".snakemake", "tmp", "__pycache__", "logs"}
+        return {
+            str(path.relative_to(self.folder)): (path.stat().st_mtime_ns, path.read_bytes())
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and not notes & set(path.relative_to(self.folder).parts)
+        }
+
+
+def write_amat(path: Path, images: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savetxt(path, images.reshape(len(images), -1), fmt="%d")
+
+
+def write_idx(path: Path, images: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = b"".join(n.to_bytes(4, "big") for n in (0x803, *images.shape))
+    path.write_bytes(gzip.compress(header + images.tobytes(), mtime=0))
+
+
+def generate_files(mirror: Path, tree: dict) -> None:
+    """Small files in the formats of the data sets, and their sums in the params `tree`."""
+    for spec in tree["datasets"].values():
+        arrays = made_up_arrays(spec["binarization"], train=96, valid=32, test=128)
+        spec["splits"] = {split: len(images) for split, images in arrays.items()}
+        if "valid" not in spec["files"]:
+            arrays["train"] = np.concatenate([arrays["train"], arrays["valid"]])
+        for split, entry in spec["files"].items():
+            path = mirror / entry["path"]
+            {"amat": write_amat, "idx": write_idx}[spec["format"]](path, arrays[split])
+            content = path.read_bytes()
+            entry |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            entry["urls"] = []  # the mirror or nothing
+
+
+def write_params(folder: Path, mirror: Path | None) -> None:
+    """Three of the runs with tiny networks."""
+    small_params(
+        folder,
+        {"batch_size": 32 if mirror else 1000},
+        {"importance_samples": 4, "images": 0 if mirror else 100},
+    )
+    path = folder / "params.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["runs"] = {run: tree["runs"][run] for run in RUNS}
+    if mirror:
+        generate_files(mirror, tree)
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Workflow:
+    """The project after one complete run, its results published and committed."""
+    folder = tmp_path_factory.mktemp("workflow")
+    project = folder / "project"
+    for name in TREE.split():
+        source, target = PROJECT / name, project / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(
+                source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+            )
+        else:
+            shutil.copy(source, target, follow_symlinks=False)
+    write_params(project, None if MIRROR else folder / "mirror")
+    workflow = Workflow(project, MIRROR or folder / "mirror")
+    workflow.do("git", "init", "--quiet")
+    workflow.commit("the project")
+    workflow.snakemake()
+    assert workflow.trained() == set(RUNS)
+    workflow.do("dvc", "push", "-q", "--run-cache")
+    workflow.commit("the results")
+    return workflow
+
+
+def row(workflow: Workflow, table: str, model: str) -> str:
+    """The line of a table for one of our models."""
+    lines = workflow.read(f"results/tables/{table}.md").splitlines()
+    (line,) = [line for line in lines if f"**{model}**" in line]
+    return line
+
+
+def test_everything_is_made_from_download_to_figures(built):
+    made = built.contents()
+    for run in RUNS:
+        assert f"results/checkpoints/{run}/model.safetensors" in made
+        assert f"results/evaluations/{run}.json" in made
+        assert f"results/samples/{run}.npz" in made
+    assert "results/figures/figure1_static_mnist.png" in made
+    assert "not trained" not in row(built, "table1_static_mnist", "VLAE")
+    assert "not trained" in row(built, "table1_static_mnist", "AF VAE")  # not among these runs
+
+
+def test_data_sets_are_not_published(built):
+    published = {p.stat().st_size for p in (built.folder / "artifacts").rglob("*") if p.is_file()}
+    assert not published & {p.stat().st_size for p in (built.folder / "data").glob("*.npz")}
+
+
+def test_a_second_call_has_nothing_to_do(built):
+    before = built.contents()
+    assert "Nothing to be done" in built.snakemake()
+    assert built.contents() == before
+
+
+def test_a_clone_without_data_draws_everything_and_runs_nothing(built, tmp_path):
+    clone = built.clone_to(tmp_path / "clone", mirror="/nowhere")
+    before = clone.contents()
+    clone.do("snakemake", "--dry-run", "--cores", "2")
+    assert clone.contents() == before
+    clone.snakemake()
+    assert not (clone.folder / "data").exists()
+    assert not (clone.folder / "scratch").exists()
+    assert not clone.trained()
+    # Every table and figure comes out as it was committed, to the byte.
+    assert clone.do("git", "status", "--porcelain") == ""
+    assert "Nothing to be done" in clone.snakemake("--config", "train=false")
+
+
+def test_one_learning_rate_retrains_one_run_and_back_is_free(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    run = "dynamic_mnist-pixelcnn"
+    models = {r: workflow.folder / f"results/checkpoints/{r}/model.safetensors" for r in RUNS}
+    before = {r: model.read_bytes() for r, model in models.items()}
+
+    workflow.edit_params(lambda tree: tree["runs"][run].update(training={"learning_rate": 0.01}))
+    workflow.snakemake()
+    assert workflow.trained() == {run}
+    assert {r for r, model in models.items() if model.read_bytes() != before[r]} == {run}
+
+    workflow.do("git", "checkout", "--quiet", "params.yaml")
+    workflow.snakemake()
+    assert not workflow.trained()
+    assert {r: model.read_bytes() for r, model in models.items()} == before
+    assert workflow.do("git", "status", "--porcelain") == ""
+
+
+def test_a_comment_retrains_nothing(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.replace("src/vlae/nn/flow.py", "\nimport ", "\n# a comment\nimport ")
+    assert "not recorded" not in workflow.snakemake()
+    assert not workflow.trained()
+    changed = workflow.do("git", "status", "--porcelain").split()
+    assert changed == ["M", "dvc.lock", "M", "src/vlae/nn/flow.py"]
+
+
+def test_other_arithmetic_of_the_flow_concerns_the_runs_with_a_flow(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.replace("src/vlae/nn/flow.py", "STEP_SCALE = 0.1", "STEP_SCALE = 0.2")
+    said = workflow.snakemake("--config", "train=false")
+    (line,) = [line for line in said.splitlines() if "not recorded" in line]
+    assert {run for run in RUNS if f"train {run}" in line} == set(FLOW_RUNS)
+    # What is not of this code is not drawn; the other run still is.
+    assert "not trained" in row(workflow, "table1_static_mnist", "VLAE")
+    assert "not trained" not in row(workflow, "table2_dynamic_mnist", "Unconditional decoder")
+
+
+def test_a_corrupted_result_is_one_clear_line(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    path = "results/checkpoints/static_mnist-vlae/model.safetensors"
+    good = (workflow.folder / path).read_bytes()
+    (workflow.folder / path).write_bytes(b"garbage")
+    done = workflow.call("snakemake", "--cores", "2")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"vlae: error: {path}: not what dvc.lock records; `dvc checkout -f {path}` restores that"
+    ]
+    workflow.do("dvc", "checkout", "-q", "-f", path)
+    assert (workflow.folder / path).read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    ("edit", "line"),
+    [
+        (lambda tree: tree["defaults"]["training"].update(epochs="many"), "epochs"),
+        (lambda tree: tree["runs"][RUNS[0]].update(learning_rate=1.0), "learning_rate"),
+    ],
+)
+def test_bad_params_stop_everything_with_one_line(built, tmp_path, edit, line):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.edit_params(edit)
+    done = workflow.call("snakemake", "--cores", "2")
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("vlae: error: params.yaml: ")
+    assert line in said
+
+
+def test_an_unknown_config_key_is_one_line(built):
+    done = built.call("snakemake", "--cores", "2", "--config", "trian=false")
+    assert done.returncode == 2
+    assert done.stderr == "vlae: error: --config: unknown key 'trian'; known: train, shards\n"
+
+
+def test_on_a_cluster_the_trainer_knows_its_time_limit(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.edit_params(lambda tree: tree["defaults"]["training"].update(learning_rate=0.01))
+    jobs = workflow.do("snakemake", "-n", "-p", "--profile", "slurm", "--config", "shards=3")
+    assert "export VLAE_MINUTES=718; python -m dvc" in jobs
+    assert f"vlae evaluate {RUNS[0]} --shard 3/3" in jobs
+    assert "VLAE_MINUTES" not in workflow.do("snakemake", "-n", "-p", "--cores", "2")

@@ -1,0 +1,175 @@
+# Helpers of the other rules, and the question to DVC that comes before all of them.
+#
+# Snakemake asks, DVC judges. Before the DAG is built, workflow/scripts/record.py puts every
+# recorded result in its place and names the stages that are left to run. The rules of those
+# stages match nothing else (`left_to_run`), so for Snakemake a recorded result is a source
+# file: no job, no GPU, no data set is asked for on its behalf. Such a rule runs
+# `dvc repro`, which compares contents once more, takes the result from the cache or runs the
+# stage's command, and writes the record.
+
+import json
+import os
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from snakemake.cli import parse_args
+
+SOURCE = Path(workflow.basedir, "src")
+SCRIPTS = Path(workflow.basedir, "workflow", "scripts")
+
+# Every program that a rule or DVC starts is this environment's, and vlae this tree's.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", "")]),
+    PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.getenv("PYTHONPATH")])),
+)
+sys.path.insert(0, str(SOURCE))
+
+from vlae.errors import VlaeError
+from vlae.figures import FIGURES, figure_inputs, figure_outputs
+from vlae.paper import table_names
+from vlae.params import load_params
+from vlae.paths import checkpoint, dataset, evaluation, samples, scratch
+from vlae.tables import table_inputs, table_outputs
+
+NOTES = Path(".snakemake", "vlae")
+
+
+def stop(message):
+    """End with one line on stderr and status 2, as `vlae` does for bad input."""
+    print(f"vlae: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def checked_params():
+    """params.yaml, or the end of everything with the line that says what is wrong in it."""
+    try:
+        return load_params("params.yaml")
+    except VlaeError as error:
+        stop(error)
+
+
+def checked_config():
+    """--config: train (compute what is missing?) and shards (jobs of one evaluation)."""
+    unknown = config.keys() - {"train", "shards"}
+    if unknown:
+        stop(f"--config: unknown key {unknown.pop()!r}; known: train, shards")
+    train = {"true": True, "false": False}.get(str(config.get("train", True)).lower())
+    if train is None:
+        stop(f"--config: train must be true or false, not {config['train']!r}")
+    shards = config.get("shards", 1)
+    if type(shards) is not int or shards < 1:
+        stop(f"--config: shards must be 1 or more, not {shards!r}")
+    return train, shards
+
+
+def mode():
+    """What this call of snakemake is to do: draw the rules, look at the work, or run it."""
+    _, options = parse_args(sys.argv[1:])
+
+    def wanted(*names):
+        return any(getattr(options, name) not in (None, False) for name in names)
+
+    if wanted("lint", "rulegraph", "filegraph", "list_rules", "list_target_rules", "unlock"):
+        return "draw"
+    if wanted("dryrun", "report", "summary", "detailed_summary", "dag", "d3dag"):
+        return "look"
+    return "run"
+
+
+def ask_dvc():
+    """The answer of workflow/scripts/record.py; the jobs of a run read what its head was told."""
+    notes = NOTES / "stages.json"
+    if not workflow.is_main_process:
+        return json.loads(notes.read_text())
+    asked = mode()
+    if asked == "draw":
+        return {"to_run": {}, "perhaps": [], "restore": []}
+    command = [sys.executable, SCRIPTS / "record.py", asked] + ["--no-train"] * (not TRAIN)
+    answer = subprocess.run(command, stdout=subprocess.PIPE)
+    if answer.returncode:
+        sys.exit(answer.returncode)
+    found = json.loads(answer.stdout)
+    (NOTES / "asked").mkdir(parents=True, exist_ok=True)
+    if asked == "run":
+        notes.write_bytes(answer.stdout)
+    for stage, outputs in found["to_run"].items():
+        renew(NOTES / "asked" / stage, [Path(path) for path in outputs])
+    return found
+
+
+def renew(note, outputs):
+    """Make an outdated result older than an input of its rule, without touching the result."""
+    there = [path.stat().st_mtime for path in outputs if path.exists()]
+    if not note.exists() or note.stat().st_mtime <= min(there, default=0):
+        note.write_text(f"{uuid.uuid4()}\n")
+
+
+def asked(stage):
+    """The input by which Snakemake learns that DVC wants this stage to run again."""
+    return [] if DRAWING else NOTES / "asked" / stage
+
+
+def repro(stage):
+    """The command of an expensive step.
+
+    Snakemake removes a job's outputs before it starts. Where the stage may turn out to be
+    recorded after all, they are put back first: DVC finds nothing to do and keeps them.
+    """
+    dvc = "python -m dvc --wait-for-lock"
+    run = f"{dvc} repro -q --single-item {stage}"
+    return f"{dvc} checkout -q {stage} && {run}" if stage in FOUND["perhaps"] else run
+
+
+def left_to_run(step):
+    """A wildcard constraint: the data sets or runs whose `step` is to be run."""
+    if DRAWING:
+        return "[^/]+"
+    names = [stage.split("@")[1] for stage in FOUND["to_run"] if stage.startswith(f"{step}@")]
+    return "|".join(map(re.escape, names)) if names and TRAIN else "(?!)"
+
+
+def source(modules):
+    """What a drawing is remade for when it is edited: code, the paper's numbers, the runs."""
+    code = [f"src/vlae/{module}.py" for module in modules.split()]
+    return [*code, "src/vlae/paper.yaml", "params.yaml"]
+
+
+def drawn_from(paths):
+    """Those of the results that are there to draw from, or will be."""
+    missing = {path for outputs in FOUND["to_run"].values() for path in outputs}
+    return [path for path in map(str, paths) if TRAIN or path not in missing]
+
+
+def results_of_runs():
+    """The results of all runs, whether a table or figure shows them or not."""
+    return drawn_from(
+        path
+        for run in PARAMS.runs
+        for path in (f"{evaluation(run)}.json", f"{evaluation(run)}.npz", samples(run))
+    )
+
+
+def shards_of(run):
+    """The parts that one evaluation is scattered into; none if a single job does it."""
+    parts = range(1, SHARDS + 1) if SHARDS > 1 else ()
+    return [scratch(run) / "evaluation" / f"shard-{part}-of-{SHARDS}.done" for part in parts]
+
+
+def clock(wildcards, resources):
+    """On a cluster the trainer keeps within the job's time limit, less two minutes to end in."""
+    runtime = resources.get("runtime")
+    return f"export VLAE_MINUTES={max(runtime - 2, 0.5)}; " if runtime else ""
+
+
+PARAMS = checked_params()
+TRAIN, SHARDS = checked_config()
+DRAWING = workflow.is_main_process and mode() == "draw"
+FOUND = ask_dvc()
+TABLES = [name for name in table_names() if table_inputs(name, PARAMS)]
+CODE_OF_TABLES = source("errors params paths paper results files tables table_formats")
+CODE_OF_FIGURES = source(
+    "errors params paths paper results files figures figure_curves figure_images"
+)

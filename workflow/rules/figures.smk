@@ -1,0 +1,28 @@
+localrules:
+    figure,
+
+
+rule figure:
+    """A figure of the paper, or the learning curves, from recorded results."""
+    input:
+        lambda wildcards: drawn_from(figure_inputs(wildcards.figure, PARAMS)),
+        CODE_OF_FIGURES,
+    output:
+        report(
+            "results/figures/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        "results/figures/{figure}.pdf",
+    log:
+        "results/logs/figure/{figure}.log",
+    wildcard_constraints:
+        figure="|".join(FIGURES),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    shell:
+        "python -m vlae figure {wildcards.figure} > {log} 2>&1"

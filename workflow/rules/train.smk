@@ -1,0 +1,24 @@
+rule train:
+    """Train one run; interrupted, it goes on where it stopped."""
+    input:
+        lambda wildcards: asked(f"train@{wildcards.run}"),
+        data=lambda wildcards: dataset(PARAMS.run(wildcards.run).dataset),
+    output:
+        model="results/checkpoints/{run}/model.safetensors",
+        record="results/checkpoints/{run}/train.json",
+        curve="results/checkpoints/{run}/curve.csv",
+    log:
+        "results/logs/train/{run}.log",
+    wildcard_constraints:
+        run=left_to_run("train"),
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=6000,
+    params:
+        clock=clock,
+        repro=lambda wildcards: repro(f"train@{wildcards.run}"),
+    shell:
+        "({params.clock}{params.repro}) > {log} 2>&1"

@@ -1,0 +1,236 @@
+"""What is recorded, what is to be run: asked of DVC once, before Snakemake builds its DAG.
+
+    python workflow/scripts/record.py run|look
+
+prints a JSON object
+
+    to_run   stage -> its outputs, for every stage that dvc.lock does not describe as things
+             stand now (command, inputs, parameters), or whose outputs are nowhere in the cache
+    perhaps  those of them that only depend on one to be run: if that one comes out as before,
+             they turn out to be recorded
+    restore  outputs of the other stages that are not in place
+
+`run` first brings the recipes up to date, fetches from the remote what is recorded and not
+cached here, and checks out whatever is recorded, so that `restore` is empty: for Snakemake
+a recorded result is a source file. `look` changes nothing.
+
+What only the user has a copy of is never overwritten by what is recorded: one line, exit
+status 2.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+RECIPES = "recipes"
+
+
+class Record:
+    """DVC's view of the working directory at one moment."""
+
+    def __init__(self):
+        with Repo(_wait_for_lock=True) as repo:
+            self.status = repo.status()
+            self.stages = {stage.addressing: stage for stage in repo.index.stages}
+            self.outs = {
+                name: [out.def_path for out in stage.outs] for name, stage in self.stages.items()
+            }
+            self.owner = {path: name for name, paths in self.outs.items() for path in paths}
+            self.deps = {
+                name: [
+                    self.owner[dep.def_path] for dep in stage.deps if dep.def_path in self.owner
+                ]
+                for name, stage in self.stages.items()
+            }
+            self.results = [name for name in self.stages if name != RECIPES]
+            self.cached = {
+                name
+                for name, stage in self.stages.items()
+                if all(out.hash_info and not out.changed_cache() for out in stage.outs)
+            }
+        self._recorded = {}
+
+    def _changes(self, stage, kind):
+        """path -> modified, deleted, new or "not in cache"; kind is deps or outs."""
+        found = [c for c in self.status.get(stage, []) if isinstance(c, dict)]
+        return {p: how for c in found for p, how in c.get(f"changed {kind}", {}).items()}
+
+    def unchanged(self, stage):
+        """Whether dvc.lock has the stage with this command, these parameters and inputs.
+
+        An input that another stage makes and that is not here counts as unchanged.
+        """
+        changes = self.status.get(stage, [])
+        deps = self._changes(stage, "deps")
+        return all(
+            isinstance(change, dict) and change.keys() <= {"changed deps", "changed outs"}
+            for change in changes
+        ) and all(how == "deleted" and path in self.owner for path, how in deps.items())
+
+    def recorded(self, stage):
+        """Whether the stage is unchanged, and so is all that it depends on."""
+        if stage not in self._recorded:
+            upstream = all(map(self.recorded, self.deps[stage]))
+            self._recorded[stage] = self.unchanged(stage) and upstream
+        return self._recorded[stage]
+
+    def recorded_stages(self):
+        """The stages, but for the recipes, that are recorded."""
+        return [name for name in self.results if self.recorded(name)]
+
+    def published(self, stage):
+        """Whether a remote may have the outputs of a stage (a data set's never are)."""
+        return all(out.can_push for out in self.stages[stage].outs)
+
+    def out_of_place(self, stage):
+        """Outputs of a stage that are missing or not what dvc.lock records."""
+        changes = self._changes(stage, "outs")
+        return [path for path in self.outs[stage] if path in changes or not os.path.exists(path)]
+
+    def in_remote(self, stage):
+        """Whether the remote has all outputs of a recorded stage (without fetching them)."""
+        outs = self.stages[stage].outs
+        try:
+            with Repo() as repo:
+                remote = repo.cloud.get_remote_odb()
+                return all(out.can_push and remote.exists(out.hash_info.value) for out in outs)
+        except Exception:  # whatever a remote can fail with: it does not have them for us
+            return False
+
+
+def say(message):
+    print(f"vlae: {message}", file=sys.stderr, flush=True)
+
+
+def stop(message):
+    say(f"error: {message}")
+    sys.exit(2)
+
+
+def dvc(*arguments):
+    """Run a DVC command quietly; return (exit status, last line that it said)."""
+    done = subprocess.run([*DVC, *arguments], capture_output=True, text=True, check=False)
+    lines = (done.stderr or done.stdout).strip().splitlines()
+    return done.returncode, lines[-1] if lines else ""
+
+
+def bring_recipes_up_to_date():
+    """Run the stage `recipes`: seconds, on the CPU, whatever the runs cost."""
+    say("code or params.yaml changed: working out which results that concerns")
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}  # more threads than one only wait here
+    done = subprocess.run([*DVC, "repro", "-q", "--single-item", RECIPES], env=env, check=False)
+    if done.returncode:
+        stop("the recipes could not be made (python -m vlae recipe); nothing was started")
+
+
+def fetch(stages):
+    """Take from the remote what is recorded, and what it knows of other parameters' runs."""
+    code, reason = dvc("fetch", "-q", "--run-cache", *stages)
+    if code:
+        say(f"warning: the remote could not be read completely ({reason})")
+
+
+def check_out(stages):
+    """Put every recorded output of these stages in its place."""
+    code, reason = dvc("checkout", "-q", *stages)
+    if code:
+        stop(f"dvc checkout failed: {reason}")
+
+
+def keep_what_only_the_user_has(record, stages):
+    """Stop if an output in the way of a recorded one is content that the cache does not have."""
+    lost = [path for name in stages for path in record.out_of_place(name) if unsaved(path)]
+    if lost:
+        files = " ".join(lost)
+        stop(f"{files}: not what dvc.lock records; `dvc checkout -f {files}` restores that")
+
+
+def unsaved(path):
+    """Whether this output's content, as it lies there, is nowhere in the cache."""
+    with Repo(_wait_for_lock=True) as repo:
+        (out,) = repo.find_outs_by_path(path)
+        return out.exists and not out.cache.exists(out.get_hash().value)
+
+
+def put_away(record, stages):
+    """Remove outputs that are not of things as they stand, so that nothing draws them.
+
+    Only those that the cache has: asking for them with the old parameters brings them back.
+    """
+    there = [path for name in stages for path in record.outs[name] if os.path.exists(path)]
+    for path in there:
+        if unsaved(path):
+            stop(f"{path}: not recorded; snakemake without train=false does that, or remove it")
+    for path in there:
+        os.remove(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="what DVC has recorded, as JSON")
+    parser.add_argument("mode", choices=("run", "look"))
+    parser.add_argument("--no-train", action="store_true", help="nothing will be computed")
+    options = parser.parse_args()
+    try:
+        found = run(options.no_train) if options.mode == "run" else look()
+    except DvcException as error:
+        stop(error)
+    json.dump(found, sys.stdout)
+
+
+def look():
+    """Both lists, of how things are."""
+    record = Record()
+    if record.status.get(RECIPES):
+        say("code or params.yaml changed: a real run first finds out whether results change")
+    here = [n for n in record.recorded_stages() if n in record.cached or record.in_remote(n)]
+    keep_what_only_the_user_has(record, here)
+    return answer(record, here, [path for name in here for path in record.out_of_place(name)])
+
+
+def run(no_train):
+    """Both lists, of how things are once everything recorded is in its place."""
+    record = Record()
+    if record.status.get(RECIPES):
+        bring_recipes_up_to_date()
+        record = Record()
+    recorded = record.recorded_stages()
+    published = [name for name in recorded if record.published(name)]
+    unrecorded = len(recorded) < len(record.results)  # perhaps the remote's run-cache knows it
+    if published and (unrecorded or not record.cached.issuperset(published)):
+        fetch(published)
+        record = Record()
+        gone = [name for name in published if name not in record.cached]
+        if gone:
+            say(f"warning: recorded, but neither in the cache nor in the remote: {' '.join(gone)}")
+    here = [name for name in recorded if name in record.cached]
+    keep_what_only_the_user_has(record, here)
+    displaced = [name for name in here if record.out_of_place(name)]
+    if displaced:
+        check_out(displaced)
+    if no_train:
+        put_away(record, [name for name in record.results if name not in here])
+    return answer(record, here, [])
+
+
+def answer(record, here, restore):
+    """The JSON object that this script prints; says in one line what it comes to."""
+    to_run = {name: record.outs[name] for name in record.results if name not in here}
+    steps = {}  # run -> its first step that is not recorded: the later ones go with it
+    for name in to_run:
+        step, run = name.split("@")
+        if step != "fetch":
+            steps.setdefault(run, step)
+    if steps:
+        say("not recorded: " + ", ".join(f"{step} {run}" for run, step in steps.items()))
+    perhaps = [name for name in to_run if name in record.cached and record.unchanged(name)]
+    return {"to_run": to_run, "perhaps": perhaps, "restore": restore}
+
+
+if __name__ == "__main__":
+    main()
