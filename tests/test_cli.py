@@ -96,3 +96,23 @@ def test_the_steps_by_hand(tmp_path, monkeypatch, capsys):
     model.write_bytes(content)
     assert main(["verify", "--images", "10"]) == 2
     assert run in capsys.readouterr().err
+
+
+def test_parameters_edited_during_a_run_are_not_recorded_with_its_result(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    params = small_params(tmp_path)
+    write_data(tmp_path, params)
+    import vlae.train
+
+    real = vlae.train.train
+
+    def train_and_edit(*arguments):
+        done = real(*arguments)
+        small_params(tmp_path, {"learning_rate": 0.9})
+        return done
+
+    monkeypatch.setattr(vlae.train, "train", train_and_edit)
+    assert main(["train", "static_mnist-vlae"]) == 2
+    assert "was edited meanwhile" in capsys.readouterr().err

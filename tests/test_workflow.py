@@ -6,7 +6,9 @@ the real MNIST where VLAE_DATA_MIRROR says where to find it.
 
 import gzip
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import yaml
 
 from miniature import PROJECT, made_up_arrays, small_params
@@ -297,3 +300,61 @@ def test_on_a_cluster_the_trainer_knows_its_time_limit(built, tmp_path):
     assert "export VLAE_MINUTES=718; python -m dvc" in jobs
     assert f"vlae evaluate {RUNS[0]} --shard 3/3" in jobs
     assert "VLAE_MINUTES" not in workflow.do("snakemake", "-n", "-p", "--cores", "2")
+
+
+def without_stage(workflow: Workflow, stage: str) -> str:
+    """dvc.lock as if the stage had never run."""
+    lock = yaml.safe_load(workflow.read("dvc.lock"))
+    del lock["stages"][stage]
+    return yaml.safe_dump(lock, sort_keys=False)
+
+
+@pytest.mark.slow
+def test_an_evaluation_scattered_into_shards_is_the_same(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    run = FLOW_RUNS[0]
+    whole = json.loads(workflow.read(f"results/evaluations/{run}.json"))
+    shutil.rmtree(workflow.folder / "scratch")
+    shutil.rmtree(workflow.folder / ".dvc" / "cache" / "runs")
+    (workflow.folder / "dvc.lock").write_text(without_stage(workflow, f"evaluate@{run}"))
+    workflow.snakemake("--config", "shards=2")
+    logs = workflow.folder / "results" / "logs" / "evaluate"
+    assert {log.name for log in logs.iterdir()} >= {f"{run}.{i}-of-2.log" for i in (1, 2)}
+    gathered = json.loads(workflow.read(f"results/evaluations/{run}.json"))
+    assert gathered | {"seconds": 0} == whole | {"seconds": 0}
+
+
+@pytest.mark.slow
+def test_a_bucket_as_the_remote(built, tmp_path):
+    """The two lines of the README against a real server of S3's interface."""
+    from moto.server import ThreadedMotoServer
+
+    workflow = built.copy_to(tmp_path / "copy")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        address = f"http://{host}:{port}"
+        requests.put(f"{address}/BUCKET", timeout=10).raise_for_status()
+        workflow.env |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+        for line in re.findall(
+            r"^    (dvc remote .*)$", (PROJECT / "README.md").read_text(), re.M
+        ):
+            workflow.do(*line.split())
+        workflow.do("dvc", "remote", "modify", "s3", "endpointurl", address)
+        workflow.do("dvc", "push", "-q", "--run-cache")
+        workflow.commit("a bucket")
+        clone = workflow.clone_to(tmp_path / "clone", mirror="/nowhere")
+        clone.env = workflow.env | {"VLAE_DATA_MIRROR": "/nowhere"}
+        shutil.rmtree(clone.folder / "artifacts")
+        clone.snakemake()
+        assert not clone.trained()
+        assert (clone.folder / "results" / "evaluations" / f"{RUNS[0]}.json").exists()
+    finally:
+        server.stop()
+    # Without the remote, a clone says so in one line and does not fail.
+    other = workflow.clone_to(tmp_path / "other", mirror="/nowhere")
+    other.env = workflow.env
+    said = other.snakemake("--config", "train=false")
+    assert "vlae: warning: the remote could not be read completely" in said
+    assert "Traceback" not in said

@@ -34,6 +34,15 @@ def _params(options):
     return load_params(options.params)
 
 
+def _check_unchanged(options, run) -> None:
+    """DVC records the parameters as they are when a command ends: they must be those it used."""
+    if _params(options).run(run.name) != run:
+        raise VlaeError(
+            f"{options.params}: runs.{run.name} was edited meanwhile; the result is of the old "
+            "parameters and will not be recorded. Run the same command again"
+        )
+
+
 def _dataset(params, run):
     from vlae.data.dataset import load
 
@@ -61,6 +70,7 @@ def _train(options) -> int:
         options.minutes,
         options.checkpoint_seconds,
     )
+    _check_unchanged(options, run)
     return 0 if done else STOPPED
 
 
@@ -73,6 +83,7 @@ def _evaluate(options) -> None:
     record = evaluate(
         run, dataset, options.device, options.precision, options.shard, options.samples
     )
+    _check_unchanged(options, run)
     if record:
         kind = "exact" if record["exact"] else f"IS-{record['importance_samples']}"
         print(
@@ -88,6 +99,7 @@ def _sample(options) -> None:
     from vlae.sample import write_samples
 
     write_samples(run, dataset, device=options.device)
+    _check_unchanged(options, run)
 
 
 def _recipe(options) -> None:

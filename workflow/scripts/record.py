@@ -41,13 +41,21 @@ class Record:
             self.outs = {
                 name: [out.def_path for out in stage.outs] for name, stage in self.stages.items()
             }
-            self.owner = {path: name for name, paths in self.outs.items() for path in paths}
-            self.deps = {
-                name: [
-                    self.owner[dep.def_path] for dep in stage.deps if dep.def_path in self.owner
-                ]
+            owner = {
+                out.def_path: (name, out) for name, s in self.stages.items() for out in s.outs
+            }
+            made = {
+                name: [(*owner[dep.def_path], dep) for dep in stage.deps if dep.def_path in owner]
                 for name, stage in self.stages.items()
             }
+            # The stages that make a stage's inputs; whether dvc.lock says the same of them twice.
+            self.upstream = {name: [above for above, _, _ in deps] for name, deps in made.items()}
+            self.consistent = {
+                name
+                for name, deps in made.items()
+                if all(dep.hash_info == out.hash_info for _, out, dep in deps)
+            }
+            self.made = owner.keys()
             self.results = [name for name in self.stages if name != RECIPES]
             self.cached = {
                 name
@@ -64,19 +72,20 @@ class Record:
     def unchanged(self, stage):
         """Whether dvc.lock has the stage with this command, these parameters and inputs.
 
-        An input that another stage makes and that is not here counts as unchanged.
+        An input that another stage makes is the one that dvc.lock records, whatever lies in
+        its place now (nothing, or an older one after a `git pull`): it is checked out next.
         """
         changes = self.status.get(stage, [])
-        deps = self._changes(stage, "deps")
-        return all(
-            isinstance(change, dict) and change.keys() <= {"changed deps", "changed outs"}
-            for change in changes
-        ) and all(how == "deleted" and path in self.owner for path, how in deps.items())
+        return (
+            stage in self.consistent
+            and all(isinstance(c, dict) and "changed command" not in c for c in changes)
+            and self._changes(stage, "deps").keys() <= self.made
+        )
 
     def recorded(self, stage):
         """Whether the stage is unchanged, and so is all that it depends on."""
         if stage not in self._recorded:
-            upstream = all(map(self.recorded, self.deps[stage]))
+            upstream = all(map(self.recorded, self.upstream[stage]))
             self._recorded[stage] = self.unchanged(stage) and upstream
         return self._recorded[stage]
 
