@@ -218,22 +218,33 @@ def test_a_clone_without_data_draws_everything_and_runs_nothing(built, tmp_path)
     assert "Nothing to be done" in clone.snakemake("--config", "train=false")
 
 
-def test_one_learning_rate_retrains_one_run_and_back_is_free(built, tmp_path):
+def test_one_learning_rate_retrains_one_run_for_everybody_and_back_is_free(built, tmp_path):
     workflow = built.copy_to(tmp_path / "copy")
     run = "dynamic_mnist-pixelcnn"
     models = {r: workflow.folder / f"results/checkpoints/{r}/model.safetensors" for r in RUNS}
     before = {r: model.read_bytes() for r, model in models.items()}
+    clone = workflow.clone_to(tmp_path / "clone", mirror="/nowhere")
+    clone.do("dvc", "pull", "-q", *(f"{step}@{run}" for step in ("train", "evaluate", "sample")))
 
     workflow.edit_params(lambda tree: tree["runs"][run].update(training={"learning_rate": 0.01}))
     workflow.snakemake()
     assert workflow.trained() == {run}
     assert {r for r, model in models.items() if model.read_bytes() != before[r]} == {run}
 
-    workflow.do("git", "checkout", "--quiet", "params.yaml")
+    workflow.do("dvc", "push", "-q", "--run-cache")
+    workflow.commit("learns faster")
+    clone.do("git", "pull", "--quiet")
+    assert "not recorded" not in clone.snakemake("--config", "train=false")
+    model = f"results/checkpoints/{run}/model.safetensors"
+    assert (clone.folder / model).read_bytes() == (workflow.folder / model).read_bytes()
+    assert clone.do("git", "status", "--porcelain") == ""
+
+    workflow.do("git", "revert", "--no-edit", "--no-commit", "HEAD")
+    workflow.do("git", "checkout", "--quiet", "HEAD", "dvc.lock")  # only the parameters go back
     workflow.snakemake()
     assert not workflow.trained()
     assert {r: model.read_bytes() for r, model in models.items()} == before
-    assert workflow.do("git", "status", "--porcelain") == ""
+    assert workflow.do("git", "diff", "--stat", "HEAD~", "--", ".", ":!artifacts") == ""
 
 
 def test_a_comment_retrains_nothing(built, tmp_path):

@@ -53,7 +53,7 @@ class Record:
             self.consistent = {
                 name
                 for name, deps in made.items()
-                if all(dep.hash_info == out.hash_info for _, out, dep in deps)
+                if all(dep.hash_info and dep.hash_info == out.hash_info for _, out, dep in deps)
             }
             self.made = owner.keys()
             self.results = [name for name in self.stages if name != RECIPES]
@@ -78,7 +78,7 @@ class Record:
         changes = self.status.get(stage, [])
         return (
             stage in self.consistent
-            and all(isinstance(c, dict) and "changed command" not in c for c in changes)
+            and all(isinstance(change, dict) for change in changes)  # not the command
             and self._changes(stage, "deps").keys() <= self.made
         )
 
