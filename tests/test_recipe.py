@@ -19,14 +19,12 @@ def recipes(run):
     return run_recipes(run, "fixed")
 
 
-def test_the_same_code_gives_the_same_numbers_on_any_number_of_threads(runs):
+def test_the_same_code_gives_the_same_numbers_whatever_ran_before(runs):
     run = runs["static_mnist-vlae"]
-    threads = torch.get_num_threads()
     first = recipes(run)
-    torch.set_num_threads(2 if threads == 1 else 1)
     torch.manual_seed(123)
+    torch.randn(7)
     assert recipes(run) == first
-    torch.set_num_threads(threads)
 
 
 def test_the_flow_concerns_exactly_the_runs_with_a_flow(runs, monkeypatch):

@@ -11,7 +11,6 @@ without a latent variable needs no sampling; its likelihood is exact.
 import json
 import math
 import sys
-import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +152,6 @@ def evaluate(
     already, whoever computed them, are used. `samples` overrides importance_samples.
     Raises VlaeError for a missing or foreign checkpoint.
     """
-    started = time.monotonic()
     config = run.evaluation
     samples = samples or config.importance_samples
     if not run.model.latent_dim:
@@ -193,7 +191,6 @@ def evaluate(
     record |= {"device": on.type, "hardware": describe(on), "precision": precision}
     if dataset.binarization == "dynamic" and not model.latent_dim:
         record["draws"] = _other_draws(model, dataset, config, on, precision)
-    record["seconds"] = round(time.monotonic() - started, 1)
     base = paths.evaluation(run.name)
     arrays = {k: v.astype(np.float32) for k, v in whole.items()}
     write_npz(
