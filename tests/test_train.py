@@ -42,7 +42,7 @@ def run_training(params, name=RUN, **options):
 
 
 def states(folder):
-    return list((folder / "scratch").rglob("state-*.safetensors"))
+    return list(folder.glob("scratch/*/state-*.safetensors"))
 
 
 def wait_for_progress(command, folder, since):
@@ -68,30 +68,31 @@ def test_killed_at_random_moments_the_weights_are_bit_identical(project, name):
     while True:
         newest = max((path.stat().st_mtime_ns for path in states(project)), default=0)
         command = Command(project, "train", name, "--checkpoint-seconds", "0.001")
-        wait_for_progress(command, project, newest)
-        time.sleep(chance.uniform(0, 0.2))
-        command.process.kill()
+        if kills < 4:
+            wait_for_progress(command, project, newest)
+            time.sleep(chance.uniform(0, 0.3))
+            command.process.kill()
         code = command.wait()
         if code == 0:
             break
         assert code == -signal.SIGKILL, command.stderr
         kills += 1
     again = json.loads((results / "train.json").read_text())
-    assert kills >= 2
+    assert kills >= 2  # a fast machine may be done before the fourth
     assert (results / "model.safetensors").read_bytes() == undisturbed
     for key in ("steps", "epochs", "final", "data_sha256", "config"):
         assert again[key] == record[key]
 
 
 def test_the_clock_stops_with_75_and_the_same_command_finishes(project):
-    prepare(project, {"epochs": 12})
+    prepare(project, {"epochs": 8})
     assert Command(project, "train", RUN).wait() == 0
     expected = (project / f"results/checkpoints/{RUN}/model.safetensors").read_bytes()
     shutil.rmtree(project / "results")
     shutil.rmtree(project / "scratch")
     codes = []
     while not codes or codes[-1] == 75:
-        command = Command(project, "train", RUN, "--minutes", "0.02")
+        command = Command(project, "train", RUN, "--minutes", "0.03")
         codes.append(command.wait())
         assert len(codes) < 100
     assert codes[0] == 75 and codes[-1] == 0, command.stderr

@@ -180,15 +180,22 @@ def evaluate(
         if part is None:
             block = x[start:stop].to(on)
             part = evaluate_images(model, block, start, samples, config.seed, precision)
-            about = belongs_to | {"precision": precision, "hardware": describe(on)}
-            write_npz(path, about=np.array(json.dumps(about)), **part)
+            about = belongs_to | {
+                "device": on.type,
+                "precision": precision,
+                "hardware": describe(on),
+            }
+            part["about"] = np.array(json.dumps(about))
+            write_npz(path, **part)
         parts[start] = part
     if shard is not None:
         print(f"{run.name}: shard {shard[0]} of {shard[1]}, {len(mine)} blocks", file=sys.stderr)
         return None
+    made_by = [json.loads(str(parts[start].pop("about"))) for start in blocks]
     whole = {key: np.concatenate([parts[s][key] for s in blocks]) for key in parts[0]}
     record = _record(run, dataset, whole, samples, belongs_to)
-    record |= {"device": on.type, "hardware": describe(on), "precision": precision}
+    for key in ("device", "hardware", "precision"):  # of those who computed the blocks
+        record[key] = ", ".join(dict.fromkeys(block.get(key, on.type) for block in made_by))
     if dataset.binarization == "dynamic" and not model.latent_dim:
         record["draws"] = _other_draws(model, dataset, config, on, precision)
     base = paths.evaluation(run.name)
@@ -225,7 +232,7 @@ def _read_block(path: Path, belongs_to: dict) -> dict[str, np.ndarray] | None:
             about = json.loads(str(archive["about"]))
             if any(about.get(key) != value for key, value in belongs_to.items()):
                 return None
-            return {key: archive[key] for key in archive.files if key != "about"}
+            return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -347,7 +347,7 @@ def _report(run: Run, row: dict, bar: tqdm) -> None:
 def _write_results(run, dataset, state, average, steps_per_epoch) -> None:
     folder = paths.checkpoint(run.name)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in average.items()}
-    about = {"format": "vlae", "run": run.name}
+    about = {"run": run.name}  # one entry: the library writes several in a random order
     write_atomically(folder / "model.safetensors", lambda path: save_file(tensors, path, about))
     lines = [",".join(CURVE)]
     lines += [",".join(_cell(row.get(key)) for key in CURVE) for row in state.curve]
