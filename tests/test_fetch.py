@@ -587,6 +587,17 @@ def test_recipe_follows_the_preparation(monkeypatch):
     )
 
 
+def test_recipe_follows_what_is_pinned_and_not_where_it_lies():
+    spec = PARAMS["datasets"]["dynamic_mnist"]
+    recipe = data_recipe("dynamic_mnist", spec)
+    elsewhere = {k: v | {"urls": []} for k, v in spec["files"].items()}
+    assert data_recipe("dynamic_mnist", spec | {"title": "x", "files": elsewhere}) == recipe
+    other = {k: v | {"sha256": "0" * 64} for k, v in spec["files"].items()}
+    assert data_recipe("dynamic_mnist", spec | {"files": other}) != recipe
+    splits = spec["splits"] | {"train": 59_000, "valid": 1000}
+    assert data_recipe("dynamic_mnist", spec | {"splits": splits}) != recipe
+
+
 # The real data sets
 
 

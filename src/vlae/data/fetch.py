@@ -83,10 +83,11 @@ def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray
 
 
 def data_recipe(name: str, spec: dict) -> dict:
-    """What the preparation of `name` makes of a few fixed images: the sha256 of each split.
+    """All that the prepared data depend on: what is pinned, and what the preparation does.
 
-    Files of the right format, with 5, 3 and 4 images, go through `prepare`. What comes out
-    changes when the preparation changes its meaning, and only then.
+    Files of the right format, with 5, 3 and 4 fixed images, go through `prepare`; the sha256
+    of each split that comes out changes when the preparation changes its meaning, and only
+    then. Where the files are downloaded from is no part of it.
     """
     tiny = spec | {"splits": {"train": 5, "valid": 3, "test": 4}}
     with tempfile.TemporaryDirectory() as folder:
@@ -104,6 +105,10 @@ def data_recipe(name: str, spec: dict) -> dict:
         arrays = prepare(name, tiny, raw)
     return {
         "dataset": name,
+        "binarization": spec["binarization"],
+        "format": spec["format"],
+        "splits": spec["splits"],
+        "files": {split: file["sha256"] for split, file in spec["files"].items()},
         "sha256": {split: hashlib.sha256(a.tobytes()).hexdigest() for split, a in arrays.items()},
     }
 
