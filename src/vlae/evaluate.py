@@ -26,6 +26,7 @@ from vlae.data.dataset import Dataset
 from vlae.files import sha256, write_json, write_npz
 from vlae.hardware import autocast, choose_device, choose_precision, describe
 from vlae.model import VLAE, Posterior
+from vlae.native.library import in_use
 from vlae.params import EvaluationConfig, Run, as_dict
 from vlae.randomness import generator
 from vlae.train import load_model
@@ -183,6 +184,7 @@ def evaluate(
             about = belongs_to | {
                 "device": on.type,
                 "precision": precision,
+                "core": in_use(on.type, precision),
                 "hardware": describe(on),
             }
             part["about"] = np.array(json.dumps(about))
@@ -194,8 +196,8 @@ def evaluate(
     made_by = [json.loads(str(parts[start].pop("about"))) for start in blocks]
     whole = {key: np.concatenate([parts[s][key] for s in blocks]) for key in parts[0]}
     record = _record(run, dataset, whole, samples, belongs_to)
-    for key in ("device", "hardware", "precision"):  # of those who computed the blocks
-        record[key] = ", ".join(dict.fromkeys(block.get(key, on.type) for block in made_by))
+    for key in ("device", "hardware", "precision", "core"):  # of those who computed the blocks
+        record[key] = ", ".join(dict.fromkeys(block.get(key, "?") for block in made_by))
     if dataset.binarization == "dynamic" and not model.latent_dim:
         record["draws"] = _other_draws(model, dataset, config, on, precision)
     base = paths.evaluation(run.name)

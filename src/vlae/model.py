@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlae.native.network import core_of
 from vlae.nn.flow import AutoregressiveFlow
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.resnet import Decoder, Encoder
@@ -111,7 +112,11 @@ class VLAE(nn.Module):
     def log_likelihood(self, x: Tensor, z: Tensor | None) -> Tensor:
         """log p(x|z), or log p(x) without a latent, nats: (B, 1, 28, 28), (B, D) -> (B,)."""
         maps = None if z is None else self.trunk(z)
-        return bernoulli_log_likelihood(self.logits(x, maps), x)
+        core = None if self.pixelcnn is None else core_of(self.pixelcnn, x)
+        if core is None:
+            return bernoulli_log_likelihood(self.logits(x, maps), x)
+        inputs = x if maps is None else torch.cat([x, maps], 1)
+        return core.log_likelihood(inputs.permute(0, 2, 3, 1), x.squeeze(1))
 
     def bound_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """One-sample terms (B,), nats: log p(x|z), and log q(z|x) - log p(z), in mean the KL."""

@@ -4,7 +4,8 @@ when its meaning changes and not when a comment does.
 A recipe runs the real code with the run's real configuration in double precision on a tiny
 made-up data set and writes the numbers that come out, rounded far above rounding noise and
 far below any change of meaning. Training depends on the first (initialisation, two
-steps), evaluation and sampling on theirs.
+steps), evaluation and sampling on theirs. Beside the numbers stands the configuration of
+that step as the run has it, wherever in params.yaml it comes from.
 """
 
 import json
@@ -18,7 +19,7 @@ from vlae.data.fetch import data_recipe
 from vlae.evaluate import DRAWS, curve_points, exact, importance_sampled
 from vlae.files import write_text
 from vlae.model import VLAE
-from vlae.params import Params, Run
+from vlae.params import Params, Run, as_dict
 from vlae.randomness import generator
 from vlae.sample import COUNT, decompress, draw_samples
 from vlae.train import latent_noise, new_model, new_optimizer, training_step
@@ -118,6 +119,17 @@ def _sampling(model: VLAE, x: torch.Tensor, run: Run) -> dict:
     return numbers
 
 
+def configurations(run: Run) -> dict[str, dict]:
+    """What each step reads of the run's configuration. Sampling: the seed, which shows in its
+    numbers."""
+    training = {"model": as_dict(run.model), "training": as_dict(run.training)}
+    return {
+        "train": {"dataset": run.dataset, **training},
+        "evaluate": as_dict(run.evaluation),
+        "sample": {},
+    }
+
+
 def write_recipes(params: Params) -> None:
     """results/recipes/: one file for each data set, and three for each run."""
     torch.set_num_threads(1)  # so small a job only loses by more, on a busy machine a minute
@@ -125,7 +137,9 @@ def write_recipes(params: Params) -> None:
         _write(name, "data", data_recipe(name, spec))
     for run in params.runs.values():
         binarization = params.datasets[run.dataset]["binarization"]
-        for step, recipe in run_recipes(run, binarization).items():
+        numbers = run_recipes(run, binarization)
+        for step, configuration in configurations(run).items():
+            recipe = {"configuration": configuration, "numbers": numbers[step]}
             _write(run.name, step, recipe)
 
 

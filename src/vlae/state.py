@@ -47,7 +47,7 @@ def identity(run: Run, data_sha256: str) -> dict:
         "run": run.name,
         "dataset": run.dataset,
         "data_sha256": data_sha256,
-        "recipe": json.loads(recipe.read_text()) if recipe.exists() else None,
+        "recipe": json.loads(recipe.read_text())["numbers"] if recipe.exists() else None,
         "model": as_dict(run.model),
         "training": training,
     }

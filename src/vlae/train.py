@@ -4,6 +4,7 @@ Straight through: prepare the data, make or resume the state, step until the epo
 done or the clock runs out, and write the averaged model with its record.
 """
 
+import gc
 import math
 import os
 import signal
@@ -25,6 +26,8 @@ from vlae.files import write_atomically, write_json, write_text
 from vlae.hardware import autocast, choose_device, choose_precision, describe
 from vlae.live import LiveCurves
 from vlae.model import VLAE, objective
+from vlae.native.library import in_use
+from vlae.native.step import step_and_average
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.params import Run, TrainingConfig, as_dict
 from vlae.randomness import generator
@@ -115,9 +118,12 @@ def training_step(
     with autocast(x.device, precision):
         loss, (reconstruction, kl) = objective(model, x, noise, run.training.free_bits)
     loss.backward()
-    optimizer.step()
+    if in_use(x.device.type, precision) == "PyTorch":
+        optimizer.step()
+        update_average(average, list(model.parameters()), run.training.polyak)
+    else:
+        step_and_average(optimizer, average, run.training.polyak)
     optimizer.zero_grad(set_to_none=True)
-    update_average(average, list(model.parameters()), run.training.polyak)
     return torch.stack([loss.detach().double(), reconstruction.double(), kl.double()])
 
 
@@ -212,6 +218,7 @@ def train(
             "device": on.type,
             "hardware": describe(on),
             "precision": precision,
+            "core": in_use(on.type, precision),
             "torch": torch.__version__,
         }
         state.history.append(history)
@@ -235,10 +242,11 @@ def train(
         print(
             f"{run.name}: {sum(w.numel() for w in weights.values()):,} parameters, "
             f"{len(images):,} images, epoch {state.step // steps_per_epoch} of "
-            f"{run.training.epochs}, {describe(on)}, {precision}",
+            f"{run.training.epochs}, {describe(on)}, {precision}, {history['core']}",
             file=sys.stderr,
         )
         bar = tqdm(total=last_step, initial=state.step, unit="step", disable=None, smoothing=0.02)
+        gc.freeze()  # what is there now stays: collections need not look at it every few steps
         try:
             while state.step < last_step:
                 epoch, within = divmod(state.step, steps_per_epoch)
@@ -288,6 +296,7 @@ def train(
                     checkpoint()
                     saved_at = time.monotonic()
         finally:
+            gc.unfreeze()
             interrupt.restore()
             bar.close()
         checkpoint()
@@ -366,6 +375,7 @@ def _write_results(run, dataset, state, average, steps_per_epoch) -> None:
             "device": worked[-1]["device"],
             "hardware": ", ".join(dict.fromkeys(part["hardware"] for part in worked)),
             "precision": ", ".join(dict.fromkeys(part["precision"] for part in worked)),
+            "core": ", ".join(dict.fromkeys(part.get("core", "PyTorch") for part in worked)),
             "torch": ", ".join(dict.fromkeys(part["torch"] for part in worked)),
             "git_revision": git_revision(),
             "data_sha256": dataset.sha256,

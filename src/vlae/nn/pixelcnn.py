@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlae.native.network import Kind, Operation
 from vlae.nn.elu import elu
 from vlae.nn.weightnorm import Conv2d, WeightNorm, new_direction
+
+SIDE = 28  # pixels of the image's side, for the C++ core
 
 
 def causal_mask(kernel: int, own_pixel: bool) -> Tensor:
@@ -106,21 +109,56 @@ class PixelCNN(nn.Module):
     def forward(self, x: Tensor, maps: Tensor | None = None) -> Tensor:
         """Images x (B, 1, H, W) of 0/1, maps (B, maps, H, W) or None -> logits (B, 1, H, W)."""
         h = self.input(x if maps is None else torch.cat([x.to(maps.dtype), maps], 1))
+        for block, directions in self.blocks():
+            h = block(h, *directions)
+        return self.output(elu(h))
+
+    def blocks(self) -> list[tuple[nn.Module, tuple[Tensor, ...]]]:
+        """The residual blocks in order, the masked ones with the directions they use."""
         gaps = len(self.masked) + 1
+        result: list[tuple[nn.Module, tuple[Tensor, ...]]] = []
         for gap in range(gaps):
             # block j stands in gap j * gaps // count: evenly spread, earlier gaps first
             for j, block in enumerate(self.pointwise):
                 if j * gaps // len(self.pointwise) == gap:
-                    h = block(h)
+                    result.append((block, ()))
             if gap < len(self.masked):
-                first, second = 2 * gap, 2 * gap + 1
                 shared = len(self.directions) == 1
-                h = self.masked[gap](
-                    h,
-                    self.directions[0 if shared else first],
-                    self.directions[0 if shared else second],
+                first, second = (0, 0) if shared else (2 * gap, 2 * gap + 1)
+                directions = (self.directions[first], self.directions[second])
+                result.append((self.masked[gap], directions))
+        return result
+
+    def operations(self) -> list[Operation]:
+        """This network in the terms of the C++ core, its input the image and the maps."""
+        filters = self.output.direction.shape[1]
+        inputs = self.input.direction.shape[1]
+        first, last, side = self.input, self.output, (SIDE, SIDE)
+        result = [
+            Operation(
+                Kind.CONV,
+                (inputs, filters),
+                side,
+                ((first, first.direction),),
+                self.first_kernel,
+                causal=True,
+            )
+        ]
+        for block, directions in self.blocks():
+            layers = (block.first, block.second)
+            directions = directions or tuple(layer.direction for layer in layers)
+            result.append(
+                Operation(
+                    Kind.BLOCK,
+                    (filters, filters),
+                    side,
+                    tuple(zip(layers, directions, strict=True)),
+                    kernel=3 if block in set(self.masked) else 1,
+                    causal=True,
                 )
-        return self.output(elu(h))
+            )
+        output = Operation(Kind.ELU_CONV, (filters, 1), side, ((last, last.direction),), 1)
+        return [*result, output]
 
     def context_pixels(self) -> set[tuple[int, int]]:
         """The window as offsets (rows down, columns right) that the kernels can reach."""

@@ -7,10 +7,12 @@ convolutions. 28x28 images only: 28 - 14 - 7 - 4 and back.
 
 from torch import Tensor, nn
 
+from vlae.native.network import Kind, Operation, core_of
 from vlae.nn.elu import elu
 from vlae.nn.weightnorm import Conv2d, ConvTranspose2d, Linear
 
 BRANCH_SCALE = 0.1  # a residual branch counts a tenth (openai/iaf)
+SIDES = (28, 14, 7, 4)  # of the image and of the features behind each stage
 OUTPUT_EXTRA = (0, 1, 1)  # 4 -> 7, 7 -> 14, 14 -> 28
 
 
@@ -22,6 +24,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, resize: str | None = None, extra: int = 0):
         super().__init__()
+        self.resize, self.channels = resize, (inputs, outputs)
         if resize is None:
             self.shortcut = nn.Identity()
             self.first = Conv2d(inputs, outputs, 3)
@@ -36,6 +39,19 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         branch = self.second(elu(self.first(elu(x))))
         return self.shortcut(x).add(branch, alpha=BRANCH_SCALE)
+
+    def operation(self, side_in: int, side_out: int) -> Operation:
+        """This block in the terms of the C++ core."""
+        layers = (self.first, self.second)
+        if self.resize:
+            layers = (self.shortcut, *layers)
+        return Operation(
+            {None: Kind.BLOCK, "down": Kind.DOWN, "up": Kind.UP}[self.resize],
+            self.channels,
+            (side_in, side_out),
+            tuple((layer, layer.direction) for layer in layers),
+            scale=BRANCH_SCALE,
+        )
 
 
 class Encoder(nn.Module):
@@ -52,8 +68,17 @@ class Encoder(nn.Module):
         self.dense = Linear(maps[-1] * 4 * 4, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = elu(self.blocks(x)).flatten(1)
-        return elu(self.dense(h))
+        core = core_of(self, x)
+        if core is None:
+            h = elu(self.blocks(x))
+        else:
+            h = core(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return elu(self.dense(h.flatten(1)))
+
+    def operations(self) -> list[Operation]:
+        """Everything before the fully connected layer in the terms of the C++ core."""
+        maps = self.blocks[-1].channels[1]
+        return [*_operations(self.blocks, SIDES), Operation(Kind.ELU, (maps, maps), (4, 4))]
 
 
 class Decoder(nn.Module):
@@ -74,5 +99,26 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         h = elu(self.dense[1](elu(self.dense[0](z))))
-        h = h.view(-1, 4, 4, self.first_maps).permute(0, 3, 1, 2)  # channels last in memory
-        return self.output(elu(self.blocks(h)))
+        h = h.view(-1, 4, 4, self.first_maps)
+        core = core_of(self, h)
+        if core is not None:
+            return core(h).permute(0, 3, 1, 2)
+        return self.output(elu(self.blocks(h.permute(0, 3, 1, 2))))
+
+    def operations(self) -> list[Operation]:
+        """Everything behind the fully connected layers in the terms of the C++ core."""
+        layer = self.output
+        channels = (self.blocks[-1].channels[1], layer.gain.numel())
+        return [
+            *_operations(self.blocks, SIDES[::-1]),
+            Operation(Kind.ELU_CONV, channels, (28, 28), ((layer, layer.direction),)),
+        ]
+
+
+def _operations(blocks: nn.Sequential, sides: tuple[int, ...]) -> list[Operation]:
+    stage, result = 0, []
+    for block in blocks:
+        before = sides[stage]
+        stage += block.resize is not None
+        result.append(block.operation(before, sides[stage]))
+    return result

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlae.native.network import active, folded
+
 NORM_FLOOR = 1e-12  # squared norm of a unit whose inputs are all masked
 
 
@@ -75,6 +77,9 @@ class Linear(WeightNorm):
 
     def __init__(self, inputs: int, outputs: int, mask: Tensor | None = None):
         super().__init__((outputs, inputs), mask=mask)
+
+    def weight(self, direction: Tensor | None = None) -> Tensor:
+        return folded(self) if active(self.direction) else super().weight(direction)
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)

@@ -1,0 +1,191 @@
+// What Python calls (network.py). All arrays are float, contiguous, channels last.
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "network.h"
+#include "weights.h"
+
+namespace {
+
+constexpr int CHUNK = 8;  // images whose gradients are summed up in order, whatever the threads
+
+struct Handle {
+    Network network;
+    std::vector<Tape> tapes;  // not in use
+    std::vector<Scratch> scratches;
+    std::mutex lock;
+    Handle(const OpRow* rows, int count) : network(rows, count) {}
+
+    Tape take() { return take(tapes, [&] { return network.new_tape(); }); }
+    void give(Tape tape) { give(tapes, std::move(tape)); }
+
+    template <class T, class New>
+    T take(std::vector<T>& spare, New fresh) {
+        {
+            const std::lock_guard<std::mutex> guard(lock);
+            if (!spare.empty()) {
+                T taken = std::move(spare.back());
+                spare.pop_back();
+                return taken;
+            }
+        }
+        return fresh();
+    }
+    template <class T>
+    void give(std::vector<T>& spare, T used) {
+        const std::lock_guard<std::mutex> guard(lock);
+        spare.push_back(std::move(used));
+    }
+};
+
+// work(scratch, begin, end, chunk) for chunks of the images, in several threads
+template <class Work>
+void in_chunks(Handle& handle, int64_t images, int64_t threads, Work work) {
+    const int64_t chunks = (images + CHUNK - 1) / CHUNK;
+    std::atomic<int64_t> taken{0};
+    auto run = [&] {
+        const TileConfig tiles;
+        Scratch scratch =
+            handle.take(handle.scratches, [&] { return handle.network.new_scratch(); });
+        for (int64_t chunk; (chunk = taken++) < chunks;)
+            work(scratch, chunk * CHUNK, std::min(images, (chunk + 1) * CHUNK), chunk);
+        handle.give(handle.scratches, std::move(scratch));
+    };
+    std::vector<std::thread> others;
+    for (int64_t t = 1; t < std::min(threads, chunks); ++t) others.emplace_back(run);
+    run();
+    for (auto& other : others) other.join();
+}
+
+// log(1 + e) for 0 <= e <= 1; absolute error below 2e-7
+__m512 log1p_fraction(__m512 e) {
+    const __m512 s = _mm512_div_ps(e, _mm512_add_ps(e, _mm512_set1_ps(2.f)));
+    const __m512 square = _mm512_mul_ps(s, s);
+    __m512 p = _mm512_set1_ps(2.f / 13);
+    for (float c : {2.f / 11, 2.f / 9, 2.f / 7, 2.f / 5, 2.f / 3, 2.f})
+        p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(c));
+    return _mm512_mul_ps(p, s);
+}
+
+// sum of log p(target) over pixels (a multiple of 16); the gradient by the logits in their place
+float bernoulli(int pixels, const float* target, float* logits) {
+    const __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.f);
+    __m512 total = zero;
+    for (int i = 0; i < pixels; i += LANES) {
+        const __m512 l = _mm512_loadu_ps(logits + i), t = _mm512_loadu_ps(target + i);
+        const __m512 e = exp_negative(_mm512_sub_ps(zero, _mm512_abs_ps(l)));
+        const __m512 positive = _mm512_max_ps(l, zero);
+        total = _mm512_add_ps(
+            total, _mm512_sub_ps(_mm512_fmsub_ps(t, l, positive), log1p_fraction(e)));
+        const __m512 above = _mm512_mask_blend_ps(_mm512_cmp_ps_mask(l, zero, _CMP_GE_OQ), e, one);
+        const __m512 p = _mm512_div_ps(above, _mm512_add_ps(one, e));
+        _mm512_storeu_ps(logits + i, _mm512_sub_ps(t, p));
+    }
+    return _mm512_reduce_add_ps(total);
+}
+
+}  // namespace
+
+extern "C" {
+
+void vlae_fold(int64_t count, const WeightEntry* entries) {
+    for (int64_t i = 0; i < count; ++i) fold(entries[i]);
+}
+void vlae_unfold(int64_t count, const WeightEntry* entries) {
+    for (int64_t i = 0; i < count; ++i) unfold(entries[i]);
+}
+
+void vlae_adamax(int64_t count, const StepEntry* entries, float rate, float beta1, float beta2,
+                 float epsilon, float polyak) {
+    for (int64_t i = 0; i < count; ++i)
+        adamax(entries[i], {rate, beta1, beta2, epsilon, polyak});
+}
+
+int32_t vlae_has_tiles() { return amx_allowed(); }
+
+void* vlae_network(const int32_t* rows, int32_t count) {
+    return new Handle(reinterpret_cast<const OpRow*>(rows), count);
+}
+void vlae_release(void* handle) { delete static_cast<Handle*>(handle); }
+int64_t vlae_parameters(const void* handle) {
+    return int64_t(static_cast<const Handle*>(handle)->network.parameters());
+}
+
+// in (images, ...) -> out (images, ...). With `keep`, what the gradient needs is kept in the
+// tapes returned, which vlae_backward or vlae_forget must take back.
+void* vlae_forward(void* of, const float* parameters, int64_t images, const float* in, float* out,
+                   int32_t keep, int64_t threads) {
+    Handle& handle = *static_cast<Handle*>(of);
+    Network& network = handle.network;
+    network.set(parameters, false);
+    const size_t size_in = size_t(network.side_in()) * network.side_in() * network.channels_in();
+    const size_t size_out = size_t(network.side_out()) * network.side_out() * network.channels_out();
+    auto tapes = std::make_unique<std::vector<Tape>>(keep ? images : 0);
+    in_chunks(handle, images, threads, [&](Scratch& s, int64_t begin, int64_t end, int64_t) {
+        Tape passing = keep ? Tape{} : handle.take();
+        for (int64_t b = begin; b < end; ++b) {
+            if (keep) (*tapes)[b] = handle.take();
+            network.forward(in + b * size_in, out + b * size_out, keep ? (*tapes)[b] : passing, s);
+        }
+        if (!keep) handle.give(std::move(passing));
+    });
+    return keep ? tapes.release() : nullptr;
+}
+
+// gradient (chunks of 8 images, parameters), zeroed, receives the sums of each chunk;
+// d_in (images, ...) or null.
+void vlae_backward(void* of, void* kept, const float* parameters, int64_t images,
+                   const float* d_out, float* gradient, float* d_in, int64_t threads) {
+    Handle& handle = *static_cast<Handle*>(of);
+    Network& network = handle.network;
+    network.set(parameters, true);
+    const std::unique_ptr<std::vector<Tape>> tapes(static_cast<std::vector<Tape>*>(kept));
+    const size_t size_in = size_t(network.side_in()) * network.side_in() * network.channels_in();
+    const size_t size_out = size_t(network.side_out()) * network.side_out() * network.channels_out();
+    in_chunks(handle, images, threads, [&](Scratch& s, int64_t begin, int64_t end, int64_t chunk) {
+        float* to = gradient + chunk * network.parameters();
+        for (int64_t b = begin; b < end; ++b) {
+            network.backward(d_out + b * size_out, d_in ? d_in + b * size_in : nullptr,
+                             (*tapes)[b], s, to);
+            handle.give(std::move((*tapes)[b]));
+        }
+        network.unpack(s, to);
+    });
+}
+
+void vlae_forget(void* of, void* kept) {
+    std::unique_ptr<std::vector<Tape>> tapes(static_cast<std::vector<Tape>*>(kept));
+    for (Tape& tape : *tapes) static_cast<Handle*>(of)->give(std::move(tape));
+}
+
+// log p(target | in) of each image by a network whose output is one logit a pixel. With
+// `gradient` (chunks, parameters), zeroed: also the gradient of the sum over the images, each
+// times its `scale` unless that is null, and in d_in unless null that by the input.
+void vlae_log_likelihood(void* of, const float* parameters, int64_t images, const float* in,
+                         const float* target, float* log_likelihood, const float* scale,
+                         float* gradient, float* d_in, int64_t threads) {
+    Handle& handle = *static_cast<Handle*>(of);
+    Network& network = handle.network;
+    network.set(parameters, gradient != nullptr);
+    const int pixels = network.side_out() * network.side_out();
+    const size_t size_in = size_t(network.side_in()) * network.side_in() * network.channels_in();
+    in_chunks(handle, images, threads, [&](Scratch& s, int64_t begin, int64_t end, int64_t chunk) {
+        Tape tape = handle.take();
+        const Aligned<float> logits(pixels);
+        float* to = gradient ? gradient + chunk * network.parameters() : nullptr;
+        for (int64_t b = begin; b < end; ++b) {
+            network.forward(in + b * size_in, logits.at, tape, s);
+            log_likelihood[b] = bernoulli(pixels, target + b * pixels, logits.at);
+            if (!gradient) continue;
+            if (scale)
+                for (int i = 0; i < pixels; ++i) logits.at[i] *= scale[b];
+            network.backward(logits.at, d_in ? d_in + b * size_in : nullptr, tape, s, to);
+        }
+        if (gradient) network.unpack(s, to);
+        handle.give(std::move(tape));
+    });
+}
+
+}  // extern "C"

@@ -1,0 +1,118 @@
+"""Builds and loads the C++ core: once a machine, where it has a compiler and can use it.
+
+The core needs an x86 processor with bfloat16 dot products (AVX512-BF16; AMX tiles are used
+where there are any) and a C++ compiler. Elsewhere PyTorch's own operations do the same work;
+which of the two it was is part of every record.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from vlae.files import write_atomically
+
+SOURCES = ("library.cpp", "network.h", "tiles.h", "weights.h")
+FLAGS = (
+    *("-O3", "-march=native", "-fno-math-errno", "-std=c++17"),
+    *("-fopenmp-simd", "-shared", "-fPIC", "-pthread", "-w"),
+)
+NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
+
+pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+real = ctypes.c_float
+SIGNATURES = {
+    "vlae_has_tiles": (int32, []),
+    "vlae_network": (pointer, [pointer, int32]),
+    "vlae_release": (None, [pointer]),
+    "vlae_parameters": (int64, [pointer]),
+    "vlae_forward": (pointer, [pointer, pointer, int64, pointer, pointer, int32, int64]),
+    "vlae_backward": (None, [*[pointer] * 3, int64, *[pointer] * 3, int64]),
+    "vlae_forget": (None, [pointer, pointer]),
+    "vlae_log_likelihood": (None, [*[pointer] * 2, int64, *[pointer] * 6, int64]),
+    "vlae_fold": (None, [int64, pointer]),
+    "vlae_adamax": (None, [int64, pointer, *[real] * 5]),
+    "vlae_unfold": (None, [int64, pointer]),
+}
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The loaded core, or None where it cannot be had; `why_not` says why."""
+    if why_not():
+        return None
+    loaded = ctypes.CDLL(str(_built()))
+    for name, (result, arguments) in SIGNATURES.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
+    return loaded
+
+
+def in_use(device: str, precision: str) -> str:
+    """What does the work, for the record: "C++ (AMX)", "C++ (AVX-512)" or "PyTorch"."""
+    if device != "cpu" or precision != "bfloat16" or library() is None:
+        return "PyTorch"
+    return f"C++ ({'AMX' if library().vlae_has_tiles() else 'AVX-512'})"
+
+
+@functools.cache
+def why_not() -> str:
+    """Empty where the core can be used, else the reason in a few words."""
+    if os.environ.get("VLAE_NATIVE") == "0":
+        return "switched off by VLAE_NATIVE=0"
+    missing = [flag for flag in NEEDED if flag not in processor_flags()]
+    if missing:
+        return f"the processor lacks {missing[-1]}"
+    if not _compiler():
+        return "no C++ compiler"
+    try:
+        _built()
+    except subprocess.CalledProcessError as error:
+        return f"the compiler failed: {error.stderr.strip().splitlines()[-1]}"
+    except (OSError, IndexError) as error:
+        return f"it could not be built: {error}"
+    return ""
+
+
+@functools.cache
+def processor_flags() -> frozenset[str]:
+    """What /proc/cpuinfo says the first processor can do; empty where there is no such file."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            line = next((line for line in file if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return frozenset()
+    return frozenset(line.split())
+
+
+def _compiler() -> str | None:
+    return shutil.which(os.environ.get("CXX") or "g++") or shutil.which("clang++")
+
+
+@functools.cache
+def _built() -> Path:
+    """The shared library, named after everything that it depends on, built if need be."""
+    here = Path(__file__).parent
+    version = _run(_compiler(), "--version").stdout
+    parts = [*(here / name for name in SOURCES)]
+    key = hashlib.sha256(
+        "\0".join(
+            [*(p.read_text() for p in parts), version, *FLAGS, *sorted(processor_flags())]
+        ).encode()
+    ).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlae"
+    target = cache / f"core-{key}.so"
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        write_atomically(
+            target,
+            lambda path: _run(_compiler(), *FLAGS, "-o", str(path), str(here / "library.cpp")),
+        )
+    return target
+
+
+def _run(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)

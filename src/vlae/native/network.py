@@ -1,0 +1,263 @@
+"""The C++ core behind ordinary modules: a stack of convolutions as one autograd operation.
+
+A module that the core can stand in for lists its `operations`; `core_of(module)` is then
+its counterpart, with the very same parameters, or None where PyTorch is to do the work: on
+a GPU, in single or double precision, and where the core cannot be had (`library.why_not`).
+"""
+
+import ctypes
+import weakref
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor, nn
+
+from vlae.native.library import library
+
+WIDEST = 9  # kernel; the rows of a plane end in four zeros (tiles.h)
+
+
+class Kind(IntEnum):
+    """What an operation does to its input x (network.h)."""
+
+    CONV = 0  # conv(x)
+    ELU_CONV = 1  # conv(elu(x))
+    ELU = 2
+    BLOCK = 3  # x + scale conv(elu(conv(elu(x))))
+    DOWN = 4  # conv(x) + scale conv(elu(conv(elu(x)))), the convs of x with stride 2
+    UP = 5  # the same with transposed convolutions
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`layers`: the weight-normalised layers in order of use ([shortcut,] first, second), each
+    with the direction tensor it uses. `side`: pixels of the image's side, before and after."""
+
+    kind: Kind
+    channels: tuple[int, int]
+    side: tuple[int, int]
+    layers: tuple[tuple[nn.Module, Tensor], ...] = ()
+    kernel: int = 3
+    causal: bool = False  # only taps in the pixel's row and above are stored
+    scale: float = 1.0
+
+    def row(self) -> tuple[int, ...]:
+        return (
+            *(self.kind, *self.channels, *self.side),
+            *(self.kernel, self.causal, round(1000 * self.scale)),
+        )
+
+
+def active(x: Tensor) -> bool:
+    """Whether the core is to work on x: on the CPU, in mixed precision, where it can be had."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype != torch.float64
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and library() is not None
+    )
+
+
+_cores: weakref.WeakKeyDictionary[nn.Module, "Core | None"] = weakref.WeakKeyDictionary()
+
+
+def core_of(module: nn.Module, x: Tensor) -> "Core | None":
+    """The core's counterpart of `module` where it is to work on x, else None."""
+    if not active(x):
+        return None
+    if module not in _cores:
+        operations = module.operations()
+        possible = all(operation.kernel <= WIDEST for operation in operations)
+        _cores[module] = Core(operations) if possible else None
+    return _cores[module]
+
+
+class Core:
+    """A stack of operations, (B, side, side, channels) float -> the same, channels last."""
+
+    def __init__(self, operations: list[Operation]):
+        rows = [number for operation in operations for number in operation.row()]
+        self.layers = [layer for operation in operations for layer in operation.layers]
+        self.output = (*[operations[-1].side[1]] * 2, operations[-1].channels[1])
+        self.library = library()
+        self.handle = self.library.vlae_network(
+            (ctypes.c_int32 * len(rows))(*rows), len(operations)
+        )
+        self.parameters = self.library.vlae_parameters(self.handle)
+        weakref.finalize(self, self.library.vlae_release, self.handle)
+        # a direction that several layers share is one tensor to autograd
+        directions = {id(direction): direction for _, direction in self.layers}
+        self.place = {key: i for i, key in enumerate(directions)}
+        self.tensors = [
+            *directions.values(),
+            *(layer.gain for layer, _ in self.layers),
+            *(layer.bias for layer, _ in self.layers),
+        ]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _Stack.apply(self, torch.is_grad_enabled(), x.float().contiguous(), *self.tensors)
+
+    def log_likelihood(self, x: Tensor, target: Tensor) -> Tensor:
+        """log p(target | x), nats (B,), the stack's only channel being Bernoulli logits;
+        target (B, side, side) of 0/1."""
+        return _LogLikelihood.apply(
+            self,
+            torch.is_grad_enabled(),
+            x.float().contiguous(),
+            target.float().contiguous(),
+            *self.tensors,
+        )
+
+    def weights(self) -> Tensor:
+        """The normalised weights and the biases of all layers, one behind the other."""
+        flat = torch.empty(self.parameters)
+        self._entries(flat, self.library.vlae_fold)
+        return flat
+
+    def gradients(self, flat: Tensor) -> list[Tensor]:
+        """Gradients of `tensors` from that of `weights()`."""
+        gradients = [torch.empty_like(tensor) for tensor in self.tensors]
+        self._entries(flat, self.library.vlae_unfold, gradients)
+        return gradients
+
+    def _entries(self, flat: Tensor, function, gradients: list[Tensor] | None = None) -> None:
+        numbers, at, seen, count = [], flat.data_ptr(), set(), len(self.layers)
+        shared = len(self.place)
+        for i, (layer, direction) in enumerate(self.layers):
+            place = self.place[id(direction)]
+            behind = at + 4 * direction.numel()
+            into = [0, 0, 0]
+            if gradients is not None:
+                into = [gradients[j].data_ptr() for j in (place, shared + i, shared + count + i)]
+            numbers += entry(layer, direction, at, behind, into, place in seen)
+            seen.add(place)
+            at = behind + 4 * layer.gain.numel()
+        function(count, (ctypes.c_int64 * len(numbers))(*numbers))
+
+
+def entry(layer, direction: Tensor, weight: int, bias: int, into: list[int], add: bool) -> list:
+    """A WeightEntry of weights.h; `weight` and `bias` are addresses to write to or, for the
+    gradient, to read from; `into` those of the gradients of direction, gain and bias."""
+    dense = direction.dim() == 2
+    assert dense or direction.is_contiguous(memory_format=torch.channels_last)
+    units, size = layer.gain.numel(), direction.numel() // layer.gain.numel()
+    strides = (1, units) if layer.unit_dim else (size, 1)
+    mask, mask_stride = 0, 0
+    if layer.mask is not None:
+        mask, mask_stride = layer.mask.data_ptr(), size if len(layer.mask) > 1 else 0
+    own_bias = layer.bias.data_ptr() if bias else 0
+    return [
+        *(direction.data_ptr(), layer.gain.data_ptr(), mask, own_bias),
+        *(weight, bias, weight, bias, *into),
+        *(units, size, *strides, mask_stride, dense, add),
+    ]
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _gradient_chunks(core: Core, images: int) -> Tensor:
+    return torch.zeros((images + 7) // 8, core.parameters)
+
+
+def _forget(core: Core, kept: int) -> None:
+    core.library.vlae_forget(core.handle, kept)
+
+
+class _Stack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, core: Core, recording: bool, x: Tensor, *tensors: Tensor) -> Tensor:
+        weights = core.weights()
+        y = torch.empty(len(x), *core.output)
+        needed = recording and any(ctx.needs_input_grad)
+        ctx.kept = core.library.vlae_forward(
+            core.handle, _address(weights), len(x), _address(x), _address(y), needed,
+            torch.get_num_threads(),
+        )  # fmt: skip
+        ctx.core, ctx.shape, ctx.weights = core, x.shape, weights
+        if needed:
+            ctx.tapes = weakref.finalize(ctx, _forget, core, ctx.kept)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy: Tensor):
+        core, images = ctx.core, len(dy)
+        if not ctx.tapes.detach():
+            raise RuntimeError("the gradient of this operation can be taken once only")
+        dy = dy.float().contiguous()
+        gradient = _gradient_chunks(core, images)
+        dx = torch.empty(ctx.shape) if ctx.needs_input_grad[2] else None
+        core.library.vlae_backward(
+            core.handle, ctx.kept, _address(ctx.weights), images, _address(dy),
+            _address(gradient), _address(dx), torch.get_num_threads(),
+        )  # fmt: skip
+        return None, None, dx, *core.gradients(gradient.sum(0))
+
+
+class _LogLikelihood(torch.autograd.Function):
+    """The gradient is taken in the forward pass, while an image's features are in the cache."""
+
+    @staticmethod
+    def forward(
+        ctx, core: Core, recording: bool, x: Tensor, target: Tensor, *tensors: Tensor
+    ) -> Tensor:
+        result, gradient, dx = _LogLikelihood.compute(
+            core, x, target, recording and any(ctx.needs_input_grad)
+        )
+        ctx.core = core
+        ctx.save_for_backward(x, target, gradient, dx)
+        return result
+
+    @staticmethod
+    def compute(core: Core, x: Tensor, target: Tensor, needed: bool, scale: Tensor | None = None):
+        weights, result = core.weights(), torch.empty(len(x))
+        gradient = _gradient_chunks(core, len(x)) if needed else None
+        dx = torch.empty_like(x) if needed else None
+        core.library.vlae_log_likelihood(
+            core.handle, _address(weights), len(x), _address(x), _address(target),
+            _address(result), _address(scale), _address(gradient), _address(dx),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return result, gradient.sum(0) if needed else None, dx
+
+    @staticmethod
+    def backward(ctx, d: Tensor):
+        x, target, gradient, dx = ctx.saved_tensors
+        core = ctx.core
+        if torch.equal(d, d[:1].expand_as(d)):  # as for a mean over the batch
+            gradient, dx = gradient * d[0], dx * d[0]
+        else:
+            _, gradient, dx = _LogLikelihood.compute(core, x, target, True, d.contiguous())
+        return None, None, dx, None, *core.gradients(gradient)
+
+
+class _Fold(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, layer: nn.Module, direction: Tensor, gain: Tensor) -> Tensor:
+        weight = torch.empty_like(direction, dtype=torch.bfloat16)
+        _Fold.call("vlae_fold", layer, direction, weight, [0, 0, 0])
+        ctx.layer = layer
+        ctx.save_for_backward(direction, gain)
+        return weight
+
+    @staticmethod
+    def backward(ctx, dw: Tensor):
+        direction, gain = ctx.saved_tensors
+        d_direction, d_gain = torch.empty_like(direction), torch.empty_like(gain)
+        dw = dw.to(torch.bfloat16).contiguous()
+        into = [d_direction.data_ptr(), d_gain.data_ptr(), 0]
+        _Fold.call("vlae_unfold", ctx.layer, direction, dw, into)
+        return None, d_direction, d_gain
+
+    @staticmethod
+    def call(function: str, layer, direction: Tensor, weight: Tensor, into: list[int]) -> None:
+        numbers = entry(layer, direction, weight.data_ptr(), 0, into, False)
+        getattr(library(), function)(1, (ctypes.c_int64 * len(numbers))(*numbers))
+
+
+def folded(layer: nn.Module) -> Tensor:
+    """The weight g v / ||v|| of a fully connected layer, rounded to bfloat16, in one pass."""
+    return _Fold.apply(layer, layer.direction, layer.gain)

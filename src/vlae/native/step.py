@@ -1,0 +1,41 @@
+"""Adamax and the average of the weights in one pass over memory."""
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vlae.native.library import library
+
+
+@torch.no_grad()
+def step_and_average(
+    optimizer: torch.optim.Adamax, average: Sequence[Tensor], polyak: float
+) -> None:
+    """What `optimizer.step()` and `average <- polyak average + (1 - polyak) weights` do, for
+    float32 weights on the CPU; the optimizer's state is the same."""
+    (group,) = optimizer.param_groups
+    numbers = []
+    gradients = []  # alive until the call
+    for weight, mean in zip(group["params"], average, strict=True):
+        state = optimizer.state[weight]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"] = torch.zeros_like(weight)
+            state["exp_inf"] = torch.zeros_like(weight)
+        state["step"] += 1
+        gradient = (
+            torch.empty_like(weight).copy_(weight.grad)
+            if (weight.grad.stride() != weight.stride())
+            else weight.grad
+        )
+        gradients.append(gradient)
+        tensors = (weight, gradient, state["exp_avg"], state["exp_inf"], mean)
+        numbers += [tensor.data_ptr() for tensor in tensors] + [weight.numel()]
+    beta1, beta2 = group["betas"]
+    rate = group["lr"] / (1 - beta1 ** state["step"].item())
+    library().vlae_adamax(
+        len(gradients), (ctypes.c_int64 * len(numbers))(*numbers),
+        rate, beta1, beta2, group["eps"], polyak,
+    )  # fmt: skip

@@ -1,0 +1,343 @@
+// Convolutions of small images with 16 channels at a time, on a CPU that multiplies bfloat16:
+// 16 pixels x 16 channels by AMX tiles where the processor has them, else by AVX-512.
+//
+// A plane holds 16 channels of an image in bfloat16. Its rows are as long as a tile or a
+// simple fraction or multiple of one, and end in zeros, which pad this row on the right and
+// the next one on the left. So a tap is one offset, and 16 pixels of any convolution's
+// input lie where the tile is loaded from, moved by that offset.
+#pragma once
+#include <immintrin.h>
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+using bf16 = uint16_t;
+constexpr int LANES = 16;
+
+template <class T>
+struct Aligned {  // zeroed, on cache lines
+    T* at;
+    explicit Aligned(size_t n) {
+        const size_t bytes = (n * sizeof(T) + 63) / 64 * 64;
+        at = static_cast<T*>(std::aligned_alloc(64, bytes));
+        if (!at) throw std::bad_alloc();
+        std::memset(at, 0, bytes);
+    }
+    Aligned(Aligned&& other) noexcept : at(other.at) { other.at = nullptr; }
+    Aligned(const Aligned&) = delete;
+    ~Aligned() { std::free(at); }
+};
+
+struct Run { int tile, first, length; };  // neighbouring pixels of a tile that are image
+
+// Places of the pixels of a square image in a plane.
+struct Grid {
+    int side, pitch, tiles, guard;
+    std::vector<Run> runs;
+    explicit Grid(int side) : side(side) {
+        pitch = side > 16 ? 32 : side > 8 ? 16 : 8;
+        tiles = (side * pitch + 31) / 32 * 2;  // they are taken two by two
+        guard = pitch == 32 ? 4 * pitch + 16 : 2 * pitch;
+        for (int r = 0; r < side; ++r)
+            for (int c = 0; c < side; c += LANES)
+                runs.push_back({(r * pitch + c) / LANES, (r * pitch + c) % LANES,
+                                std::min(side - c, LANES)});
+    }
+    int pixels() const { return tiles * LANES; }
+    int place(int r, int c) const { return r * pitch + c; }
+};
+
+struct Plane {
+    Aligned<bf16> data;
+    bf16* at;  // of the first pixel
+    explicit Plane(const Grid& g)
+        : data((g.pixels() + 2 * g.guard) * LANES), at(data.at + g.guard * LANES) {}
+    bf16* pixel(int place) { return at + place * LANES; }
+    const bf16* pixel(int place) const { return at + place * LANES; }
+};
+
+inline void store(bf16* at, __m512 v) {
+    _mm256_store_si256((__m256i*)at, (__m256i)_mm512_cvtneps_pbh(v));
+}
+inline __m512 load(const bf16* at) {
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i*)at)), 16));
+}
+inline bf16 to_bf16(float v) {
+    uint32_t bits;
+    std::memcpy(&bits, &v, 4);
+    return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// exp(x) for x <= 0; relative error below 3e-7
+inline __m512 exp_negative(__m512 x) {
+    x = _mm512_max_ps(x, _mm512_set1_ps(-87.f));
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693147182f), x);
+    __m512 p = _mm512_set1_ps(1.3981999507e-3f);
+    for (float c : {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f, 1.f, 1.f})
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+    return _mm512_scalef_ps(p, n);
+}
+inline __m512 elu(__m512 x) {
+    const __m512 e = exp_negative(_mm512_min_ps(x, _mm512_setzero_ps()));
+    return _mm512_max_ps(x, _mm512_sub_ps(e, _mm512_set1_ps(1.f)));
+}
+// d elu / dx, from y = elu(x)
+inline __m512 elu_slope(__m512 y) {
+    const __m512 one = _mm512_set1_ps(1.f);
+    return _mm512_min_ps(_mm512_add_ps(y, one), one);
+}
+
+#ifdef __AMX_BF16__
+inline bool amx_allowed() {  // the kernel gives tiles to processes that ask for them
+    static const bool allowed =
+        !std::getenv("VLAE_NO_AMX") && syscall(SYS_arch_prctl, 0x1023 /* XCOMP_PERM */, 18) == 0;
+    return allowed;
+}
+struct TileConfig {  // eight tiles of 16 rows of 64 bytes; what was set before comes back after
+    alignas(64) uint8_t before[64] = {};
+    TileConfig() {
+        if (!amx_allowed()) return;
+        alignas(64) uint8_t config[64] = {1};
+        for (int t = 0; t < 8; ++t) config[16 + 2 * t] = 64, config[48 + t] = 16;
+        _tile_storeconfig(before);
+        _tile_loadconfig(config);
+    }
+    ~TileConfig() {
+        if (!amx_allowed()) return;
+        if (before[0]) _tile_loadconfig(before);
+        else _tile_release();
+    }
+};
+#else
+inline bool amx_allowed() { return false; }
+struct TileConfig {
+    TileConfig() {}
+};
+#endif
+
+// One tap between two planes of 16 channels: out[p] += weight[tap] in[p + offset].
+struct Term { int in, out, offset, tap; };
+
+// A convolution, packed for one direction: for each plane of outputs, steps of one or two
+// neighbouring taps, whose weights are (16 pairs of inputs, 16 outputs, 2).
+struct Packed {
+    struct Step { int in, offset; bool both; };
+    struct Output { std::vector<Step> steps; size_t weights; };
+    std::vector<Output> outputs;
+    std::vector<std::pair<Term, Term>> members;  // tap -1: none
+    std::vector<int32_t> places;  // of the weights in their tensor; -1: zero
+    Aligned<bf16> weights;
+
+    Packed(std::vector<Term> terms, int planes_out)
+        : outputs(planes_out), weights(terms.size() * 512) {
+        std::sort(terms.begin(), terms.end(), [](const Term& a, const Term& b) {
+            return std::tie(a.out, a.in, a.offset) < std::tie(b.out, b.in, b.offset);
+        });
+        for (size_t t = 0; t < terms.size(); ++t) {
+            const Term &a = terms[t], none{0, 0, 0, -1};
+            const bool both = t + 1 < terms.size() && terms[t + 1].out == a.out &&
+                              terms[t + 1].in == a.in && terms[t + 1].offset == a.offset + 1;
+            Output& output = outputs[a.out];
+            if (output.steps.empty()) output.weights = members.size() * 512;
+            output.steps.push_back({a.in, a.offset, both});
+            members.push_back({a, both ? terms[t + 1] : none});
+            t += both;
+        }
+    }
+    // index(term, i, o): where a weight lies in its tensor, or -1
+    template <class Index>
+    void place(Index index) {
+        places.assign(members.size() * 512, -1);
+        int32_t* block = places.data();
+        for (const auto& [first, second] : members)
+            for (const Term& t : {first, second}) {
+                if (t.tap >= 0)
+                    for (int i = 0; i < LANES; ++i)
+                        for (int o = 0; o < LANES; ++o)
+                            block[(i / 2 * LANES + o) * 2 + i % 2] = int32_t(index(t, i, o));
+                block += 256;
+            }
+    }
+    void fill(const float* values) {
+        for (size_t i = 0; i < places.size(); ++i)
+            if (places[i] >= 0) weights.at[i] = to_bf16(values[places[i]]);
+    }
+};
+
+inline __m512bh broadcast_pair(const bf16* at) {
+    int pair;
+    std::memcpy(&pair, at, 4);
+    return (__m512bh)_mm512_set1_epi32(pair);
+}
+
+// each(tile, acc): acc (2, 16 pixels, 16 outputs) of this tile and the next
+template <class Each>
+void convolve(const Grid& grid, const std::vector<Plane>& in, const Packed& conv, int out,
+              Each each) {
+    alignas(64) float acc[2 * LANES * LANES];
+    const bool amx = amx_allowed();
+    const auto& output = conv.outputs[out];
+    for (int tile = 0; tile < grid.tiles; tile += 2) {
+        const bf16* weights = conv.weights.at + output.weights;
+        if (amx) {
+#ifdef __AMX_BF16__
+            _tile_zero(0);
+            _tile_zero(1);
+            for (const auto& step : output.steps) {
+                const bf16* x = in[step.in].pixel(tile * LANES + step.offset);
+                _tile_loadd(4, weights, 64);
+                _tile_loadd(2, x, 32);
+                _tile_loadd(3, x + LANES * LANES, 32);
+                _tile_dpbf16ps(0, 2, 4);
+                _tile_dpbf16ps(1, 3, 4);
+                weights += 512;
+            }
+            _tile_stored(0, acc, 64);
+            _tile_stored(1, acc + 256, 64);
+#endif
+        } else {
+            for (int half = 0; half < 2; ++half) {
+                __m512 sum[LANES];
+                for (auto& s : sum) s = _mm512_setzero_ps();
+                const bf16* w = weights;
+                for (const auto& step : output.steps) {
+                    const bf16* x = in[step.in].pixel((tile + half) * LANES + step.offset);
+                    const int pairs = step.both ? 16 : 8;
+                    for (int k = 0; k < pairs; ++k) {
+                        const __m512bh b = (__m512bh)_mm512_load_si512(w + 32 * k);
+#pragma GCC unroll 16
+                        for (int i = 0; i < LANES; ++i)
+                            sum[i] =
+                                _mm512_dpbf16_ps(sum[i], broadcast_pair(x + LANES * i + 2 * k), b);
+                    }
+                    w += 512;
+                }
+                for (int i = 0; i < LANES; ++i)
+                    _mm512_store_ps(acc + 256 * half + LANES * i, sum[i]);
+            }
+        }
+        each(tile, acc);
+    }
+}
+
+// The same plane with the pixels of a channel side by side: (16 channels, guard + pixels + guard).
+struct Transposed {
+    int stride;
+    Aligned<bf16> data;
+    const bf16* at;
+    explicit Transposed(const Grid& g)
+        : stride(g.pixels() + 2 * g.guard), data(stride * LANES), at(data.at + g.guard) {}
+    void from(const Grid& grid, const Plane& plane) {
+        for (int place = 0; place < grid.pixels(); place += 32) {
+            const bf16* p = plane.pixel(place);
+            __m512i a[16], b[16];
+            for (int i = 0; i < 16; ++i)
+                a[i] = _mm512_inserti64x4(
+                    _mm512_castsi256_si512(_mm256_load_si256((const __m256i*)(p + 16 * i))),
+                    _mm256_load_si256((const __m256i*)(p + 16 * (i + 16))), 1);
+            // 8 x 8 blocks within lanes of 128 bits, by 16, 32 and 64 bits
+            for (int i = 0; i < 8; ++i) {
+                b[2 * i] = _mm512_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
+                b[2 * i + 1] = _mm512_unpackhi_epi16(a[2 * i], a[2 * i + 1]);
+            }
+            for (int i = 0; i < 4; ++i)
+                for (int j = 0; j < 2; ++j) {
+                    a[4 * i + 2 * j] = _mm512_unpacklo_epi32(b[4 * i + j], b[4 * i + 2 + j]);
+                    a[4 * i + 2 * j + 1] = _mm512_unpackhi_epi32(b[4 * i + j], b[4 * i + 2 + j]);
+                }
+            for (int i = 0; i < 2; ++i)
+                for (int j = 0; j < 4; ++j) {
+                    b[8 * i + 2 * j] = _mm512_unpacklo_epi64(a[8 * i + j], a[8 * i + 4 + j]);
+                    b[8 * i + 2 * j + 1] = _mm512_unpackhi_epi64(a[8 * i + j], a[8 * i + 4 + j]);
+                }
+            // b[8 i + j], lane l: pixels 8 i + 16 (l / 2) + 0..7 of channel 8 (l % 2) + j
+            const __m512i low = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
+            const __m512i high = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
+            bf16* to = const_cast<bf16*>(at) + place;
+            for (int j = 0; j < 8; ++j) {
+                _mm512_storeu_si512(to + j * stride, _mm512_permutex2var_epi64(b[j], low, b[8 + j]));
+                _mm512_storeu_si512(to + (8 + j) * stride,
+                                    _mm512_permutex2var_epi64(b[j], high, b[8 + j]));
+            }
+        }
+    }
+};
+
+// The same plane with pairs of pixels interleaved: (pixels / 2, 16 channels, 2).
+struct Pairs {
+    Aligned<bf16> data;
+    explicit Pairs(const Grid& g) : data(g.pixels() * LANES) {}
+    void from(const Grid& grid, const Plane& plane) {
+        const __m512i order =
+            _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
+                             22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+        for (int k = 0; k < grid.pixels() / 2; ++k)
+            _mm512_store_si512(
+                data.at + 32 * k,
+                _mm512_permutexvar_epi16(order, _mm512_load_si512(plane.pixel(2 * k))));
+    }
+};
+
+// block (16 inputs, 16 outputs) += sum over pixels p of x[p + offset][input] dy[p][output],
+// for up to four terms with blocks one behind the other
+inline void weight_gradient(const Grid& grid, const Transposed& x, const Pairs& dy,
+                            const int* offsets, int count, float* block) {
+    if (amx_allowed()) {
+#ifdef __AMX_BF16__
+        const int offset[4] = {offsets[0], offsets[count > 1 ? 1 : 0], offsets[count > 2 ? 2 : 0],
+                               offsets[count > 3 ? 3 : 0]};
+        _tile_loadd(0, block, 64);
+        if (count > 1) _tile_loadd(1, block + 256, 64);
+        if (count > 2) _tile_loadd(2, block + 512, 64);
+        if (count > 3) _tile_loadd(3, block + 768, 64);
+        for (int place = 0; place < grid.pixels(); place += 32) {
+            const bf16* row = x.at + place;
+            const size_t stride = x.stride * sizeof(bf16);
+            _tile_loadd(6, dy.data.at + place * LANES, 64);
+            _tile_loadd(4, row + offset[0], stride);
+            _tile_dpbf16ps(0, 4, 6);
+            if (count > 1) {
+                _tile_loadd(5, row + offset[1], stride);
+                _tile_dpbf16ps(1, 5, 6);
+            }
+            if (count > 2) {
+                _tile_loadd(7, row + offset[2], stride);
+                _tile_dpbf16ps(2, 7, 6);
+            }
+            if (count > 3) {
+                _tile_loadd(4, row + offset[3], stride);
+                _tile_dpbf16ps(3, 4, 6);
+            }
+        }
+        _tile_stored(0, block, 64);
+        if (count > 1) _tile_stored(1, block + 256, 64);
+        if (count > 2) _tile_stored(2, block + 512, 64);
+        if (count > 3) _tile_stored(3, block + 768, 64);
+#endif
+        return;
+    }
+    for (int t = 0; t < count; ++t, block += 256) {
+        __m512 sum[LANES];
+        for (int i = 0; i < LANES; ++i) sum[i] = _mm512_load_ps(block + LANES * i);
+        for (int place = 0; place < grid.pixels(); place += 2) {
+            const bf16* row = x.at + place + offsets[t];
+            const __m512bh b = (__m512bh)_mm512_load_si512(dy.data.at + place * LANES);
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; ++i)
+                sum[i] = _mm512_dpbf16_ps(sum[i], broadcast_pair(row + i * x.stride), b);
+        }
+        for (int i = 0; i < LANES; ++i) _mm512_store_ps(block + LANES * i, sum[i]);
+    }
+}

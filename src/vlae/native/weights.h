@@ -1,0 +1,157 @@
+// Weight normalisation of many layers in one call: w = g v m / ||v m||, and its gradient.
+#pragma once
+#include <cmath>
+
+#include "tiles.h"
+
+// Pointers and sizes of one layer as Python fills them in; a pointer may be 0 where the layer
+// has no such thing. v, mask, w, dw and dv lie alike in memory: element e of unit u at
+// u * unit_stride + e * element_stride, where one of the two strides is 1. The mask's unit
+// stride is its own: 0 where all units share one.
+struct WeightEntry {
+    const float *v, *gain, *mask, *bias;
+    void* w;          // bfloat16 if `rounded`, else float
+    float* bias_out;
+    const void* dw;   // like w
+    const float* dbias_in;
+    float *dv, *dgain, *dbias;
+    int64_t units, size, unit_stride, element_stride, mask_stride, rounded, accumulate;
+};
+
+constexpr float NORM_FLOOR = 1e-12f;  // squared norm of a unit whose inputs are all masked
+
+inline float from_bf16(bf16 v) {
+    const uint32_t bits = uint32_t(v) << 16;
+    float f;
+    std::memcpy(&f, &bits, 4);
+    return f;
+}
+
+// Loops over one unit after the other where a unit's elements lie side by side.
+template <bool MASK, bool ROUNDED>
+void fold_rows(const WeightEntry& e) {
+    for (int64_t u = 0; u < e.units; ++u) {
+        const float* v = e.v + u * e.unit_stride;
+        const float* m = e.mask + u * e.mask_stride;
+        float squares = 0;
+#pragma omp simd reduction(+ : squares)
+        for (int64_t i = 0; i < e.size; ++i) {
+            const float x = MASK ? v[i] * m[i] : v[i];
+            squares += x * x;
+        }
+        const float scale = e.gain[u] / std::sqrt(squares + NORM_FLOOR);
+        float* w = static_cast<float*>(e.w) + u * e.unit_stride;
+        bf16* r = static_cast<bf16*>(e.w) + u * e.unit_stride;
+#pragma omp simd
+        for (int64_t i = 0; i < e.size; ++i) {
+            const float x = (MASK ? v[i] * m[i] : v[i]) * scale;
+            if (ROUNDED) r[i] = to_bf16(x);
+            else w[i] = x;
+        }
+    }
+}
+
+template <bool MASK, bool ROUNDED>
+void unfold_rows(const WeightEntry& e) {
+    for (int64_t u = 0; u < e.units; ++u) {
+        const float* v = e.v + u * e.unit_stride;
+        const float* m = e.mask + u * e.mask_stride;
+        const float* w = static_cast<const float*>(e.dw) + u * e.unit_stride;
+        const bf16* r = static_cast<const bf16*>(e.dw) + u * e.unit_stride;
+        float squares = 0, product = 0;
+#pragma omp simd reduction(+ : squares, product)
+        for (int64_t i = 0; i < e.size; ++i) {
+            const float x = MASK ? v[i] * m[i] : v[i];
+            const float d = ROUNDED ? from_bf16(r[i]) : w[i];
+            squares += x * x;
+            product += x * d;
+        }
+        const float inverse = 1 / std::sqrt(squares + NORM_FLOOR);
+        const float scale = e.gain[u] * inverse, back = product * inverse * inverse;
+        e.dgain[u] = product * inverse;
+        float* dv = e.dv + u * e.unit_stride;
+        const bool add = e.accumulate;
+#pragma omp simd
+        for (int64_t i = 0; i < e.size; ++i) {
+            const float x = MASK ? v[i] * m[i] : v[i];
+            const float d = ROUNDED ? from_bf16(r[i]) : w[i];
+            const float g = scale * (MASK ? m[i] : 1.f) * (d - x * back);
+            dv[i] = add ? dv[i] + g : g;
+        }
+    }
+}
+
+// The units side by side (transposed convolutions; never masked or rounded).
+inline void fold_columns(const WeightEntry& e) {
+    std::vector<float> scale(e.units);
+    for (int64_t i = 0; i < e.size; ++i)
+        for (int64_t u = 0; u < e.units; ++u) {
+            const float x = e.v[i * e.element_stride + u];
+            scale[u] += x * x;
+        }
+    for (int64_t u = 0; u < e.units; ++u) scale[u] = e.gain[u] / std::sqrt(scale[u] + NORM_FLOOR);
+    float* w = static_cast<float*>(e.w);
+    for (int64_t i = 0; i < e.size; ++i)
+        for (int64_t u = 0; u < e.units; ++u)
+            w[i * e.element_stride + u] = e.v[i * e.element_stride + u] * scale[u];
+}
+
+inline void unfold_columns(const WeightEntry& e) {
+    std::vector<float> scale(e.units), back(e.units);
+    const float* dw = static_cast<const float*>(e.dw);
+    for (int64_t i = 0; i < e.size; ++i)
+        for (int64_t u = 0; u < e.units; ++u) {
+            const float x = e.v[i * e.element_stride + u];
+            scale[u] += x * x;
+            back[u] += x * dw[i * e.element_stride + u];
+        }
+    for (int64_t u = 0; u < e.units; ++u) {
+        const float inverse = 1 / std::sqrt(scale[u] + NORM_FLOOR);
+        e.dgain[u] = back[u] * inverse;
+        back[u] *= inverse * inverse;
+        scale[u] = e.gain[u] * inverse;
+    }
+    for (int64_t i = 0; i < e.size; ++i)
+        for (int64_t u = 0; u < e.units; ++u) {
+            const int64_t at = i * e.element_stride + u;
+            const float g = scale[u] * (dw[at] - e.v[at] * back[u]);
+            e.dv[at] = e.accumulate ? e.dv[at] + g : g;
+        }
+}
+
+inline void fold(const WeightEntry& e) {
+    if (e.element_stride != 1) fold_columns(e);
+    else if (e.mask) e.rounded ? fold_rows<true, true>(e) : fold_rows<true, false>(e);
+    else e.rounded ? fold_rows<false, true>(e) : fold_rows<false, false>(e);
+    if (e.bias_out) std::memcpy(e.bias_out, e.bias, e.units * sizeof(float));
+}
+
+inline void unfold(const WeightEntry& e) {
+    if (e.element_stride != 1) unfold_columns(e);
+    else if (e.mask) e.rounded ? unfold_rows<true, true>(e) : unfold_rows<true, false>(e);
+    else e.rounded ? unfold_rows<false, true>(e) : unfold_rows<false, false>(e);
+    if (e.dbias) std::memcpy(e.dbias, e.dbias_in, e.units * sizeof(float));
+}
+
+// One step of Adamax on a tensor, and of the exponential average of its values.
+struct StepEntry {
+    float* weight;
+    const float* gradient;
+    float *momentum, *norm, *average;
+    int64_t size;
+};
+struct StepSizes { float rate, beta1, beta2, epsilon, polyak; };  // rate: bias-corrected
+
+inline void adamax(const StepEntry& e, const StepSizes& s) {
+#pragma omp simd
+    for (int64_t i = 0; i < e.size; ++i) {
+        const float g = e.gradient[i];
+        const float m = e.momentum[i] + (1 - s.beta1) * (g - e.momentum[i]);
+        const float u = std::max(s.beta2 * e.norm[i], std::fabs(g) + s.epsilon);
+        const float w = e.weight[i] - s.rate * m / u;
+        e.momentum[i] = m;
+        e.norm[i] = u;
+        e.weight[i] = w;
+        e.average[i] += (1 - s.polyak) * (w - e.average[i]);
+    }
+}
