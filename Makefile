@@ -14,7 +14,7 @@ SNAKEMAKE   := .venv/bin/snakemake --cores $(CORES) --show-failed-logs
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-slow lint format environment lock rulegraph clean
+.PHONY: help reproduce test test-slow lint bench format environment lock rulegraph clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,9 @@ lint: $(ENVIRONMENT)  ## check style, types of errors and the workflow's form
 	.venv/bin/ruff format --check
 	.venv/bin/snakefmt --check --compact-diff Snakefile workflow/rules
 	.venv/bin/snakemake --lint
+
+bench: $(ENVIRONMENT)  ## measure how fast the core is here: results/benchmarks.md (minutes)
+	PYTHONPATH=src .venv/bin/python benchmarks/run.py $(BENCH)
 
 format: $(ENVIRONMENT)  ## bring the code into the form that lint wants
 	.venv/bin/ruff check --fix

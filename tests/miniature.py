@@ -32,14 +32,21 @@ def merge(base: dict, changes: dict) -> dict:
 def small_params(
     folder: Path, training: dict | None = None, evaluation: dict | None = None
 ) -> Params:
-    """params.yaml with tiny networks, one epoch, 20 samples; written to `folder` and read."""
+    """params.yaml with tiny networks, one epoch, 20 samples and 50 for a few images; written
+    to `folder` and read."""
     tree = yaml.safe_load((PROJECT / "params.yaml").read_text())
     tree["defaults"] = merge(
         tree["defaults"],
         {
             "model": SMALL,
             "training": {"epochs": 1, "batch_size": 8, "init_images": 16, **(training or {})},
-            "evaluation": {"importance_samples": 20, "images": 0, **(evaluation or {})},
+            "evaluation": {
+                "importance_samples": 20,
+                "images": 0,
+                "deep_images": 12,
+                "deep_samples": 50,
+                **(evaluation or {}),
+            },
         },
     )
     for name, run in tree["runs"].items():

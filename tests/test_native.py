@@ -317,6 +317,10 @@ def test_without_a_compiler_pytorch_does_the_work(tmp_path):
     said = in_a_process(SAY, CXX=str(broken), XDG_CACHE_HOME=nothing)
     assert said == "PyTorch the compiler failed: no such flag"
     assert list(tmp_path.glob("vlae/*")) == []  # nothing half-built
+    occupied = tmp_path / "file"
+    occupied.write_text("")
+    said = in_a_process(SAY, XDG_CACHE_HOME=str(occupied))
+    assert said.startswith("PyTorch it could not be built: ") and str(occupied) in said
 
 
 @needs_core

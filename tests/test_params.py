@@ -88,6 +88,19 @@ def test_the_papers_hyper_parameters():
         (assign(*RUN, "training", {"betas": [0.9]}), "two numbers"),
         (assign(*RUN, "training", {"betas": 0.9}), "must be a list"),
         (assign(*RUN, "training", None), "must be a mapping"),
+        (assign(*RUN, "evaluation", {"deep_image": 5}), "evaluation: unknown key 'deep_image'"),
+        (delete("defaults", "evaluation", "deep_images"), "key 'deep_images' is missing"),
+        (delete("defaults", "evaluation", "deep_samples"), "key 'deep_samples' is missing"),
+        (assign(*RUN, "evaluation", {"deep_images": -1}), "deep_images must be at least 0"),
+        (assign(*RUN, "evaluation", {"deep_images": 1}), "deep_images must be 0 or at least 2"),
+        (assign(*RUN, "evaluation", {"images": 1}), "evaluation.images must be 0 or at least 2"),
+        (assign(*RUN, "evaluation", {"deep_images": 20.0}), "deep_images must be int"),
+        (assign(*RUN, "evaluation", {"deep_samples": 0}), "deep_samples must be at least 1"),
+        (assign(*RUN, "evaluation", {"deep_samples": "4k"}), "deep_samples must be int"),
+        (
+            assign(*RUN, "evaluation", {"deep_samples": 63}),
+            r"vlae.evaluation.deep_samples must be at least importance_samples \(64\), not 63",
+        ),
         (assign(*RUN, "model", {"decoder": {"kind": "pixel"}}), "one of pixelcnn, factorized"),
         (assign(*RUN, "model", {"decoder": {"first_kernel": 6}}), "must be odd"),
         (assign(*RUN, "model", {"prior": {"flow": "iaf"}}), "must be af or none"),
@@ -109,6 +122,15 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, change, said):
     with pytest.raises(VlaeError, match=said) as error:
         load_changed(tmp_path, change)
     assert "params.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_deep_samples_matter_only_where_there_are_deep_images(tmp_path):
+    for evaluation in (
+        {"deep_images": 0, "deep_samples": 1},
+        {"deep_images": 2, "deep_samples": 64},
+    ):
+        params = load_changed(tmp_path, assign(*RUN, "evaluation", evaluation))
+        assert as_dict(params.runs[RUN[1]].evaluation).items() > evaluation.items()
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,35 @@ def test_measured_row(tmp_path):
     assert line["note"] == "30 epochs, IS-64; paper: IS-4096, budget not reported"
 
 
+DEEP = {"images": 200, "importance_samples": 4096, "difference": -0.31, "difference_se": 0.01}
+
+
+def test_row_of_two_levels(tmp_path):
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE, nll=79.875, deep=DEEP, estimator="two-level")
+    csv, markdown, latex = write_table("table1_static_mnist", TABLE_1, tmp_path)
+    line = line_of(pd.read_csv(csv), VLAE)
+    assert (line["ours"], line["importance_samples"]) == (79.875, "64; 4096 on 200")
+    note = "30 epochs, IS-64 corrected by IS-4096 on 200 images; "
+    assert line["note"] == note + "paper: IS-4096, budget not reported"
+    assert markdown_cells(markdown.read_text(), "**VLAE**")[8] == "64; 4096 on 200"
+    assert " & 30 & 64; 4096 on 200 " in latex.read_text()
+    for path in (markdown, latex):
+        assert "Importance samples, where two numbers stand: " in path.read_text()
+
+
+def test_records_of_before_there_were_two_levels(tmp_path):
+    """They lack its keys; those of one level have null. Both give the same tables."""
+    write_training(tmp_path, VLAE)
+    texts = []
+    for changes in ({}, {"deep": None, "estimator": "importance sampling"}):
+        write_evaluation(tmp_path, VLAE, **changes)
+        paths = write_table("table1_static_mnist", TABLE_1, tmp_path)
+        texts.append([path.read_text() for path in paths])
+    assert texts[0] == texts[1]
+    assert not any("where two numbers stand" in text for text in texts[0])
+
+
 def test_every_row_is_there_whatever_is_trained(tmp_path):
     for name in table_names():
         frame = build_table(name, params(), tmp_path)
@@ -246,6 +275,10 @@ def test_bits_per_dimension(tmp_path):
         ({"nll": float("nan")}, "'nll' must be float, is nan"),
         ({"epochs": True}, "'epochs' must be int, is True"),
         ({"draws": [{"seed": 1}]}, "'draws' must be a list with nll each"),
+        ({"deep": 200}, "'deep' must be null or hold images, importance_samples, difference"),
+        ({"deep": {}}, "'deep' must be null or hold"),
+        ({"deep": DEEP | {"images": "200"}}, "'deep' must be null or hold"),
+        ({"deep": DEEP | {"difference_se": None}}, "'deep' must be null or hold"),
     ],
 )
 def test_bad_evaluation(tmp_path, changes, complaint):

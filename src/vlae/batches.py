@@ -13,7 +13,11 @@ def order(seed: int, epoch: int, images: int) -> Tensor:
 
 def binarize(grey: Tensor, random: torch.Generator) -> Tensor:
     """uint8 grey values (B, 28, 28) -> one Bernoulli(grey / 255) draw of each, 0.0 or 1.0."""
-    uniform = torch.rand(grey.shape, generator=random, device=grey.device)
+    return bits_below(grey, torch.rand(grey.shape, generator=random, device=grey.device))
+
+
+def bits_below(grey: Tensor, uniform: Tensor) -> Tensor:
+    """1.0 where the draw from [0, 1) is below grey / 255, else 0.0; both (B, 28, 28)."""
     return (uniform * 255 < grey).float()
 
 

@@ -85,9 +85,11 @@ def _evaluate(options) -> None:
     )
     _check_unchanged(options, run)
     if record:
-        kind = "exact" if record["exact"] else f"IS-{record['importance_samples']}"
+        from vlae.results import estimator
+
         print(
-            f"{run.name}: NLL {record['nll']:.2f} ± {record['nll_se']:.2f} nats ({kind}, "
+            f"{run.name}: NLL {record['nll']:.2f} ± {record['nll_se']:.2f} nats "
+            f"({estimator(record)}, "
             f"{record['n_test']} test images), ELBO {record['elbo']:.2f}, KL {record['kl']:.2f}"
         )
 
@@ -212,7 +214,10 @@ def _parser() -> argparse.ArgumentParser:
         "--shard", type=_shard, metavar="I/N", help="only the I-th of N parts, left in scratch/"
     )
     sub.add_argument(
-        "--samples", type=_positive, metavar="K", help="default: importance_samples of the run"
+        "--samples",
+        type=_positive,
+        metavar="K",
+        help="so many for every image, and no deep level (default: as configured)",
     )
     sub = command("sample", _sample, "samples and decompressions for the figures", machine)
     sub.add_argument("run", metavar="RUN")

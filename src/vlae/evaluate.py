@@ -2,6 +2,10 @@
 
     log p(x) ~ log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
 
+In two levels: K samples for every test image, and many more, K', for a few drawn at random.
+The mean difference between the two on those few corrects the mean of all. It is precise: what
+differs between images cancels, and the first K of an image's K' samples are those of level one.
+
 The encoder runs once for an image; samples stream through in chunks, so memory does not
 grow with K. Work is cut into blocks of test images, each saved when it is done: an
 interrupted evaluation goes on, and shards are nothing but a choice of blocks. A model
@@ -12,6 +16,7 @@ import json
 import math
 import sys
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +39,7 @@ from vlae.train import load_model
 CHUNK = 16  # samples of an image that are decoded together; fixes which noise is drawn
 ROWS = 512  # images x samples decoded at once: the one number that sets peak memory
 BLOCK = 250  # test images between two saves
+DEEP_BLOCK = 8  # the same with K' samples each: at 64 and 4096 the work of two such blocks
 DRAWS = 5  # further binarizations of a dynamic test set, for an exact model
 PIXELS = 784
 
@@ -48,6 +54,27 @@ class PerImage:
     kl: Tensor
     ess: Tensor
     curve: Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """Test images that are estimated and saved together; `key`: what the file's content
+    depends on beside the checkpoint, the data and the seeds."""
+
+    name: str
+    images: list[int]
+    samples: int
+    key: dict
+
+
+@dataclass(frozen=True)
+class TwoLevel:
+    """Nats: the estimate and the correction in it (K' - K samples), with standard errors."""
+
+    nll: float
+    nll_se: float
+    difference: float
+    difference_se: float
 
 
 def curve_points(samples: int) -> list[int]:
@@ -138,6 +165,35 @@ def test_input(dataset: Dataset, config: EvaluationConfig, binarization_seed: in
     return x[: config.images] if config.images else x
 
 
+def deep_subset(images: int, wanted: int, seed: int) -> list[int]:
+    """Numbers of the test images of the deep level, in the order drawn: at most all of them.
+
+    Without replacement, and from the count alone: a test set may be sorted by class. A larger
+    subset begins with the smaller one and so goes on from its blocks.
+    """
+    order = torch.randperm(images, generator=generator(seed, "deep level"))
+    return order[:wanted].tolist()
+
+
+def two_level(nll: np.ndarray, deep: np.ndarray, index: np.ndarray | list[int]) -> TwoLevel:
+    """Mean NLL of all images, corrected by those that have been given more samples.
+
+    nll (N,): every image with K samples; deep (n,): images `index` with K' samples; nats.
+
+        mean(nll) + mean(deep - nll[index])
+
+    The few are some of all, so the two means covary: Cov = cov(nll, deep - nll) / N. This
+    covariance and the variance of the difference are estimated on the n images.
+    """
+    few = nll[index]
+    first, first_se = _mean_and_error(nll)
+    difference, difference_se = _mean_and_error(deep - few)
+    covariance = float(np.cov(few, deep - few)[0, 1]) / len(nll)
+    variance = first_se**2 + difference_se**2 + 2 * covariance
+    # The terms stem from different images: for a handful the sum could fall below zero.
+    return TwoLevel(first + difference, math.sqrt(max(0.0, variance)), difference, difference_se)
+
+
 def evaluate(
     run: Run,
     dataset: Dataset,
@@ -150,10 +206,12 @@ def evaluate(
 
     With shard (i, n), i from 1 to n, only every n-th block is computed and left in
     scratch/; nothing is written to results/ and None returned. Blocks that are there
-    already, whoever computed them, are used. `samples` overrides importance_samples.
+    already, whoever computed them, are used. `samples` overrides importance_samples and
+    leaves the deep level out: so many samples for every image is what was asked for.
     Raises VlaeError for a missing or foreign checkpoint.
     """
     config = run.evaluation
+    deep_images = config.deep_images if run.model.latent_dim and not samples else 0
     samples = samples or config.importance_samples
     if not run.model.latent_dim:
         samples = 1
@@ -161,27 +219,29 @@ def evaluate(
     precision = choose_precision(precision, on)
     checkpoint = paths.checkpoint(run.name) / "model.safetensors"
     model = load_model(run, on)
+    checkpoint_sha256 = sha256(checkpoint)
     belongs_to = {
-        "checkpoint": sha256(checkpoint),
+        "checkpoint": checkpoint_sha256,
         "data": dataset.sha256,
         "seed": config.seed,
         "binarization_seed": config.binarization_seed,
-        "samples": samples,
-        "block": BLOCK,
     }
     x = test_input(dataset, config, config.binarization_seed)
-    blocks = list(range(0, len(x), BLOCK))
-    mine = blocks if shard is None else blocks[shard[0] - 1 :: shard[1]]
+    index = deep_subset(len(x), deep_images, config.seed)
+    first = _first_blocks(len(x), samples)
+    deep = _deep_blocks(index, config.deep_samples)
+    work = first + deep
+    mine = work if shard is None else work[shard[0] - 1 :: shard[1]]
     folder = paths.scratch(run.name) / "evaluation"
     parts = {}
-    for start in tqdm(mine, unit="block", disable=None):
-        stop = min(start + BLOCK, len(x))
-        path = folder / f"images-{start:05d}-{stop:05d}.npz"
-        part = _read_block(path, belongs_to)
+    for block in tqdm(mine, unit="block", disable=None):
+        path = folder / f"{block.name}.npz"
+        part = _read_block(path, belongs_to | block.key)
         if part is None:
-            block = x[start:stop].to(on)
-            part = evaluate_images(model, block, start, samples, config.seed, precision)
-            about = belongs_to | {
+            images = x[block.images].to(on)
+            part = _estimates(model, images, block.images, block.samples, config.seed, precision)
+            about = belongs_to | block.key
+            about |= {
                 "device": on.type,
                 "precision": precision,
                 "core": in_use(on.type, precision),
@@ -189,22 +249,29 @@ def evaluate(
             }
             part["about"] = np.array(json.dumps(about))
             write_npz(path, **part)
-        parts[start] = part
+        parts[block.name] = part
     if shard is not None:
         print(f"{run.name}: shard {shard[0]} of {shard[1]}, {len(mine)} blocks", file=sys.stderr)
         return None
-    made_by = [json.loads(str(parts[start].pop("about"))) for start in blocks]
-    whole = {key: np.concatenate([parts[s][key] for s in blocks]) for key in parts[0]}
-    record = _record(run, dataset, whole, samples, belongs_to)
+    made_by = [json.loads(str(parts[block.name].pop("about"))) for block in work]
+    whole = _joined([parts[block.name] for block in first])
+    further = None
+    if deep:
+        further = {"index": np.array(index, dtype=np.int32)}
+        further |= _joined([parts[block.name] for block in deep])
+    record = _record(run, dataset, whole, samples, further, checkpoint_sha256)
     for key in ("device", "hardware", "precision", "core"):  # of those who computed the blocks
         record[key] = ", ".join(dict.fromkeys(block.get(key, "?") for block in made_by))
     if dataset.binarization == "dynamic" and not model.latent_dim:
         record["draws"] = _other_draws(model, dataset, config, on, precision)
     base = paths.evaluation(run.name)
-    arrays = {k: v.astype(np.float32) for k, v in whole.items()}
-    write_npz(
-        base.with_name(base.name + ".npz"), index=np.arange(len(x), dtype=np.int32), **arrays
-    )
+    arrays = {"index": np.arange(len(x), dtype=np.int32)}
+    arrays |= {k: v.astype(np.float32) for k, v in whole.items()}
+    if further:
+        arrays["deep_index"] = further["index"]
+        for key in ("log_likelihood", "ess", "curve"):
+            arrays[f"deep_{key}"] = further[key].astype(np.float32)
+    write_npz(base.with_name(base.name + ".npz"), **arrays)
     write_json(base.with_name(base.name + ".json"), record)
     return record
 
@@ -213,13 +280,20 @@ def evaluate_images(
     model: VLAE, x: Tensor, first: int, samples: int, seed: int, precision: str
 ) -> dict[str, np.ndarray]:
     """The arrays of PerImage for test images first, first + 1, …: x (N, 1, 28, 28)."""
+    return _estimates(model, x, range(first, first + len(x)), samples, seed, precision)
+
+
+def _estimates(
+    model: VLAE, x: Tensor, numbers: Sequence[int], samples: int, seed: int, precision: str
+) -> dict[str, np.ndarray]:
+    """The same for test images `numbers` (N,), whichever they are."""
     at_once = max(1, ROWS // min(samples, CHUNK))
     pieces = []
     for start in range(0, len(x), at_once):
         piece = x[start : start + at_once]
-        numbers = range(first + start, first + start + len(piece))
+        noise_seeds = list(numbers[start : start + at_once])
         pieces.append(
-            importance_sampled(model, piece, list(numbers), samples, seed, precision)
+            importance_sampled(model, piece, noise_seeds, samples, seed, precision)
             if model.latent_dim
             else exact(model, piece, precision)
         )
@@ -227,8 +301,34 @@ def evaluate_images(
     return {n: torch.cat([getattr(p, n) for p in pieces]).cpu().numpy() for n in names}
 
 
+def _first_blocks(images: int, samples: int) -> list[Block]:
+    """All test images, in their order."""
+    key = {"samples": samples, "block": BLOCK}
+    blocks = []
+    for start in range(0, images, BLOCK):
+        numbers = list(range(start, min(start + BLOCK, images)))
+        name = f"images-{start:05d}-{start + len(numbers):05d}"
+        blocks.append(Block(name, numbers, samples, key))
+    return blocks
+
+
+def _deep_blocks(index: list[int], samples: int) -> list[Block]:
+    """The images of the deep level, in the order drawn: which they are is part of the key."""
+    blocks = []
+    for start in range(0, len(index), DEEP_BLOCK):
+        numbers = index[start : start + DEEP_BLOCK]
+        name = f"deep-{start:05d}-{start + len(numbers):05d}"
+        blocks.append(Block(name, numbers, samples, {"samples": samples, "images": numbers}))
+    return blocks
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of several blocks, one behind the other."""
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
 def _read_block(path: Path, belongs_to: dict) -> dict[str, np.ndarray] | None:
-    """A block computed before with this checkpoint, data, seed and K; None where there is none."""
+    """A block computed before from the very same things; None where there is none."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             about = json.loads(str(archive["about"]))
@@ -247,19 +347,47 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def _record(run: Run, dataset: Dataset, whole: dict, samples: int, belongs_to: dict) -> dict:
+def _record(
+    run: Run,
+    dataset: Dataset,
+    whole: dict[str, np.ndarray],
+    samples: int,
+    further: dict[str, np.ndarray] | None,
+    checkpoint_sha256: str,
+) -> dict:
+    """`whole`: the arrays of all images; `further`: those of the deep level, of test images
+    further["index"], or None without one. What each key of the record is: docs/evaluation.md.
+    """
     about = json.loads((paths.checkpoint(run.name) / "train.json").read_text())
-    nll, nll_se = _mean_and_error(-whole["log_likelihood"])
+    each = -whole["log_likelihood"]
+    first_nll, first_se = nll, nll_se = _mean_and_error(each)
     elbo, elbo_se = _mean_and_error(whole["elbo"])
     kl, kl_se = _mean_and_error(whole["kl"])
     is_exact = not run.model.latent_dim
     points = [1] if is_exact else curve_points(samples)
-    curve = [_mean_and_error(-whole["curve"][:, i]) for i in range(len(points))]
+    curve = [(k, *_mean_and_error(-whole["curve"][:, i])) for i, k in enumerate(points)]
+    estimator, deep = "exact" if is_exact else "importance sampling", None
+    if further:
+        deep_samples, index = run.evaluation.deep_samples, further["index"]
+        both = two_level(each, -further["log_likelihood"], index)
+        estimator, nll, nll_se = "two-level", both.nll, both.nll_se
+        deep = {
+            "images": len(index),
+            "importance_samples": deep_samples,
+            "difference": both.difference,
+            "difference_se": both.difference_se,
+        }
+        for i, k in enumerate(curve_points(deep_samples)):
+            if k > samples:
+                at_k = two_level(each, -further["curve"][:, i], index)
+                curve.append((k, at_k.nll, at_k.nll_se))
     return {
         "run": run.name,
         "dataset": run.dataset,
         "nll": nll,
         "nll_se": nll_se,
+        "nll_first_level": first_nll,
+        "nll_first_level_se": first_se,
         "elbo": elbo,
         "elbo_se": elbo_se,
         "kl": kl,
@@ -267,15 +395,14 @@ def _record(run: Run, dataset: Dataset, whole: dict, samples: int, belongs_to: d
         "reconstruction": -elbo - kl,
         "bits_per_dim": nll / PIXELS / math.log(2),
         "importance_samples": samples,
+        "estimator": estimator,
+        "deep": deep,
         "exact": is_exact,
         "ess": float(whole["ess"].mean()),
         "n_test": len(whole["elbo"]),
-        "curve": [
-            {"k": k, "nll": value, "se": error}
-            for k, (value, error) in zip(points, curve, strict=True)
-        ],
+        "curve": [{"k": k, "nll": value, "se": error} for k, value, error in curve],
         "epochs": about["epochs"],
-        "checkpoint_sha256": belongs_to["checkpoint"],
+        "checkpoint_sha256": checkpoint_sha256,
         "data_sha256": dataset.sha256,
         "seed": run.evaluation.seed,
         "binarization_seed": run.evaluation.binarization_seed,

@@ -7,7 +7,7 @@ import numpy as np
 
 from vlae import paths
 from vlae.errors import VlaeError
-from vlae.results import read_results, read_samples
+from vlae.results import estimator, read_results, read_samples
 
 INK, PAPER, LINE = 0, 255, 205  # grey levels: strokes, background, the lines between cells
 SIDE = 10  # images along a grid's side, at most: the hundred that are recorded
@@ -63,9 +63,9 @@ def draw_images(run: str, params, root: Path, dpi: int):
 def _title(run: str, training: dict, evaluation: dict | None) -> str:
     if evaluation is None:
         return f"{run} · {training['epochs']} epochs · not evaluated"
-    spent = "exact" if evaluation["exact"] else f"IS-{evaluation['importance_samples']}"
     return (
-        f"{run} · NLL {evaluation['nll']:.2f} ± {evaluation['nll_se']:.2f} nats ({spent}, "
+        f"{run} · NLL {evaluation['nll']:.2f} ± {evaluation['nll_se']:.2f} nats "
+        f"({estimator(evaluation)}, "
         f"{evaluation['n_test']:,} test images) · {evaluation['epochs']} epochs"
     )
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import warnings
 from contextlib import nullcontext
 
 import torch
@@ -43,7 +44,24 @@ def autocast(device: torch.device, precision: str):
     """The context for forward passes in that precision; weights and likelihood stay in float32."""
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    # A CUDA graph must not refer to casts that another pass has cached.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type == "cpu")
+
+
+def set_arithmetic(device: torch.device, precision: str) -> None:
+    """What holds for the whole process when it trains on a GPU; nothing on a CPU.
+
+    Convolutions sum in a fixed order, so that a resumed training is exact. In bfloat16 the
+    few products left in float32 may be rounded to TF32; in float32 none is.
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = precision == "bfloat16"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "bfloat16"
+    # Adamax for graphs also takes the steps outside of them: the same arithmetic everywhere.
+    warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
 
 
 def describe(device: torch.device) -> str:

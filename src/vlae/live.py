@@ -6,6 +6,7 @@ written anew from the state when a training is resumed, so that no epoch stands 
 """
 
 import shutil
+import sys
 from pathlib import Path
 
 
@@ -17,6 +18,7 @@ class LiveCurves:
             from dvclive import Live
         except ImportError:  # a training machine needs nothing but PyTorch and a few
             self._live = None
+            print("no live curves: dvclive is not installed", file=sys.stderr)
             return
         shutil.rmtree(folder, ignore_errors=True)
         self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)

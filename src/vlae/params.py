@@ -72,6 +72,8 @@ class EvaluationConfig:
     seed: int = _range(low=0)
     binarization_seed: int = _range(low=0)
     images: int = _range(low=0)
+    deep_images: int = _range(low=0)
+    deep_samples: int = _range(low=1)
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,18 @@ def _check_run(run: Run, where: str) -> None:
         raise VlaeError(f"{where}.training.betas must be two numbers below 1")
     if run.training.polyak >= 1:
         raise VlaeError(f"{where}.training.polyak must be below 1")
+    evaluation = run.evaluation
+    for key, images in (("images", evaluation.images), ("deep_images", evaluation.deep_images)):
+        if images == 1:
+            raise VlaeError(
+                f"{where}.evaluation.{key} must be 0 or at least 2, not 1: "
+                "one image has no standard error"
+            )
+    if evaluation.deep_images and evaluation.deep_samples < evaluation.importance_samples:
+        raise VlaeError(
+            f"{where}.evaluation.deep_samples must be at least importance_samples "
+            f"({evaluation.importance_samples}), not {evaluation.deep_samples}"
+        )
     if model.latent_dim == 0:
         if model.decoder.kind != "pixelcnn":
             raise VlaeError(f"{where}.model: a factorized decoder needs latent_dim of 1 or more")

@@ -8,6 +8,7 @@ steps), evaluation and sampling on theirs. Beside the numbers stands the configu
 that step as the run has it, wherever in params.yaml it comes from.
 """
 
+import dataclasses
 import json
 import math
 
@@ -15,11 +16,19 @@ import torch
 
 from vlae import paths
 from vlae.batches import as_input, order
+from vlae.configuration import configurations
 from vlae.data.fetch import data_recipe
-from vlae.evaluate import DRAWS, curve_points, exact, importance_sampled
+from vlae.evaluate import (
+    DRAWS,
+    curve_points,
+    deep_subset,
+    exact,
+    importance_sampled,
+    two_level,
+)
 from vlae.files import write_text
 from vlae.model import VLAE
-from vlae.params import Params, Run, as_dict
+from vlae.params import Params, Run
 from vlae.randomness import generator
 from vlae.sample import COUNT, decompress, draw_samples
 from vlae.train import latent_noise, new_model, new_optimizer, training_step
@@ -93,15 +102,21 @@ def _summary(tensor: torch.Tensor) -> float:
 def _evaluation(model: VLAE, x: torch.Tensor, run: Run) -> dict:
     if not model.latent_dim:
         return {"exact": exact(model, x, "float32").elbo.tolist(), "draws": DRAWS}
-    samples, numbers = 20, list(range(len(x)))
-    result = importance_sampled(model, x, numbers, samples, run.evaluation.seed, "float32")
-    return {
+    samples, numbers, seed = 20, list(range(len(x))), run.evaluation.seed
+    result = importance_sampled(model, x, numbers, samples, seed, "float32")
+    recipe = {
         "k": curve_points(samples),
         "curve": result.curve.mean(0).tolist(),
         "elbo": result.elbo.tolist(),
         "kl": result.kl.tolist(),
         "ess": result.ess.tolist(),
     }
+    if run.evaluation.deep_images:
+        index = deep_subset(len(x), 3, seed)
+        deep = importance_sampled(model, x[index], index, 2 * samples, seed, "float32")
+        both = two_level(-result.log_likelihood.numpy(), -deep.log_likelihood.numpy(), index)
+        recipe["deep"] = {"images": deep_subset(1000, 5, seed), **dataclasses.asdict(both)}
+    return recipe
 
 
 def _sampling(model: VLAE, x: torch.Tensor, run: Run) -> dict:
@@ -117,17 +132,6 @@ def _sampling(model: VLAE, x: torch.Tensor, run: Run) -> dict:
         numbers["code"] = _summary(model.sample_prior(noise.to(full)))
         numbers["decompressions"] = _summary(decompress(model, x, seed))
     return numbers
-
-
-def configurations(run: Run) -> dict[str, dict]:
-    """What each step reads of the run's configuration. Sampling: the seed, which shows in its
-    numbers."""
-    training = {"model": as_dict(run.model), "training": as_dict(run.training)}
-    return {
-        "train": {"dataset": run.dataset, **training},
-        "evaluate": as_dict(run.evaluation),
-        "sample": {},
-    }
 
 
 def write_recipes(params: Params) -> None:

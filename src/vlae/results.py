@@ -29,6 +29,8 @@ EVALUATION = {
     "hardware": str,
     "config": dict,
 }
+# Of a second level of importance sampling; records without one have null, older ones nothing.
+DEEP = {"images": int, "importance_samples": int, "difference": float, "difference_se": float}
 CURVE = ("epoch", "elbo", "kl", "valid_elbo", "valid_kl")
 
 
@@ -57,6 +59,13 @@ def read_evaluation(root: Path, run: str, dataset: str) -> dict | None:
     if not _is(draws, list) or not all(_is(d, dict) and _is(d.get("nll"), float) for d in draws):
         raise VlaeError(
             f"{Path(root, evaluation_file(run))}: 'draws' must be a list with nll each"
+        )
+    deep = None if record is None else record.get("deep")
+    if deep is not None and not (
+        _is(deep, dict) and all(_is(deep.get(key), kind) for key, kind in DEEP.items())
+    ):
+        raise VlaeError(
+            f"{Path(root, evaluation_file(run))}: 'deep' must be null or hold {', '.join(DEEP)}"
         )
     return record
 
@@ -142,3 +151,13 @@ def _is(value: object, kind: type) -> bool:
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
     return type(value) is kind
+
+
+def estimator(evaluation: dict) -> str:
+    """How a recorded log-likelihood was estimated, in a word: exact, IS-64, or IS-64/4096
+    where few images have been given more samples (docs/evaluation.md)."""
+    if evaluation["exact"]:
+        return "exact"
+    deep = evaluation.get("deep")
+    more = f"/{deep['importance_samples']}" if deep else ""
+    return f"IS-{evaluation['importance_samples']}{more}"

@@ -2,7 +2,8 @@
 
 Pixels are drawn in a wavefront: a pixel depends only on its window, so all pixels whose
 windows are complete are drawn together, 136 steps instead of 784 for a 7x7 first kernel.
-The result is that of raster order, bit for bit.
+Each step computes those pixels only. The result is that of raster order under the same
+noise.
 """
 
 import numpy as np
@@ -15,6 +16,7 @@ from vlae.evaluate import test_input
 from vlae.files import write_npz
 from vlae.hardware import choose_device
 from vlae.model import SIDE, VLAE
+from vlae.nn.pixel_by_pixel import PixelByPixel
 from vlae.params import Run
 from vlae.randomness import generator
 from vlae.train import load_model
@@ -23,7 +25,7 @@ COUNT = 100  # originals, decompressions and samples that figures are made from
 
 
 def wavefront(context: set[tuple[int, int]]) -> list[Tensor]:
-    """Groups of pixels, masks (28, 28), that can be drawn together, in order.
+    """Pixels that can be drawn together, as (rows, columns) (2, n), in order.
 
     `context`: offsets (rows down, columns right) of the pixels that a pixel depends on.
     Pixel (r, c) is drawn at step c + slope * r, the least slope by which every pixel of
@@ -32,24 +34,22 @@ def wavefront(context: set[tuple[int, int]]) -> list[Tensor]:
     slope = max([1, *(dc // -dr + 1 for dr, dc in context if dr < 0)])
     rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
     step = columns + slope * rows
-    return [step == t for t in range(int(step.max()) + 1)]
+    return [torch.stack(torch.where(step == t)) for t in range(int(step.max()) + 1)]
 
 
 @torch.no_grad()
-def sample_pixels(
-    model: VLAE, maps: Tensor | None, uniform: Tensor, groups: list[Tensor] | None = None
-) -> Tensor:
-    """x ~ p(x|z): trunk maps (B, maps, 28, 28) or None, uniform noise (B, 1, 28, 28) -> bits.
-
-    `groups` are the pixels drawn at each step (default: the model's wavefront).
-    """
+def sample_pixels(model: VLAE, maps: Tensor | None, uniform: Tensor) -> Tensor:
+    """x ~ p(x|z): trunk maps (B, maps, 28, 28) or None, uniform noise (B, 1, 28, 28) -> bits."""
     if model.pixelcnn is None:
         return (uniform < torch.sigmoid(maps.to(uniform.dtype))).to(uniform.dtype)
     x = torch.zeros_like(uniform)
-    for group in groups or wavefront(model.pixelcnn.context_pixels()):
-        group = group.to(x.device)
-        drawn = uniform < torch.sigmoid(model.logits(x, maps).to(uniform.dtype))
-        x = torch.where(group, drawn.to(x.dtype), x)
+    network = PixelByPixel(model.pixelcnn, maps, (len(x), SIDE, SIDE))
+    for pixels in wavefront(model.pixelcnn.context_pixels()):
+        pixels = pixels.to(x.device)
+        rows, columns = pixels
+        drawn = uniform[:, 0, rows, columns] < torch.sigmoid(network.logits(pixels))
+        x[:, 0, rows, columns] = drawn.to(x.dtype)
+        network.set(pixels, x[:, 0, rows, columns])
     return x
 
 

@@ -51,7 +51,9 @@ def to_markdown(frame, table: PaperTable, citation: str) -> str:
         colalign=["left" if key in LEFT else "right" for key in keys],
         disable_numparse=True,
     )
-    return f"### {_title(table)}\n\n{_legend(table, keys)}\n\n{text}\n\nPaper: {citation}.\n"
+    return (
+        f"### {_title(table)}\n\n{_legend(table, keys, frame)}\n\n{text}\n\nPaper: {citation}.\n"
+    )
 
 
 def to_latex(frame, table: PaperTable) -> str:
@@ -87,7 +89,7 @@ def to_latex(frame, table: PaperTable) -> str:
             r"% \usepackage{booktabs}",
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{_tex(_title(table))}. {_tex(_legend(table, keys))}}}",
+            rf"  \caption{{{_tex(_title(table))}. {_tex(_legend(table, keys, frame))}}}",
             rf"  \label{{tab:{table.name}}}",
             r"  \par\medskip\footnotesize",
             r"  \setlength{\tabcolsep}{4pt}",
@@ -113,7 +115,7 @@ def _title(table: PaperTable) -> str:
     return f"{table.title} ({table.source} of the paper)"
 
 
-def _legend(table: PaperTable, keys: list[str]) -> str:
+def _legend(table: PaperTable, keys: list[str], frame) -> str:
     """What the table shows, and each sign that stands in it."""
     sentences = [
         f"Test negative log-likelihood in {table.unit}, lower is better.",
@@ -124,6 +126,11 @@ def _legend(table: PaperTable, keys: list[str]) -> str:
         sentences.append("KL(q(z|x) ‖ p(z)) in nats per image.")
     if bounds := sorted({row.bound for row in table.rows} - {"none"}):
         sentences.append(f"{' and '.join(bounds)}: upper bound, as printed.")
+    if frame["importance_samples"].str.contains(" on ", na=False).any():
+        sentences.append(
+            "Importance samples, where two numbers stand: the first for every test image, the "
+            "second for so many images drawn at random, which correct the mean."
+        )
     if any(row.derived or row.kl_derived for row in table.rows):
         sentences.append("≈: derived here from printed numbers.")
     return " ".join(sentences)

@@ -121,7 +121,7 @@ def _our_cells(row: PaperRow, table: PaperTable, params, root: Path) -> dict:
         "kl_ours": evaluation["kl"],
         "kl_standard_error": evaluation["kl_se"],
         "epochs": evaluation["epochs"],
-        "importance_samples": "exact" if evaluation["exact"] else _samples(evaluation),
+        "importance_samples": _samples(evaluation),
         "hardware": _hardware(training, evaluation),
         "test_images": evaluation["n_test"],
         "note": "; ".join([*_budget(training, evaluation, row, table), *remarks]),
@@ -129,12 +129,18 @@ def _our_cells(row: PaperRow, table: PaperTable, params, root: Path) -> dict:
 
 
 def _samples(evaluation: dict) -> str:
-    return str(evaluation["importance_samples"])
+    """The cell: "exact", "64", or with a second level "64; 4096 on 200" (images)."""
+    if evaluation["exact"]:
+        return "exact"
+    first, deep = evaluation["importance_samples"], evaluation.get("deep")
+    return f"{first}; {deep['importance_samples']} on {deep['images']}" if deep else str(first)
 
 
 def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) -> list[str]:
     """What was spent on our number, from its records, beside what the paper says it spent."""
-    spent = "exact" if evaluation["exact"] else f"IS-{_samples(evaluation)}"
+    spent = "exact" if evaluation["exact"] else f"IS-{evaluation['importance_samples']}"
+    if deep := evaluation.get("deep"):
+        spent += f" corrected by IS-{deep['importance_samples']} on {deep['images']} images"
     remarks = [f"{_count(evaluation['epochs'], 'epoch')}, {spent}"]
     if evaluation["exact"] or row.reference:  # a quoted row was not evaluated by the paper
         remarks.append("paper's budget not reported")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,10 +21,11 @@ from tqdm import tqdm
 
 from vlae import paths
 from vlae.batches import as_input, order
+from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, captured
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
 from vlae.files import write_atomically, write_json, write_text
-from vlae.hardware import autocast, choose_device, choose_precision, describe
+from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
 from vlae.live import LiveCurves
 from vlae.model import VLAE, objective
 from vlae.native.library import in_use
@@ -86,8 +88,13 @@ def new_model(
 
 
 def new_optimizer(model: VLAE, training: TrainingConfig) -> torch.optim.Adamax:
+    weights = list(model.parameters())
     return torch.optim.Adamax(
-        model.parameters(), lr=training.learning_rate, betas=training.betas, foreach=True
+        weights,
+        lr=training.learning_rate,
+        betas=training.betas,
+        foreach=True,
+        capturable=weights[0].is_cuda,  # its step count lies there too, where a graph can read it
     )
 
 
@@ -125,6 +132,41 @@ def training_step(
         step_and_average(optimizer, average, run.training.polyak)
     optimizer.zero_grad(set_to_none=True)
     return torch.stack([loss.detach().double(), reconstruction.double(), kl.double()])
+
+
+def new_step(
+    model: VLAE,
+    optimizer: torch.optim.Optimizer,
+    average: list[Tensor],
+    sums: Tensor,
+    images: Tensor,
+    binarization: str,
+    run: Run,
+    precision: str,
+    graph: bool,
+) -> tuple[Callable[[Tensor, torch.Generator], None], str]:
+    """step(visits, random), one update with the images of those numbers (B,), which adds (loss,
+    reconstruction, KL) to `sums`, float64 (3,); and what does the work, for the record.
+
+    With `graph` it is a CUDA graph, unless that cannot be had.
+    """
+
+    def update(x: Tensor, noise: Tensor | None) -> None:
+        sums.add_(training_step(model, optimizer, average, x, noise, run, precision))
+
+    def step(visits: Tensor, random: torch.Generator) -> None:
+        x = as_input(images[visits], binarization, random)
+        update(x, latent_noise(run, x, random))
+
+    core = in_use(images.device.type, precision)
+    if graph:
+        size, latent_dim = run.training.batch_size, run.model.latent_dim
+        inputs = StaticInputs(images, binarization, size, latent_dim)
+        changed = [*model.parameters(), *average, sums, *adamax_state(optimizer)]
+        as_graph = captured(CapturedStep(update, inputs, changed))
+        if as_graph:
+            return as_graph, f"{core}, CUDA graph"
+    return step, core
 
 
 @torch.no_grad()
@@ -179,12 +221,14 @@ def train(
 
     True when it is finished and the results are written; False when the clock (`minutes`)
     or a signal stopped it, its state saved. On the CPU the weights are bit-identical
-    however often it was interrupted. Raises VlaeError for a state that does not belong to
-    this run and for a training that diverged; the last good state stays.
+    however often it was interrupted; on a GPU they are meant to be (docs/gpu.md). Raises
+    VlaeError for a state that does not belong to this run and for a training that diverged;
+    the last good state stays.
     """
     started = time.monotonic()
     on = choose_device(device)
     precision = choose_precision(precision, on)
+    set_arithmetic(on, precision)
     binarization = dataset.binarization
     images = training_images(dataset, run.training.split).to(on)
     valid = torch.from_numpy(dataset.valid).to(on)
@@ -211,6 +255,17 @@ def train(
             )
         if state.step:
             _restore(state, path, weights, average, optimizer, sums)
+        step, core = new_step(
+            model,
+            optimizer,
+            list(average.values()),
+            sums,
+            images,
+            binarization,
+            run,
+            precision,
+            graph=on.type == "cuda" and os.environ.get("VLAE_CUDA_GRAPH") != "0",
+        )
         history = {
             "from_step": state.step,
             "to_step": state.step,
@@ -218,7 +273,7 @@ def train(
             "device": on.type,
             "hardware": describe(on),
             "precision": precision,
-            "core": in_use(on.type, precision),
+            "core": core,
             "torch": torch.__version__,
         }
         state.history.append(history)
@@ -242,7 +297,7 @@ def train(
         print(
             f"{run.name}: {sum(w.numel() for w in weights.values()):,} parameters, "
             f"{len(images):,} images, epoch {state.step // steps_per_epoch} of "
-            f"{run.training.epochs}, {describe(on)}, {precision}, {history['core']}",
+            f"{run.training.epochs}, {describe(on)}, {precision}, {core}",
             file=sys.stderr,
         )
         bar = tqdm(total=last_step, initial=state.step, unit="step", disable=None, smoothing=0.02)
@@ -253,12 +308,7 @@ def train(
                 if within == 0 or state.step == epoch_from:
                     visits = order(seed, epoch, len(images)).to(on)
                 random = generator(seed, "step", state.step, on.type)
-                batch = images[visits[within * size : (within + 1) * size]]
-                x = as_input(batch, binarization, random)
-                noise = latent_noise(run, x, random)
-                sums += training_step(
-                    model, optimizer, list(average.values()), x, noise, run, precision
-                )
+                step(visits[within * size : (within + 1) * size], random)
                 state.step += 1
                 bar.update()
                 if on.type == "cpu" or state.step % 50 == 0:
@@ -323,7 +373,9 @@ def _restore(state, path, weights, average, optimizer, sums) -> None:
             copy_into(
                 {name: moments[kind]}, {k: v for k, v in stored.items() if k == name}, str(path)
             )
-        optimizer.state[weight] = {"step": torch.tensor(float(state.step)), **moments}
+        counter_on = weight.device if optimizer.defaults["capturable"] else "cpu"
+        counter = torch.tensor(float(state.step), device=counter_on)
+        optimizer.state[weight] = {"step": counter, **moments}
     copy_into({"sums": sums}, from_tensors("epoch", tensors), str(path))
 
 

@@ -27,6 +27,9 @@ import sys
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from vlae.configuration import reconfigured
+from vlae.params import load_params
+
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 RECIPES = "recipes"
 
@@ -34,7 +37,8 @@ RECIPES = "recipes"
 class Record:
     """DVC's view of the working directory at one moment."""
 
-    def __init__(self):
+    def __init__(self, reconfigured=()):
+        self.reconfigured = reconfigured  # stages known to be outdated, whatever DVC says
         with Repo(_wait_for_lock=True) as repo:
             self.status = repo.status()
             self.stages = {stage.addressing: stage for stage in repo.index.stages}
@@ -78,6 +82,7 @@ class Record:
         changes = self.status.get(stage, [])
         return (
             stage in self.consistent
+            and stage not in self.reconfigured
             and all(isinstance(change, dict) for change in changes)  # not the command
             and self._changes(stage, "deps").keys() <= self.made
         )
@@ -194,9 +199,9 @@ def main():
 
 def look():
     """Both lists, of how things are."""
-    record = Record()
+    record = Record(reconfigured(load_params("params.yaml")))
     if record.status.get(RECIPES):
-        say("code or params.yaml changed: a real run first finds out whether results change")
+        say("code or params.yaml changed: a real run first finds out which results change")
     here = [n for n in record.recorded_stages() if n in record.cached or record.in_remote(n)]
     keep_what_only_the_user_has(record, here)
     return answer(record, here, [path for name in here for path in record.out_of_place(name)])

@@ -90,17 +90,24 @@ float bernoulli(int pixels, const float* target, float* logits) {
 
 extern "C" {
 
-void vlae_fold(int64_t count, const WeightEntry* entries) {
-    for (int64_t i = 0; i < count; ++i) fold(entries[i]);
+void vlae_fold(int64_t count, const WeightEntry* entries, int64_t threads) {
+    over_units(count, entries, threads, fold);
 }
-void vlae_unfold(int64_t count, const WeightEntry* entries) {
-    for (int64_t i = 0; i < count; ++i) unfold(entries[i]);
+void vlae_unfold(int64_t count, const WeightEntry* entries, int64_t threads) {
+    over_units(count, entries, threads, unfold);
 }
 
 void vlae_adamax(int64_t count, const StepEntry* entries, float rate, float beta1, float beta2,
-                 float epsilon, float polyak) {
-    for (int64_t i = 0; i < count; ++i)
-        adamax(entries[i], {rate, beta1, beta2, epsilon, polyak});
+                 float epsilon, float polyak, int64_t threads) {
+    struct Piece { const StepEntry* e; int64_t begin, end; };
+    std::vector<Piece> pieces;
+    for (const StepEntry* e = entries; e < entries + count; ++e)
+        for (int64_t i = 0; i < e->size; i += PIECE)
+            pieces.push_back({e, i, std::min(i + PIECE, e->size)});
+    in_threads(pieces.size(), threads, [&](int64_t i) {
+        adamax(*pieces[i].e, {rate, beta1, beta2, epsilon, polyak}, pieces[i].begin,
+               pieces[i].end);
+    });
 }
 
 int32_t vlae_has_tiles() { return amx_allowed(); }

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from vlae.errors import VlaeError
 from vlae.files import write_atomically
 
 SOURCES = ("library.cpp", "network.h", "tiles.h", "weights.h")
@@ -33,9 +34,9 @@ SIGNATURES = {
     "vlae_backward": (None, [*[pointer] * 3, int64, *[pointer] * 3, int64]),
     "vlae_forget": (None, [pointer, pointer]),
     "vlae_log_likelihood": (None, [*[pointer] * 2, int64, *[pointer] * 6, int64]),
-    "vlae_fold": (None, [int64, pointer]),
-    "vlae_adamax": (None, [int64, pointer, *[real] * 5]),
-    "vlae_unfold": (None, [int64, pointer]),
+    "vlae_fold": (None, [int64, pointer, int64]),
+    "vlae_adamax": (None, [int64, pointer, *[real] * 5, int64]),
+    "vlae_unfold": (None, [int64, pointer, int64]),
 }
 
 
@@ -71,8 +72,9 @@ def why_not() -> str:
     try:
         _built()
     except subprocess.CalledProcessError as error:
-        return f"the compiler failed: {error.stderr.strip().splitlines()[-1]}"
-    except (OSError, IndexError) as error:
+        said = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
+        return f"the compiler failed: {said[-1]}"
+    except (OSError, VlaeError, subprocess.TimeoutExpired) as error:
         return f"it could not be built: {error}"
     return ""
 

@@ -134,7 +134,7 @@ class Core:
             numbers += entry(layer, direction, at, behind, into, place in seen)
             seen.add(place)
             at = behind + 4 * layer.gain.numel()
-        function(count, (ctypes.c_int64 * len(numbers))(*numbers))
+        function(count, (ctypes.c_int64 * len(numbers))(*numbers), torch.get_num_threads())
 
 
 def entry(layer, direction: Tensor, weight: int, bias: int, into: list[int], add: bool) -> list:
@@ -255,7 +255,8 @@ class _Fold(torch.autograd.Function):
     @staticmethod
     def call(function: str, layer, direction: Tensor, weight: Tensor, into: list[int]) -> None:
         numbers = entry(layer, direction, weight.data_ptr(), 0, into, False)
-        getattr(library(), function)(1, (ctypes.c_int64 * len(numbers))(*numbers))
+        entries = (ctypes.c_int64 * len(numbers))(*numbers)
+        getattr(library(), function)(1, entries, torch.get_num_threads())
 
 
 def folded(layer: nn.Module) -> Tensor:

@@ -37,5 +37,5 @@ def step_and_average(
     rate = group["lr"] / (1 - beta1 ** state["step"].item())
     library().vlae_adamax(
         len(gradients), (ctypes.c_int64 * len(numbers))(*numbers),
-        rate, beta1, beta2, group["eps"], polyak,
+        rate, beta1, beta2, group["eps"], polyak, torch.get_num_threads(),
     )  # fmt: skip

@@ -1,6 +1,8 @@
 // Weight normalisation of many layers in one call: w = g v m / ||v m||, and its gradient.
 #pragma once
+#include <atomic>
 #include <cmath>
+#include <thread>
 
 #include "tiles.h"
 
@@ -29,8 +31,8 @@ inline float from_bf16(bf16 v) {
 
 // Loops over one unit after the other where a unit's elements lie side by side.
 template <bool MASK, bool ROUNDED>
-void fold_rows(const WeightEntry& e) {
-    for (int64_t u = 0; u < e.units; ++u) {
+void fold_rows(const WeightEntry& e, int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) {
         const float* v = e.v + u * e.unit_stride;
         const float* m = e.mask + u * e.mask_stride;
         float squares = 0;
@@ -52,8 +54,8 @@ void fold_rows(const WeightEntry& e) {
 }
 
 template <bool MASK, bool ROUNDED>
-void unfold_rows(const WeightEntry& e) {
-    for (int64_t u = 0; u < e.units; ++u) {
+void unfold_rows(const WeightEntry& e, int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) {
         const float* v = e.v + u * e.unit_stride;
         const float* m = e.mask + u * e.mask_stride;
         const float* w = static_cast<const float*>(e.dw) + u * e.unit_stride;
@@ -119,18 +121,53 @@ inline void unfold_columns(const WeightEntry& e) {
         }
 }
 
-inline void fold(const WeightEntry& e) {
-    if (e.element_stride != 1) fold_columns(e);
-    else if (e.mask) e.rounded ? fold_rows<true, true>(e) : fold_rows<true, false>(e);
-    else e.rounded ? fold_rows<false, true>(e) : fold_rows<false, false>(e);
-    if (e.bias_out) std::memcpy(e.bias_out, e.bias, e.units * sizeof(float));
+constexpr int64_t PIECE = 1 << 16;  // numbers that are worth a thread's while
+
+// work(i) for i < count, in several threads
+template <class Work>
+void in_threads(int64_t count, int64_t threads, Work work) {
+    std::atomic<int64_t> taken{0};
+    auto run = [&] {
+        for (int64_t i; (i = taken++) < count;) work(i);
+    };
+    std::vector<std::thread> others;
+    for (int64_t t = 1; t < std::min(threads, count); ++t) others.emplace_back(run);
+    run();
+    for (auto& other : others) other.join();
 }
 
-inline void unfold(const WeightEntry& e) {
+// each(entry, begin, end) for pieces of the layers' units. Layers that share a direction add to
+// one gradient, in their order: those stay in one thread.
+template <class Each>
+void over_units(int64_t count, const WeightEntry* entries, int64_t threads, Each each) {
+    struct Piece { const WeightEntry* e; int64_t begin, end; };
+    std::vector<Piece> pieces;
+    for (const WeightEntry* e = entries; e < entries + count; ++e) {
+        if (e->accumulate) threads = 1;
+        const int64_t rows = e->element_stride == 1 ? std::max<int64_t>(1, PIECE / e->size) : e->units;
+        for (int64_t u = 0; u < e->units; u += rows)
+            pieces.push_back({e, u, std::min(u + rows, e->units)});
+    }
+    int64_t size = 0;
+    for (const Piece& p : pieces) size += (p.end - p.begin) * p.e->size;
+    in_threads(pieces.size(), size < 4 * PIECE ? 1 : threads,
+               [&](int64_t i) { each(*pieces[i].e, pieces[i].begin, pieces[i].end); });
+}
+
+inline void fold(const WeightEntry& e, int64_t begin, int64_t end) {
+    if (e.element_stride != 1) fold_columns(e);
+    else if (e.mask) (e.rounded ? fold_rows<true, true> : fold_rows<true, false>)(e, begin, end);
+    else (e.rounded ? fold_rows<false, true> : fold_rows<false, false>)(e, begin, end);
+    if (e.bias_out)
+        std::memcpy(e.bias_out + begin, e.bias + begin, (end - begin) * sizeof(float));
+}
+
+inline void unfold(const WeightEntry& e, int64_t begin, int64_t end) {
     if (e.element_stride != 1) unfold_columns(e);
-    else if (e.mask) e.rounded ? unfold_rows<true, true>(e) : unfold_rows<true, false>(e);
-    else e.rounded ? unfold_rows<false, true>(e) : unfold_rows<false, false>(e);
-    if (e.dbias) std::memcpy(e.dbias, e.dbias_in, e.units * sizeof(float));
+    else if (e.mask) (e.rounded ? unfold_rows<true, true> : unfold_rows<true, false>)(e, begin, end);
+    else (e.rounded ? unfold_rows<false, true> : unfold_rows<false, false>)(e, begin, end);
+    if (e.dbias)
+        std::memcpy(e.dbias + begin, e.dbias_in + begin, (end - begin) * sizeof(float));
 }
 
 // One step of Adamax on a tensor, and of the exponential average of its values.
@@ -142,9 +179,9 @@ struct StepEntry {
 };
 struct StepSizes { float rate, beta1, beta2, epsilon, polyak; };  // rate: bias-corrected
 
-inline void adamax(const StepEntry& e, const StepSizes& s) {
+inline void adamax(const StepEntry& e, const StepSizes& s, int64_t begin, int64_t end) {
 #pragma omp simd
-    for (int64_t i = 0; i < e.size; ++i) {
+    for (int64_t i = begin; i < end; ++i) {
         const float g = e.gradient[i];
         const float m = e.momentum[i] + (1 - s.beta1) * (g - e.momentum[i]);
         const float u = std::max(s.beta2 * e.norm[i], std::fabs(g) + s.epsilon);

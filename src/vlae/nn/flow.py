@@ -59,11 +59,13 @@ class AutoregressiveFlow(nn.Module):
     @torch.no_grad()
     def generate(self, u: Tensor, context: Tensor | None = None) -> Tensor:
         """The inverse of `normalise`, variable after variable: noise (B, dim) -> z (B, dim)."""
-        for i, made in reversed(list(enumerate(self.steps))):
+        for step, made in reversed(list(enumerate(self.steps))):
+            outputs = made.one_by_one(context, u)
             z = torch.zeros_like(u)
-            for k in range(u.shape[1]):
-                shift, log_scale = self._shift_and_log_scale(made, z, context)
-                z[:, k] = u[:, k] if log_scale is None else u[:, k] * log_scale[:, k].exp()
-                z[:, k] += shift[:, k]
-            u = z.flip(1) if i else z
+            for i in range(u.shape[1]):
+                shift, *log_scale = (STEP_SCALE * part for part in outputs.outputs(i))
+                value = u[:, i] * log_scale[0].exp() if self.scale else u[:, i]
+                z[:, i] = value + shift
+                outputs.set(i, z[:, i])
+            u = z.flip(1) if step else z
         return u

@@ -29,10 +29,11 @@ class MADE(nn.Module):
         activation: str = "relu",
     ):
         super().__init__()
-        self.outputs = outputs
+        self.dim, self.outputs = dim, outputs
         self.activation = ACTIVATIONS[activation]
         inputs = torch.arange(dim)
         blocks = torch.arange(hidden) * dim // hidden
+        self.ends = torch.searchsorted(blocks, inputs, right=True).tolist()  # of each block
         degrees = [inputs] + [blocks] * (layers - 1)
         self.hidden = nn.ModuleList(
             Linear(len(a), len(b), mask=(b[:, None] >= a[None, :]).float())
@@ -50,3 +51,48 @@ class MADE(nn.Module):
                 h = h + self.context(context)
             h = self.activation(h)
         return self.output(h).chunk(self.outputs, 1)
+
+    def one_by_one(self, context: Tensor | None, like: Tensor) -> "OneByOne":
+        """The outputs variable after variable, for a code that is still being made."""
+        return OneByOne(self, context, like)
+
+
+class OneByOne:
+    """A MADE's outputs i from inputs before i, for i = 0, 1, …: all of them together cost one
+    forward pass, since each hidden unit is computed once, when its last input is there.
+
+    `like`: a tensor (B, dim) of the dtype and device to work in.
+    """
+
+    def __init__(self, made: MADE, context: Tensor | None, like: Tensor):
+        self.made = made
+        layers = [*made.hidden, made.output]
+        self.weights = [layer.weight() for layer in layers]
+        biases = [layer.bias.expand(len(like), -1) for layer in layers]
+        if made.context is not None:
+            biases[0] = biases[0] + made.context(context)
+        self.biases = biases
+        self.inputs = [torch.zeros_like(like)]
+        self.inputs += [like.new_zeros(len(like), layer.bias.numel()) for layer in made.hidden]
+
+    def outputs(self, i: int) -> list[Tensor]:
+        """The `outputs` numbers (B,) of variable i; `set` has been called for all before it."""
+        seen = self.made.ends[i - 1] if i else 0
+        weight, bias, h = self.weights[-1], self.biases[-1], self.inputs[-1][:, :seen]
+        rows = range(i, len(weight), self.made.dim)
+        return [h @ weight[row, :seen] + bias[:, row] for row in rows]
+
+    def set(self, i: int, value: Tensor) -> None:
+        """Variable i is known to be `value` (B,)."""
+        self.inputs[0][:, i] = value
+        start, end = (self.made.ends[i - 1] if i else 0), self.made.ends[i]
+        if start == end:
+            return
+        seen = i + 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if layer == len(self.made.hidden):
+                break
+            before = self.inputs[layer][:, :seen] @ weight[start:end, :seen].T
+            h = self.made.activation(before + bias[:, start:end])
+            self.inputs[layer + 1][:, start:end] = h
+            seen = end

@@ -1,0 +1,133 @@
+"""results/benchmarks.md and .png from the figures."""
+
+from pathlib import Path
+
+from vlae.files import write_text
+
+
+def _spread(figure: dict) -> str:
+    return f"**{figure['ratio']:g}x** ({figure['ratio_min']:g}–{figure['ratio_max']:g})"
+
+
+def _table(head: list[str], rows: list[list[object]]) -> list[str]:
+    line = lambda cells: "| " + " | ".join(map(str, cells)) + " |"  # noqa: E731
+    return [line(head), line(["---"] * len(head)), *map(line, rows), ""]
+
+
+def write_markdown(found: dict, path: Path) -> None:
+    about = found["about"]
+    lines = [
+        "# Benchmarks",
+        "",
+        f"{about['machine']}, {about['threads']} thread(s), Python {about['python']}, PyTorch "
+        f"{about['torch']}; our core: {about['core']}"
+        + (f" ({about['no_core_because']})" if about["no_core_because"] else "")
+        + f"; "
+        f"revision {about['git_revision']}; load average {about['load_average']} at first.",
+        "Written by `make bench`. Ratios: median over pairs of neighbouring runs (least–most).",
+        "",
+        "## A training step",
+        "",
+        "Against the same network written the usual way: PyTorch's own operations, single",
+        "precision, channels first, whole kernels multiplied by their masks. The limit: the",
+        "useful multiply-adds of forward and backward pass at the rate of a large bfloat16",
+        "matrix product on the same machine.",
+        "",
+    ]
+    head = ["run", "batch", "ours", "ratio", "images/s", "usual", "limit", "of it"]
+    rows = [
+        [
+            name,
+            figure["batch"],
+            figure["ours_is"],
+            _spread(figure),
+            f"{figure['images_per_second']:,.0f}",
+            f"{figure['baseline_images_per_second']:,.0f}",
+            f"{figure['limit_images_per_second']:,}" if figure["limit_images_per_second"] else "–",
+            f"{100 * figure['fraction_of_limit']:.1f} %" if figure["fraction_of_limit"] else "–",
+        ]
+        for name, figure in found["training"].items()
+    ]
+    lines += _table(head, rows)
+    likelihood, sampling = found["likelihood"], found["sampling"]
+    equal, two, memory = likelihood["equal_k"], likelihood["two_level"], likelihood["memory"]
+    lines += [
+        "## Likelihood and samples",
+        "",
+        *_table(
+            ["what", "against", "ratio"],
+            [
+                [
+                    f"log-likelihood, K = {equal['k']}: "
+                    f"{equal['images_x_samples_per_second']:,} images x samples a second",
+                    "one image at a time, the encoder run on every copy",
+                    _spread(equal),
+                ],
+                [
+                    f"the K = {two['samples'][1]:,} number of 10,000 images from "
+                    f"K = {two['samples'][0]} on all and {two['samples'][1]:,} on {two['images']}",
+                    "K samples for all images, the usual way (work counted, "
+                    f"{two['saved_work']:g}x less, times the row above)",
+                    f"**{two['ratio']:g}x**",
+                ],
+                [
+                    f"{sampling['pixels']['images']} images drawn, given their codes",
+                    "raster order, the whole network for each pixel (28 of 784 pixels timed)",
+                    _spread(sampling["pixels"]),
+                ],
+                [
+                    f"{sampling['prior']['codes']} codes drawn from the autoregressive prior",
+                    "a full pass for each variable (8 of 256 timed)",
+                    _spread(sampling["prior"]),
+                ],
+            ],
+        ),
+        f"Peak memory of the process: {memory['k_64_mib']:,} MiB with K = 64, "
+        f"{memory['k_4096_mib']:,} MiB after K = 4,096.",
+        "",
+        "## The pipeline itself",
+        "",
+        *_table(
+            ["what", "seconds (least–most)"],
+            [
+                [
+                    name,
+                    figure.get("failed")
+                    or f"{figure['median_s']:g} ({figure['min_s']:g}–{figure['max_s']:g})",
+                ]
+                for name, figure in found["pipeline"].items()
+            ],
+        ),
+        "## How cost grows",
+        "",
+        "![seconds against K, images, batch and latent size](benchmarks.png)",
+        "",
+    ]
+    write_text(path, "\n".join(lines))
+
+
+def write_plot(found: dict, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    panels = [
+        ("K", ["K, 4 images"]),
+        ("images", ["images, K = 64"]),
+        ("batch", ["batch, a training step", "batch, the usual way"]),
+        ("latent size", ["latent size, a training step"]),
+    ]
+    figure, axes = plt.subplots(1, len(panels), figsize=(12, 3), layout="constrained")
+    for axis, (label, names) in zip(axes, panels, strict=True):
+        for name in names:
+            points = {float(k): v for k, v in found["growth"][name].items()}
+            axis.plot(list(points), list(points.values()), "o-", label=name.split(", ")[-1])
+        axis.set(xlabel=label, xscale="log", yscale="log")
+        axis.set_xticks(list(points), [f"{k:g}" for k in points], minor=False)
+        axis.minorticks_off()
+        axis.legend(fontsize=8, frameon=False)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("seconds")
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

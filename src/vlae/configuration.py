@@ -1,0 +1,39 @@
+"""What each expensive step reads of a run's configuration, by value.
+
+It stands in the run's recipes (recipe.py), so that a default may change, or move into the
+run's own block, without outdating what has the same value as before.
+"""
+
+import json
+
+from vlae import paths
+from vlae.params import Params, Run, as_dict
+
+
+def configurations(run: Run) -> dict[str, dict]:
+    """{"train": …, "evaluate": …, "sample": …} as in the recipes. Sampling has none: its seed
+    shows in its numbers."""
+    training = {"model": as_dict(run.model), "training": as_dict(run.training)}
+    evaluation = as_dict(run.evaluation)
+    if not (run.model.latent_dim and run.evaluation.deep_images):
+        del evaluation["deep_images"], evaluation["deep_samples"]  # not read then
+    return {
+        "train": {"dataset": run.dataset, **training},
+        "evaluate": evaluation,
+        "sample": {},
+    }
+
+
+def reconfigured(params: Params) -> set[str]:
+    """The stages, for example train@RUN, whose recipe has another configuration by now, or
+    none; the code is not asked."""
+    found = set()
+    for run in params.runs.values():
+        for step, configuration in configurations(run).items():
+            try:
+                recorded = json.loads(paths.recipe(run.name, step).read_text())["configuration"]
+            except (OSError, ValueError, KeyError, TypeError):
+                recorded = None
+            if recorded != json.loads(json.dumps(configuration)):
+                found.add(f"{step}@{run.name}")
+    return found

@@ -1,0 +1,127 @@
+"""A training step as one CUDA graph: recorded once, then launched as a whole each step.
+
+A step of these small networks is some thousand kernels of a few microseconds; launched one
+by one, the processor is the bottleneck. A graph reads and writes the same memory at every
+replay, so its inputs lie in static tensors that are filled before, and everything that
+it changes (weights, average, Adamax's state, running sums) is changed in place.
+
+Random numbers are drawn outside the graph, from the step's own generator: a resumed run, and
+one without a graph, draws the very same.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from vlae.batches import bits_below
+
+WARM_UP = 3  # steps before capture, in which libraries choose kernels and take workspaces
+
+
+class StaticInputs:
+    """A batch in fixed memory: the numbers of its images (B,), the uniform draws (B, 28, 28)
+    that binarize them where the data set is dynamic, and latent noise (B, latent_dim)."""
+
+    def __init__(self, images: Tensor, binarization: str, size: int, latent_dim: int):
+        on = images.device
+        self.images = images
+        self.visits = torch.zeros(size, dtype=torch.int64, device=on)
+        dynamic = binarization == "dynamic"
+        self.uniform = torch.zeros((size, *images.shape[1:]), device=on) if dynamic else None
+        self.noise = torch.zeros((size, latent_dim), device=on) if latent_dim else None
+
+    def fill(self, visits: Tensor, random: torch.Generator) -> None:
+        """The batch `visits` (B,) and its draws, the same as as_input and latent_noise draw."""
+        self.visits.copy_(visits)
+        for static, draw in ((self.uniform, torch.rand), (self.noise, torch.randn)):
+            if static is not None:
+                draw(static.shape, generator=random, out=static)
+
+    def x(self) -> Tensor:
+        """Network input (B, 1, 28, 28) of 0.0 and 1.0."""
+        images = self.images[self.visits]
+        bits = images.float() if self.uniform is None else bits_below(images, self.uniform)
+        return bits.unsqueeze(1)
+
+
+def adamax_state(optimizer: torch.optim.Adamax) -> list[Tensor]:
+    """All tensors of Adamax's state, made first where there are none yet: a graph that made
+    them would make them anew at every replay."""
+    for weight in optimizer.param_groups[0]["params"]:
+        if not optimizer.state[weight]:
+            optimizer.state[weight] = {
+                "step": torch.zeros((), device=weight.device),
+                "exp_avg": torch.zeros_like(weight),
+                "exp_inf": torch.zeros_like(weight),
+            }
+    return [tensor for state in optimizer.state.values() for tensor in state.values()]
+
+
+@contextmanager
+def unchanged(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Whatever happens inside, the tensors' values are afterwards as before, gradients gone."""
+    before = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield
+    finally:
+        for tensor, value in zip(tensors, before, strict=True):
+            tensor.detach().copy_(value)
+            tensor.grad = None
+
+
+class CapturedStep:
+    """step(visits, random): one training step, by a single launch.
+
+    `update(x, noise)` does the work on the input (B, 1, 28, 28) and the noise (B, latent_dim) or
+    None; `changed` are all tensors that it changes, each in place.
+    """
+
+    def __init__(
+        self,
+        update: Callable[[Tensor, Tensor | None], None],
+        inputs: StaticInputs,
+        changed: Sequence[Tensor],
+    ):
+        self.update, self.inputs, self.changed = update, inputs, changed
+        self.graph = None
+
+    def body(self) -> None:
+        """What is captured: runs on any device."""
+        self.update(self.inputs.x(), self.inputs.noise)
+
+    def capture(self) -> "CapturedStep":
+        """Record the graph, leaving all tensors as they are; returns self.
+
+        Raises RuntimeError where the driver or an operation does not allow it.
+        """
+        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        try:
+            # A side stream, since the default one cannot be captured; the warm-up takes the
+            # same, for libraries keep a workspace for each stream.
+            with torch.cuda.stream(side), unchanged(self.changed):
+                for _ in range(WARM_UP):
+                    self.body()
+                with torch.cuda.graph(graph, stream=side):
+                    self.body()
+        finally:
+            torch.cuda.current_stream().wait_stream(side)
+        self.graph = graph
+        return self
+
+    def __call__(self, visits: Tensor, random: torch.Generator) -> None:
+        self.inputs.fill(visits, random)
+        self.graph.replay()
+
+
+def captured(step: CapturedStep) -> CapturedStep | None:
+    """The step with its graph, or None where it cannot be captured, saying why in one line."""
+    try:
+        return step.capture()
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        print(f"no CUDA graph, steps are launched one by one: {reason}", file=sys.stderr)
+        return None

@@ -1,0 +1,77 @@
+"""A PixelCNN evaluated at the pixels that are next, its features at all earlier ones kept.
+
+Drawing an image needs every pixel's features once: together they cost one forward pass,
+however many steps it takes.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vlae.nn.elu import elu
+from vlae.nn.pixelcnn import PixelCNN
+from vlae.nn.weightnorm import WeightNorm
+
+
+class _Layer:
+    """A causal convolution, its input kept with a border of zeros: (B, places, channels)."""
+
+    def __init__(self, layer: WeightNorm, weight: Tensor, batch: int, height: int, width: int):
+        outputs, inputs, rows, columns = weight.shape
+        half = columns // 2
+        self.pitch, self.above, self.left = width + 2 * half, rows - 1, half
+        self.features = weight.new_zeros(batch, (height + rows - 1) * self.pitch, inputs)
+        taps = [r * self.pitch + c for r in range(rows) for c in range(columns)]
+        self.taps = torch.tensor(taps, device=weight.device) - (self.above * self.pitch + half)
+        self.weight = weight.permute(2, 3, 1, 0).reshape(-1, outputs)
+        self.bias = layer.bias
+
+    def places(self, pixels: Tensor) -> Tensor:
+        """Where pixels (rows, columns) (2, n) lie among the features."""
+        return (pixels[0] + self.above) * self.pitch + pixels[1] + self.left
+
+    def __call__(self, pixels: Tensor, x: Tensor | None = None) -> Tensor:
+        """The outputs (B, n, outputs) at `pixels`, whose inputs are x (B, n, inputs) unless
+        they are in place already."""
+        if len(self.taps) == 1:  # sees no other pixel: nothing to keep
+            return x @ self.weight + self.bias
+        places = self.places(pixels)
+        if x is not None:
+            self.features[:, places] = x
+        window = self.features[:, (places[:, None] + self.taps).flatten()]
+        return window.view(len(window), len(places), -1) @ self.weight + self.bias
+
+
+class PixelByPixel:
+    """The logits of `pixelcnn` for images that are being drawn.
+
+    maps: (B, maps, H, W) or None. `shape`: (B, H, W).
+    """
+
+    def __init__(self, pixelcnn: PixelCNN, maps: Tensor | None, shape: tuple[int, int, int]):
+        def new(layer: WeightNorm, direction: Tensor | None = None) -> _Layer:
+            return _Layer(layer, layer.weight(direction), *shape)
+
+        self.input = new(pixelcnn.input)
+        self.blocks: list[tuple[Callable, Callable]] = []
+        for block, directions in pixelcnn.blocks():
+            first, second = directions or (None, None)
+            self.blocks.append((new(block.first, first), new(block.second, second)))
+        self.output = new(pixelcnn.output)
+        if maps is not None:
+            rows, columns = shape[1:]
+            everywhere = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T
+            places = self.input.places(everywhere.to(maps.device))
+            self.input.features[:, places, 1:] = maps.flatten(2).transpose(1, 2)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """(B, n) at pixels (2, n), all pixels of whose windows have been set."""
+        h = self.input(pixels)
+        for first, second in self.blocks:
+            h = h + second(pixels, elu(first(pixels, elu(h))))
+        return self.output(pixels, elu(h)).squeeze(2)
+
+    def set(self, pixels: Tensor, values: Tensor) -> None:
+        """Pixels (2, n) have been drawn: values (B, n) of 0/1."""
+        self.input.features[:, self.input.places(pixels), 0] = values

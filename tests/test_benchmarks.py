@@ -1,0 +1,56 @@
+"""The benchmark's baseline computes what it is compared with, and counts are right."""
+
+import pytest
+import torch
+
+from miniature import PROJECT
+from vlae.model import VLAE, objective
+from vlae.nn.weightnorm import data_dependent_initialisation
+from vlae.params import load_params
+
+pytest.importorskip("plain", reason="benchmarks/ is not on the path")
+from measure import Times, ratio
+from plain import plain, usual_operations
+from training import multiply_adds
+
+RUNS = ("static_mnist-vlae", "static_mnist-vlae_iaf", "dynamic_mnist-pixelcnn")
+
+
+def model_of(name: str) -> tuple[VLAE, torch.Tensor, torch.Tensor | None]:
+    run = load_params(PROJECT / "params.yaml").run(name)
+    torch.manual_seed(0)
+    x = (torch.rand(4, 1, 28, 28) > 0.5).double()
+    noise = torch.randn(4, run.model.latent_dim).double() if run.model.latent_dim else None
+    model = VLAE(run.model).double()
+    with data_dependent_initialisation(model):
+        objective(model, x, noise, 0.0)
+    return model, x, noise
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_usual_form_is_the_same_function(name):
+    model, x, noise = model_of(name)
+    usual = plain(model)
+    with usual_operations():
+        theirs, _ = objective(usual, x, noise, 0.0)
+        theirs.backward()
+    ours, _ = objective(model, x, noise, 0.0)
+    ours.backward()
+    torch.testing.assert_close(theirs, ours, rtol=1e-12, atol=1e-9)
+    gains = dict(usual.named_parameters())
+    for key, weight in model.named_parameters():
+        if key.endswith("gain"):
+            torch.testing.assert_close(gains[key].grad, weight.grad, rtol=1e-7, atol=1e-9)
+
+
+def test_multiply_adds_are_counted_by_hand():
+    model, _, _ = model_of("dynamic_mnist-pixelcnn")
+    window = 3 * 7 + 3  # taps of the first layer, type A: none at the pixel itself
+    masked = 12 * 12 * 12 * 5  # twelve 3x3 convolutions of type B, five taps left
+    pointwise = 8 * 12 * 12
+    assert multiply_adds(model) == 784 * (12 * window + masked + pointwise + 12)
+
+
+def test_ratios_are_of_neighbouring_runs():
+    found = ratio(Times((4.0, 6.0, 80.0)), Times((2.0, 2.0, 20.0)), slow_work=1, fast_work=2)
+    assert (found["ratio"], found["ratio_min"], found["ratio_max"]) == (6.0, 4.0, 8.0)
