@@ -26,7 +26,7 @@ def one_image_at_a_time(model: VLAE, x: torch.Tensor, samples: int, batch: int =
 
 def streamed(model: VLAE, x: torch.Tensor, samples: int, precision: str) -> None:
     """Ours: the encoder once an image, images x samples decoded together."""
-    evaluate_images(model, x, list(range(len(x))), samples, 0, precision)
+    evaluate_images(model, x, 0, samples, 0, precision)
 
 
 @torch.no_grad()

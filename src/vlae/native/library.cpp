@@ -1,8 +1,6 @@
 // What Python calls (network.py). All arrays are float, contiguous, channels last.
-#include <atomic>
 #include <memory>
 #include <mutex>
-#include <thread>
 
 #include "network.h"
 #include "weights.h"
@@ -44,19 +42,16 @@ struct Handle {
 template <class Work>
 void in_chunks(Handle& handle, int64_t images, int64_t threads, Work work) {
     const int64_t chunks = (images + CHUNK - 1) / CHUNK;
-    std::atomic<int64_t> taken{0};
-    auto run = [&] {
+#pragma omp parallel num_threads(std::max<int64_t>(1, std::min(threads, chunks)))
+    {
         const TileConfig tiles;
         Scratch scratch =
             handle.take(handle.scratches, [&] { return handle.network.new_scratch(); });
-        for (int64_t chunk; (chunk = taken++) < chunks;)
+#pragma omp for schedule(dynamic)
+        for (int64_t chunk = 0; chunk < chunks; ++chunk)
             work(scratch, chunk * CHUNK, std::min(images, (chunk + 1) * CHUNK), chunk);
         handle.give(handle.scratches, std::move(scratch));
-    };
-    std::vector<std::thread> others;
-    for (int64_t t = 1; t < std::min(threads, chunks); ++t) others.emplace_back(run);
-    run();
-    for (auto& other : others) other.join();
+    }
 }
 
 // log(1 + e) for 0 <= e <= 1; absolute error below 2e-7

@@ -13,13 +13,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import torch
+
 from vlae.errors import VlaeError
 from vlae.files import write_atomically
 
 SOURCES = ("library.cpp", "network.h", "tiles.h", "weights.h")
 FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-std=c++17"),
-    *("-fopenmp-simd", "-shared", "-fPIC", "-pthread", "-w"),
+    *("-fopenmp", "-shared", "-fPIC", "-w"),
 )
 NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
 
@@ -45,6 +47,9 @@ def library() -> ctypes.CDLL | None:
     """The loaded core, or None where it cannot be had; `why_not` says why."""
     if why_not():
         return None
+    # PyTorch's OpenMP runtime is to be the core's as well: two would wait for the same processors
+    for runtime in Path(torch.__file__).parent.glob("lib/libgomp*.so*"):
+        ctypes.CDLL(str(runtime), ctypes.RTLD_GLOBAL)
     loaded = ctypes.CDLL(str(_built()))
     for name, (result, arguments) in SIGNATURES.items():
         function = getattr(loaded, name)

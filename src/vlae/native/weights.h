@@ -1,8 +1,6 @@
 // Weight normalisation of many layers in one call: w = g v m / ||v m||, and its gradient.
 #pragma once
-#include <atomic>
 #include <cmath>
-#include <thread>
 
 #include "tiles.h"
 
@@ -126,14 +124,8 @@ constexpr int64_t PIECE = 1 << 16;  // numbers that are worth a thread's while
 // work(i) for i < count, in several threads
 template <class Work>
 void in_threads(int64_t count, int64_t threads, Work work) {
-    std::atomic<int64_t> taken{0};
-    auto run = [&] {
-        for (int64_t i; (i = taken++) < count;) work(i);
-    };
-    std::vector<std::thread> others;
-    for (int64_t t = 1; t < std::min(threads, count); ++t) others.emplace_back(run);
-    run();
-    for (auto& other : others) other.join();
+#pragma omp parallel for schedule(dynamic) num_threads(std::max<int64_t>(1, std::min(threads, count)))
+    for (int64_t i = 0; i < count; ++i) work(i);
 }
 
 // each(entry, begin, end) for pieces of the layers' units. Layers that share a direction add to
