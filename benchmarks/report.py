@@ -100,7 +100,7 @@ def write_markdown(found: dict, path: Path) -> None:
         ),
         "## How cost grows",
         "",
-        "![seconds against K, images, batch and latent size](benchmarks.png)",
+        "![milliseconds against K, images, batch and latent size](benchmarks.png)",
         "",
     ]
     write_text(path, "\n".join(lines))
@@ -118,16 +118,21 @@ def write_plot(found: dict, path: Path) -> None:
         ("batch", ["batch, a training step", "batch, the usual way"]),
         ("latent size", ["latent size, a training step"]),
     ]
-    figure, axes = plt.subplots(1, len(panels), figsize=(12, 3), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained", sharey=True)
+    times: list[float] = []
     for axis, (label, names) in zip(axes, panels, strict=True):
         for name in names:
-            points = {float(k): v for k, v in found["growth"][name].items()}
+            points = {float(k): 1000 * v for k, v in found["growth"][name].items()}
+            times += points.values()
             axis.plot(list(points), list(points.values()), "o-", label=name.split(", ")[-1])
         axis.set(xlabel=label, xscale="log", yscale="log")
         axis.set_xticks(list(points), [f"{k:g}" for k in points], minor=False)
         axis.minorticks_off()
         axis.legend(fontsize=8, frameon=False)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("seconds")
+    ticks = [t * 10**e for e in range(5) for t in (1, 2, 5) if min(times) / 2 < t * 10**e]
+    ticks = [t for t in ticks if t < 2 * max(times)]
+    axes[0].set_yticks(ticks, [f"{t:g}" for t in ticks], minor=False)
+    axes[0].set_ylabel("milliseconds")
     figure.savefig(path, dpi=130)
     plt.close(figure)
