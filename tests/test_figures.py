@@ -298,8 +298,44 @@ def test_images_stand_with_their_own_likelihood(tmp_path):
     assert sum(counts) == 300
     written = texts(figure)
     assert f"{VLAE} · mean 149.75, median 149.75 nats (IS-64)" in written
-    assert "no test images are recorded with this run's samples" in written  # the PixelCNN
+    assert "none of its test images is recorded" in written  # the PixelCNN's
     assert "not evaluated: static_mnist-vae_af" in written
+
+
+def test_a_run_without_a_code_is_shown_on_the_images_of_another(tmp_path):
+    other = "dynamic_mnist-vlae"
+    nll = np.random.default_rng(1).permutation(300) + 0.25
+    for run in (PIXELCNN, other):
+        write_training(tmp_path, run)
+        write_evaluation(tmp_path, run, n_test=300, binarization_seed=777)
+        write_per_image(tmp_path, run, -nll)
+    images = write_samples(tmp_path, other)["originals"]
+
+    def best():
+        figure = build_figure("per_image_nll", params(PIXELCNN, other), tmp_path)
+        found = [axes for axes in figure.axes if axes.get_label() == f"{PIXELCNN} best"]
+        return found[0].images[0].get_array() if found else None
+
+    expected = compose_grid(images[np.argsort(nll[::3])[:SHOWN]], 5, rows=1)
+    np.testing.assert_array_equal(best(), expected)
+    write_evaluation(tmp_path, other, n_test=300, binarization_seed=1)  # other bits
+    assert best() is None
+
+
+def test_four_data_sets_stand_two_by_two(tmp_path):
+    runs = [f"{name}-vlae" for name in ("static_mnist", "dynamic_mnist", "omniglot", "caltech101")]
+    for run in runs:
+        write_training(tmp_path, run)
+        write_evaluation(tmp_path, run, curve=AGAINST_K)
+        write_curve(tmp_path, run, [-120.0, -90.0], [5.0, 9.0])
+    for name in ("learning_curves", "nll_against_k"):
+        axes = build_figure(name, params(*runs), tmp_path).axes
+        boxes = [a.get_position() for a in axes if not a.get_label().endswith(" kl")]
+        assert boxes[0].x0 == boxes[2].x0 < boxes[1].x0 == boxes[3].x0
+        assert boxes[0].y0 == boxes[1].y0 > boxes[2].y1
+        assert boxes[2].y0 == boxes[3].y0 > 0
+        every = [a.get_position() for a in axes]
+        assert not any(a.overlaps(b) for i, a in enumerate(every) for b in every[:i])
 
 
 def test_no_likelihood_of_an_image(tmp_path):

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.figure_curves import COLOURS, GREY, place_labels, short
+from vlae.figure_curves import ABREAST, COLOURS, GREY, place_labels, short
 from vlae.figure_images import compose_grid, empty
 from vlae.results import estimator, read_originals, read_per_image, read_results
 
 # Inches of the panels against K: a panel, room for its ticks and labels, and for the rest.
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 3.4, 3.2, 0.6, 1.6, 0.85, 0.95
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 3.4, 3.2, 0.6, 1.6, 0.35, 0.6
+HEAD_LINE, FOOT_LINES = 0.4, 0.35  # remarks above and below all panels
 LABEL = 0.14  # from one label's line to the next
 # Printed dots of the per-image figure: pixels are drawn ZOOM dots wide, so that all are alike.
 SHOWN, ZOOM = 5, 3  # images of a group; the groups are best, median and worst
@@ -34,17 +35,20 @@ def draw_against_k(params, root: Path, dpi: int):
             panels.setdefault(params.runs[run].dataset, []).append((run, record, colour))
     if not panels:
         return empty("no run with importance samples evaluated", dpi)
-    size = ((LEFT + WIDTH + RIGHT) * len(panels), BOTTOM + HEIGHT + TOP)
+    step, height = LEFT + WIDTH + RIGHT, BOTTOM + HEIGHT + TOP
+    lines = -(-len(panels) // ABREAST)
+    size = (step * min(ABREAST, len(panels)), FOOT_LINES + lines * height + HEAD_LINE)
     figure = Figure(figsize=size)
     for i, (dataset, runs) in enumerate(panels.items()):
-        x = i * (LEFT + WIDTH + RIGHT) + LEFT
+        line, column = divmod(i, ABREAST)
+        x, y = LEFT + column * step, FOOT_LINES + (lines - 1 - line) * height + BOTTOM
         axes = figure.add_axes(
-            (x / size[0], BOTTOM / size[1], WIDTH / size[0], HEIGHT / size[1]), label=dataset
+            (x / size[0], y / size[1], WIDTH / size[0], HEIGHT / size[1]), label=dataset
         )
         axes.set_title(dataset, loc="left", weight="bold")
         _draw_against_k(axes, runs)
     text = "Band: ± 1 s.e. Filled: K samples of all test images. Open: corrected by K of a few."
-    _write(figure, size, LEFT, 1 - 0.35 / size[1], text)
+    _write(figure, size, LEFT, 1 - 0.25 / size[1], text)
     if missing:
         text = f"not evaluated: {', '.join(missing)}"
         _write(figure, size, LEFT, 0.1 / size[1], text)
@@ -96,8 +100,9 @@ def choose(nll: np.ndarray, count: int) -> dict[str, np.ndarray]:
 def draw_per_image(params, root: Path, dpi: int):
     """One row per run: a histogram of the NLL of each test image, and recorded ones of them.
 
-    The images are those that were recorded with the run's samples, so that the figure needs
-    no data set; best and worst are meant among these.
+    The images are those that were recorded with samples, so that the figure needs no data
+    set; best and worst are meant among these. A run without a code has none recorded: it is
+    shown on those of another run that was evaluated on the same test images.
     """
     from matplotlib.figure import Figure
 
@@ -112,6 +117,9 @@ def draw_per_image(params, root: Path, dpi: int):
             rows.append((run, record, colour, nll, by_number))
     if not rows:
         return empty("no run evaluated", dpi)
+    recorded: dict[tuple, dict[int, np.ndarray]] = {}
+    for run, record, *_ in rows:
+        recorded[_test_set(record)] = recorded.get(_test_set(record)) or read_originals(root, run)
     strip = ZOOM * (SHOWN * 29 + 1)
     width = 2 * MARGIN + HISTOGRAM + 3 * (GAP + strip)
     height = HEAD + ROW * len(rows) + FOOT
@@ -145,9 +153,11 @@ def draw_per_image(params, root: Path, dpi: int):
         panel.tick_params(labelbottom=i == len(rows) - 1)
         if i == len(rows) - 1:
             panel.set_xlabel("nats; line: median")
-        originals = {n: image for n, image in read_originals(root, run).items() if n in by_number}
+        originals = {
+            n: image for n, image in recorded[_test_set(record)].items() if n in by_number
+        }
         if len(originals) < 3:
-            text = "no test images are recorded with this run's samples"
+            text = "none of its test images is recorded"
             write(left["best"], top + 60, text, size=7, color=GREY)
             continue
         numbers = np.array(list(originals))
@@ -171,6 +181,11 @@ def draw_per_image(params, root: Path, dpi: int):
             f"not evaluated: {', '.join(missing)}",
         )
     return figure
+
+
+def _test_set(record: dict) -> tuple:
+    """What the bits of an evaluation's test images follow from."""
+    return tuple(record.get(key) for key in ("dataset", "data_sha256", "binarization_seed"))
 
 
 def _title(record: dict, nll: np.ndarray) -> str:
