@@ -292,7 +292,7 @@ def _to_latex(checked: list[Checked]) -> str:
             r"  \label{tab:claims}",
             r"  \par\medskip\footnotesize",
             r"  \setlength{\tabcolsep}{4pt}",
-            r"  \begin{tabular}{lrrrl}",
+            r"  \begin{tabular}{p{0.45\linewidth}rrrl}",
             r"    \toprule",
             r"    Claim & Paper & Ours & $\pm$ s.e. & Verdict \\",
             r"    \midrule",
