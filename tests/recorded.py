@@ -45,6 +45,20 @@ def write_evaluation(root: Path, run: str, nll: float = 80.5, **changes) -> Path
     return _write_json(root / "results" / "evaluations" / f"{run}.json", record | changes)
 
 
+def write_per_image(root: Path, run: str, log_likelihood, kl=None, **changes) -> Path:
+    """The values of each test image, beside the record of write_evaluation."""
+    log_likelihood = np.asarray(log_likelihood, np.float32)
+    arrays = {
+        "index": np.arange(len(log_likelihood), dtype=np.int32),
+        "log_likelihood": log_likelihood,
+        "kl": np.zeros_like(log_likelihood) if kl is None else np.asarray(kl, np.float32),
+    }
+    path = root / "results" / "evaluations" / f"{run}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **(arrays | changes))
+    return path
+
+
 def write_curve(root: Path, run: str, elbo, kl, valid_elbo=None) -> Path:
     path = root / "results" / "checkpoints" / run / "curve.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +79,7 @@ def write_samples(root: Path, run: str, n: int = 100) -> dict[str, np.ndarray]:
     }
     path = root / "results" / "samples" / f"{run}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, originals_index=np.arange(n), sample_seed=0, **images)
+    np.savez(path, originals_index=3 * np.arange(n), sample_seed=0, **images)
     return images
 
 

@@ -1,17 +1,28 @@
-"""Figure 1 and the learning curves: the right images at the right places, the same bytes twice."""
+"""Figures: the right images at the right places, the recorded numbers, the same bytes twice."""
 
 import numpy as np
 import pytest
 
-from recorded import params, write_curve, write_evaluation, write_samples, write_training
+from recorded import (
+    params,
+    write_curve,
+    write_evaluation,
+    write_per_image,
+    write_samples,
+    write_training,
+)
 from vlae.errors import VlaeError
 from vlae.figure_curves import limits, place_labels, read_panels
 from vlae.figure_images import INK, LINE, PAPER, compose_grid, compose_panels
+from vlae.figure_likelihoods import SHOWN, choose
 from vlae.figures import FIGURES, build_figure, figure_inputs, figure_outputs, write_figure
 
 VLAE = "static_mnist-vlae"
 AF = "static_mnist-vae_af"
 PIXELCNN = "dynamic_mnist-pixelcnn"
+AGAINST_K = [
+    {"k": k, "nll": nll, "se": 0.25} for k, nll in ((1, 84.5), (2, 83.5), (64, 82.0), (4096, 81.5))
+]
 
 
 def texts(figure) -> list[str]:
@@ -71,6 +82,17 @@ def test_figure_1_prints_the_grids_dot_by_dot(tmp_path):
         top, bottom = (round((1 - y) * page.shape[0]) for y in (box.y1, box.y0))
         zoomed = panels[axes.get_label()].repeat(2, axis=0).repeat(2, axis=1)
         np.testing.assert_array_equal(page[top:bottom, left:right], zoomed)
+
+
+def test_figure_2_is_drawn_like_figure_1(tmp_path):
+    run = "omniglot-vlae"
+    write_training(tmp_path, run)
+    panels = compose_panels(write_samples(tmp_path, run))
+    figure = build_figure("figure2_omniglot", params(run), tmp_path)
+    for axes, (name, grid) in zip(figure.axes, panels.items(), strict=True):
+        assert axes.get_label() == name
+        np.testing.assert_array_equal(axes.images[0].get_array(), grid)
+    assert texts(figure)[0] == "omniglot-vlae · 30 epochs · not evaluated"
 
 
 def test_title_comes_from_the_records(tmp_path):
@@ -201,6 +223,152 @@ def test_curve_with_a_missing_bound(tmp_path):
         build_figure("learning_curves", params(VLAE), tmp_path)
 
 
+# --- likelihoods -----------------------------------------------------------------------------
+
+
+def test_nll_against_k_is_the_recorded_one(tmp_path):
+    for run, changes in (
+        (VLAE, {"curve": AGAINST_K}),
+        (PIXELCNN, {"exact": True, "curve": AGAINST_K[:1]}),
+        ("omniglot-vlae", {"curve": AGAINST_K[:3]}),
+    ):
+        write_training(tmp_path, run)
+        write_evaluation(tmp_path, run, **changes)
+    runs = params(VLAE, AF, PIXELCNN, "omniglot-vlae")
+    figure = build_figure("nll_against_k", runs, tmp_path)
+    # A panel per data set; exact likelihoods do not depend on K.
+    static, omniglot = figure.axes
+    assert (static.get_label(), omniglot.get_label()) == ("static_mnist", "omniglot")
+    line, first, more, _ = static.lines
+    np.testing.assert_array_equal(line.get_xydata(), [[p["k"], p["nll"]] for p in AGAINST_K])
+    np.testing.assert_array_equal(first.get_xdata(), [1, 2, 64])
+    np.testing.assert_array_equal(more.get_xdata(), [4096])  # two-level
+    band = static.collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == (81.25, 84.75)
+    assert static.get_xscale() == "log" and static.xaxis.get_transform().base == 2
+    assert {"vlae 81.50", "vlae 82.00", "not evaluated: static_mnist-vae_af"} <= set(texts(figure))
+
+
+def test_nothing_against_k(tmp_path):
+    write_training(tmp_path, PIXELCNN)
+    write_evaluation(tmp_path, PIXELCNN, exact=True, curve=AGAINST_K[:1])
+    figure = build_figure("nll_against_k", params(VLAE, PIXELCNN), tmp_path)
+    assert texts(figure) == ["no run with importance samples evaluated"]
+
+
+@pytest.mark.parametrize("curve", [1, [1], [{"k": 1, "nll": 80.0}], [{"k": "1"}]])
+def test_malformed_curve_against_k(tmp_path, curve):
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE, curve=curve)
+    with pytest.raises(VlaeError, match="'curve' must be a list of k, nll, se"):
+        build_figure("nll_against_k", params(VLAE), tmp_path)
+
+
+def test_best_median_and_worst():
+    nll = np.array([5.0, 1.0, 9.0, 3.0, 7.0, 2.0, 8.0])
+    chosen = {group: nll[places].tolist() for group, places in choose(nll, 2).items()}
+    assert chosen == {"best": [1.0, 2.0], "median": [3.0, 5.0], "worst": [8.0, 9.0]}
+    assert [len(places) for places in choose(nll[:4], 5).values()] == [1, 1, 1]
+
+
+def test_images_stand_with_their_own_likelihood(tmp_path):
+    """Recorded image i is test image 3 i; the likelihoods are in no order at all."""
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE, n_test=300)
+    images = write_samples(tmp_path, VLAE)["originals"]
+    nll = np.random.default_rng(1).permutation(300) + 0.25
+    shuffled = np.random.default_rng(2).permutation(300)
+    write_per_image(tmp_path, VLAE, -nll[shuffled], index=shuffled)
+    write_training(tmp_path, PIXELCNN)
+    write_evaluation(tmp_path, PIXELCNN, exact=True, n_test=300)
+    write_per_image(tmp_path, PIXELCNN, -nll)
+
+    figure = build_figure("per_image_nll", params(VLAE, AF, PIXELCNN), tmp_path)
+    axes = {axes.get_label(): axes for axes in figure.axes}
+    order = np.argsort(nll[::3])
+    for group, chosen in (
+        ("best", order[:SHOWN]),
+        ("median", order[47:52]),
+        ("worst", order[-SHOWN:]),
+    ):
+        (shown,) = axes[f"{VLAE} {group}"].images
+        np.testing.assert_array_equal(shown.get_array(), compose_grid(images[chosen], 5, rows=1))
+        assert {f"{value:.1f}" for value in nll[::3][chosen]} <= set(texts(figure))
+    counts = [bar.get_height() for bar in axes[f"{VLAE} histogram"].patches]
+    assert sum(counts) == 300
+    written = texts(figure)
+    assert f"{VLAE} · mean 149.75, median 149.75 nats (IS-64)" in written
+    assert "none of its test images is recorded" in written  # the PixelCNN's
+    assert "not evaluated: static_mnist-vae_af" in written
+
+
+def test_a_run_without_a_code_is_shown_on_the_images_of_another(tmp_path):
+    other = "dynamic_mnist-vlae"
+    nll = np.random.default_rng(1).permutation(300) + 0.25
+    for run in (PIXELCNN, other):
+        write_training(tmp_path, run)
+        write_evaluation(tmp_path, run, n_test=300, binarization_seed=777)
+        write_per_image(tmp_path, run, -nll)
+    images = write_samples(tmp_path, other)["originals"]
+
+    def best():
+        figure = build_figure("per_image_nll", params(PIXELCNN, other), tmp_path)
+        found = [axes for axes in figure.axes if axes.get_label() == f"{PIXELCNN} best"]
+        return found[0].images[0].get_array() if found else None
+
+    expected = compose_grid(images[np.argsort(nll[::3])[:SHOWN]], 5, rows=1)
+    np.testing.assert_array_equal(best(), expected)
+    write_evaluation(tmp_path, other, n_test=300, binarization_seed=1)  # other bits
+    assert best() is None
+
+
+def test_four_data_sets_stand_two_by_two(tmp_path):
+    runs = [f"{name}-vlae" for name in ("static_mnist", "dynamic_mnist", "omniglot", "caltech101")]
+    for run in runs:
+        write_training(tmp_path, run)
+        write_evaluation(tmp_path, run, curve=AGAINST_K)
+        write_curve(tmp_path, run, [-120.0, -90.0], [5.0, 9.0])
+    for name in ("learning_curves", "nll_against_k"):
+        axes = build_figure(name, params(*runs), tmp_path).axes
+        boxes = [a.get_position() for a in axes if not a.get_label().endswith(" kl")]
+        assert boxes[0].x0 == boxes[2].x0 < boxes[1].x0 == boxes[3].x0
+        assert boxes[0].y0 == boxes[1].y0 > boxes[2].y1
+        assert boxes[2].y0 == boxes[3].y0 > 0
+        every = [a.get_position() for a in axes]
+        assert not any(a.overlaps(b) for i, a in enumerate(every) for b in every[:i])
+
+
+def test_no_likelihood_of_an_image(tmp_path):
+    figure = build_figure("per_image_nll", params(VLAE), tmp_path)
+    assert texts(figure) == ["no run evaluated"]
+
+
+def test_evaluation_without_the_values_of_its_images(tmp_path):
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE)
+    with pytest.raises(VlaeError, match=r"no results.evaluations.*npz to go with it"):
+        build_figure("per_image_nll", params(VLAE), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kl": np.zeros(3)},
+        {"log_likelihood": np.full(6, np.nan)},
+        {"index": np.zeros((6, 1), int)},
+        {"index": np.array({})},
+        {"log_likelihood": np.zeros(5)},
+    ],
+)
+def test_unusable_values_of_images(tmp_path, changes):
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE, n_test=6)
+    write_per_image(tmp_path, VLAE, **({"log_likelihood": np.full(6, -80.0)} | changes))
+    with pytest.raises(VlaeError, match=r"static_mnist-vlae\.npz: ") as caught:
+        build_figure("per_image_nll", params(VLAE), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 # --- files -----------------------------------------------------------------------------------
 
 
@@ -212,7 +380,8 @@ def test_the_same_results_give_the_same_bytes(tmp_path, name, trained, monkeypat
     known = params(VLAE, PIXELCNN)
     if trained:
         write_training(tmp_path, VLAE)
-        write_evaluation(tmp_path, VLAE)
+        write_evaluation(tmp_path, VLAE, curve=AGAINST_K, n_test=300)
+        write_per_image(tmp_path, VLAE, np.linspace(-120, -40, 300))
         write_samples(tmp_path, VLAE)
         write_curve(tmp_path, VLAE, [-120.0, -90.0, -82.5], [5.0, 9.0, 11.5])
     first = [path.read_bytes() for path in write_figure(name, known, tmp_path)]
@@ -239,6 +408,13 @@ def test_inputs():
         "results/evaluations/static_mnist-vlae.json",
     ]
     assert figure_inputs("figure1_static_mnist", params(AF)) == []
+    assert figure_inputs("figure2_omniglot", params(VLAE)) == []
+    assert figure_inputs("per_image_nll", params(VLAE)) == [
+        "results/checkpoints/static_mnist-vlae/train.json",
+        "results/evaluations/static_mnist-vlae.json",
+        "results/evaluations/static_mnist-vlae.npz",
+        "results/samples/static_mnist-vlae.npz",
+    ]
     assert figure_inputs("learning_curves", params(VLAE, PIXELCNN)) == [
         "results/checkpoints/static_mnist-vlae/curve.csv",
         "results/checkpoints/dynamic_mnist-pixelcnn/curve.csv",

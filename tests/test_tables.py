@@ -13,7 +13,7 @@ import pytest
 from recorded import params, write_evaluation, write_training
 from vlae.errors import VlaeError
 from vlae.paper import paper, paper_table, printed_kl, printed_nll, table_names
-from vlae.tables import build_table, table_inputs, table_outputs, write_table
+from vlae.tables import TABLES, build_table, table_inputs, table_outputs, write_table
 
 VLAE = "static_mnist-vlae"
 TABLE_1 = params(
@@ -330,7 +330,7 @@ def test_latex_compiles(tmp_path):
     write_training(tmp_path, VLAE, hardware="50% of a C_PU & more #1 ~ {x}")
     write_evaluation(tmp_path, VLAE)
     inputs = []
-    for name in table_names():
+    for name in TABLES:
         inputs.append(rf"\input{{{write_table(name, TABLE_1, tmp_path)[-1]}}}")
     lines = [r"\documentclass{article}\usepackage{booktabs}\begin{document}", *inputs]
     (tmp_path / "all.tex").write_text("\n".join([*lines, r"\end{document}"]))

@@ -20,6 +20,7 @@ LINES = {
 WIDTH, LEFT, RIGHT = 3.6, 0.6, 1.75
 HEIGHTS, TOP, BETWEEN, BOTTOM = (3.2, 1.5), 0.75, 0.18, 0.45
 LABEL = 0.14  # from one label's line to the next
+ABREAST = 2  # data sets side by side; more of them would be too small on a page
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Panels:
 
 
 def draw_curves(params, root: Path):
-    """One column per data set: -ELBO above, KL below, in nats per image against the epoch."""
+    """One panel per data set: -ELBO above, KL below, in nats per image against the epoch."""
     from matplotlib.figure import Figure
 
     datasets: dict[str, list[str]] = {}
@@ -54,12 +55,14 @@ def draw_curves(params, root: Path):
     # Without a latent variable in any run there is no KL to show.
     has_kl = any(column.divergences for column in panels.values())
     foot = BOTTOM + (HEIGHTS[1] + BETWEEN if has_kl else 0)
-    step = LEFT + WIDTH + RIGHT
-    size = (step * max(1, len(panels)), foot + HEIGHTS[0] + TOP)
+    step, block = LEFT + WIDTH + RIGHT, foot + HEIGHTS[0] + TOP
+    lines = max(1, -(-len(panels) // ABREAST))
+    size = (step * max(1, min(ABREAST, len(panels))), block * lines)
     figure = Figure(figsize=size)
 
     def axes(index: int, bottom: float, height: float, **shared):
-        x = LEFT + index * step
+        line, column = divmod(index, ABREAST)
+        x, bottom = LEFT + column * step, (lines - 1 - line) * block + bottom
         return figure.add_axes(
             (x / size[0], bottom / size[1], WIDTH / size[0], height / size[1]), **shared
         )

@@ -1,4 +1,4 @@
-"""Grids of images: test images beside their decompressions, and samples (the paper's Figure 1)."""
+"""Grids of images: test images beside their decompressions, and samples (Figures 1 and 2)."""
 
 from math import isqrt
 from pathlib import Path
@@ -16,15 +16,16 @@ ZOOM = 2  # printed dots, along each side, of one pixel
 GUTTER, GAP, MARGIN, HEAD = 16, 64, 24, 110
 
 
-def compose_grid(images: np.ndarray, side: int) -> np.ndarray:
-    """A square grid of the first side² images, row by row: (n, h, w) of 0/1 -> grey uint8.
+def compose_grid(images: np.ndarray, side: int, rows: int | None = None) -> np.ndarray:
+    """The first images in rows of `side`, as many rows or `rows`: (n, h, w) of 0/1 -> grey uint8.
 
     Ink on paper, a one-pixel line around every cell: cell (i, j) begins at pixel row
     1 + i (h + 1) and column 1 + j (w + 1).
     """
     _, height, width = images.shape
-    grid = np.full((side * (height + 1) + 1, side * (width + 1) + 1), LINE, np.uint8)
-    for place, image in enumerate(images[: side * side]):
+    rows = side if rows is None else rows
+    grid = np.full((rows * (height + 1) + 1, side * (width + 1) + 1), LINE, np.uint8)
+    for place, image in enumerate(images[: rows * side]):
         row, column = divmod(place, side)
         top, left = 1 + row * (height + 1), 1 + column * (width + 1)
         grid[top : top + height, left : left + width] = np.where(image == 1, INK, PAPER)
@@ -48,11 +49,11 @@ def compose_panels(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def draw_images(run: str, params, root: Path, dpi: int):
     """Test images, one sampled decompression of each, and unconditional samples of `run`."""
     if run not in params.runs:
-        return _empty(f"{run}: not trained", dpi)
+        return empty(f"{run}: not trained", dpi)
     training, evaluation = read_results(root, run, params.runs[run].dataset)
     images = read_samples(root, run)
     if images is None:
-        return _empty(f"{run}: {'not trained' if training is None else 'not sampled'}", dpi)
+        return empty(f"{run}: {'not trained' if training is None else 'not sampled'}", dpi)
     if training is None:
         raise VlaeError(f"{paths.samples(run)}: no training record to go with it")
     if any(len(array) == 0 for array in images.values()):
@@ -99,7 +100,8 @@ def _draw(title: str, panels: dict[str, np.ndarray], dpi: int):
     return figure
 
 
-def _empty(text: str, dpi: int):
+def empty(text: str, dpi: int):
+    """In place of a figure for which nothing is recorded: a frame that says so."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1880 / dpi, 716 / dpi), dpi=dpi)

@@ -1,4 +1,4 @@
-"""The paper's Figure 1 and the learning curves, drawn from recorded results.
+"""The paper's Figures 1 and 2, learning curves and likelihoods, drawn from recorded results.
 
 A figure is always drawn: where a result is missing, a panel says so in its place.
 """
@@ -10,16 +10,26 @@ from vlae import paths
 from vlae.errors import VlaeError
 from vlae.figure_curves import draw_curves
 from vlae.figure_images import draw_images
+from vlae.figure_likelihoods import draw_against_k, draw_per_image
 from vlae.files import write_atomically
 from vlae.results import (
     curve_file,
     evaluation_file,
+    images_file,
     training_file,
 )
 
-# The figures of one run's images, by name; beside them there is learning_curves.
-IMAGES_OF = {"figure1_static_mnist": "static_mnist-vlae"}
-FIGURES = (*IMAGES_OF, "learning_curves")
+# The figures of one run's images, by name; the others show all runs.
+IMAGES_OF = {
+    "figure1_static_mnist": "static_mnist-vlae",
+    "figure2_omniglot": "omniglot-vlae",
+}
+READ_OF_RUNS = {  # what the others read of each run
+    "learning_curves": (curve_file,),
+    "nll_against_k": (training_file, evaluation_file),
+    "per_image_nll": (training_file, evaluation_file, images_file, paths.samples),
+}
+FIGURES = (*IMAGES_OF, *READ_OF_RUNS)
 
 STYLE = {
     "figure.facecolor": "white",
@@ -53,7 +63,7 @@ def figure_inputs(name: str, params) -> list[str]:
         run = IMAGES_OF[name]
         readers = (paths.samples, training_file, evaluation_file)
         return [str(file(run)) for file in readers] if run in params.runs else []
-    return [str(curve_file(run)) for run in params.runs]
+    return [str(file(run)) for run in params.runs for file in READ_OF_RUNS[name]]
 
 
 def figure_outputs(name: str) -> list[str]:
@@ -71,6 +81,10 @@ def build_figure(name: str, params, root: Path | str = "."):
     with _style():
         if name in IMAGES_OF:
             return draw_images(IMAGES_OF[name], params, Path(root), DPI)
+        if name == "nll_against_k":
+            return draw_against_k(params, Path(root), DPI)
+        if name == "per_image_nll":
+            return draw_per_image(params, Path(root), DPI)
         return draw_curves(params, Path(root))
 
 

@@ -10,6 +10,7 @@ import yaml
 from vlae.errors import VlaeError
 
 BOUNDS = ("none", "<", "≤")
+QUANTITIES = ("nll", "kl", "training_bound")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,26 @@ class PaperTable:
     rows: tuple[PaperRow, ...]
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A positive difference between two runs that the paper states, or that follows from its
+    numbers (`derived` says from which); see the head of paper.yaml for the fields.
+
+    `value` and `rounding` are in nats per image.
+    """
+
+    claim: str
+    group: str
+    quantity: str
+    higher: str
+    lower: str
+    value: float
+    rounding: float
+    judged: str
+    source: str
+    derived: str | None = None
+
+
 @cache
 def paper() -> dict:
     """The parsed paper.yaml."""
@@ -74,6 +95,18 @@ def paper_table(name: str) -> PaperTable:
         group = row.get("group", group)
         parsed.append(_row({"bound": bound, "source": table["source"]} | row | {"group": group}))
     return PaperTable(name=name, rows=tuple(parsed), **table)
+
+
+def paper_claims() -> list[Claim]:
+    """What the paper concludes, in the order of our table."""
+    group, claims = None, []
+    for entry in paper()["claims"]:
+        group = entry.get("group", group)
+        claim = Claim(**entry | {"group": group})
+        if claim.quantity not in QUANTITIES or claim.judged not in ("size", "order"):
+            raise VlaeError(f"paper.yaml: {claim.claim}: unknown quantity or judged")
+        claims.append(claim)
+    return claims
 
 
 def printed_nll(run: str) -> float | None:

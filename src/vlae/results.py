@@ -31,6 +31,10 @@ EVALUATION = {
 }
 # Of a second level of importance sampling; records without one have null, older ones nothing.
 DEEP = {"images": int, "importance_samples": int, "difference": float, "difference_se": float}
+# Of the estimates with fewer samples; old records have none.
+AGAINST_K = {"k": int, "nll": float, "se": float}
+# Of each test image, in RUN.npz; files hold more.
+PER_IMAGE = ("index", "log_likelihood", "kl")
 CURVE = ("epoch", "elbo", "kl", "valid_elbo", "valid_kl")
 
 
@@ -45,6 +49,10 @@ def curve_file(run: str) -> Path:
 
 def evaluation_file(run: str) -> Path:
     return paths.evaluation(run).with_name(f"{run}.json")
+
+
+def images_file(run: str) -> Path:
+    return paths.evaluation(run).with_name(f"{run}.npz")
 
 
 def read_training(root: Path, run: str, dataset: str) -> dict | None:
@@ -67,6 +75,14 @@ def read_evaluation(root: Path, run: str, dataset: str) -> dict | None:
         raise VlaeError(
             f"{Path(root, evaluation_file(run))}: 'deep' must be null or hold {', '.join(DEEP)}"
         )
+    curve = [] if record is None else record.get("curve", [])
+    if not _is(curve, list) or not all(
+        _is(point, dict) and all(_is(point.get(key), kind) for key, kind in AGAINST_K.items())
+        for point in curve
+    ):
+        raise VlaeError(
+            f"{Path(root, evaluation_file(run))}: 'curve' must be a list of {', '.join(AGAINST_K)}"
+        )
     return record
 
 
@@ -77,6 +93,25 @@ def read_results(root: Path, run: str, dataset: str) -> tuple[dict | None, dict 
     if training is None and evaluation is not None:
         raise VlaeError(f"{evaluation_file(run)}: no {training_file(run)} to go with it")
     return training, evaluation
+
+
+def read_per_image(root: Path, evaluation: dict) -> dict[str, np.ndarray]:
+    """Of each test image of an evaluation, given its record: index, log_likelihood and kl, each
+    (n_test,), the latter two in nats with the first level's samples.
+
+    An evaluation without this file is an error: the two are recorded together.
+    """
+    run, shape = evaluation["run"], (evaluation["n_test"],)
+    path = Path(root, images_file(run))
+    if not path.exists():
+        raise VlaeError(f"{evaluation_file(run)}: no {images_file(run)} to go with it")
+    images = _arrays(path, PER_IMAGE, "the values of each image")
+    for name, array in images.items():
+        if array.shape != shape or array.dtype.kind not in "iuf":
+            raise VlaeError(f"{path}: {name} must be one number for each of {shape[0]} images")
+        if not np.isfinite(array).all():
+            raise VlaeError(f"{path}: {name} must be finite")
+    return images
 
 
 def read_curve(root: Path, run: str) -> dict[str, np.ndarray] | None:
@@ -110,19 +145,35 @@ def read_samples(root: Path, run: str) -> dict[str, np.ndarray] | None:
     path = Path(root, paths.samples(run))
     if not path.exists():
         return None
-    names = ("originals", "decompressions", "samples")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            images = {name: stored[name] for name in names}
-    except Exception as error:  # np.load raises a different type for every kind of damage
-        reason = " ".join(str(error).split())
-        raise VlaeError(f"{path}: not a file of samples: {reason}") from None
+    images = _arrays(path, ("originals", "decompressions", "samples"), "a file of samples")
     for name, array in images.items():
         if array.ndim != 3 or array.dtype != np.uint8 or array.max(initial=0) > 1:
             raise VlaeError(f"{path}: {name} must be (n, height, width) uint8 of 0 and 1")
     if images["originals"].shape != images["decompressions"].shape:
         raise VlaeError(f"{path}: not one decompression for each original")
     return images
+
+
+def read_originals(root: Path, run: str) -> dict[int, np.ndarray]:
+    """The recorded test images, (28, 28) uint8 zeros and ones, by their number in the test set;
+    none for a run that is not sampled or has no code to decompress."""
+    images = read_samples(root, run)
+    if images is None:
+        return {}
+    path = Path(root, paths.samples(run))
+    index = _arrays(path, ("originals_index",), "a file of samples")["originals_index"]
+    if index.shape != (len(images["originals"]),):
+        raise VlaeError(f"{path}: not one originals_index for each original")
+    return dict(zip(index.tolist(), images["originals"], strict=True))
+
+
+def _arrays(path: Path, names: tuple[str, ...], what: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except Exception as error:  # np.load raises a different type for every kind of damage
+        reason = " ".join(str(error).split())
+        raise VlaeError(f"{path}: not {what}: {reason}") from None
 
 
 def _record(root: Path, file: Path, run: str, dataset: str, fields: dict) -> dict | None:

@@ -68,20 +68,20 @@ def to_latex(frame, table: PaperTable) -> str:
     for group, rows in _groups(frame, table):
         if group:
             body += [r"\midrule"] if body else []  # the first stands below a rule already
-            body.append(rf"\multicolumn{{{len(keys)}}}{{l}}{{\emph{{{_tex(group)}}}}} \\")
+            body.append(rf"\multicolumn{{{len(keys)}}}{{l}}{{\emph{{{tex(group)}}}}} \\")
         for cells, row in rows:
-            line = [_tex(cells[key]) for key in keys]
+            line = [tex(cells[key]) for key in keys]
             if row.run:
                 line[0] = rf"\textbf{{{line[0]}}}"
             if cells["note"]:
                 footnote = _footnote(cells)
                 if footnote not in footnotes:
                     footnotes.append(footnote)
-                line[0] += rf"\textsuperscript{{{_letter(footnotes.index(footnote))}}}"
+                line[0] += rf"\textsuperscript{{{letter(footnotes.index(footnote))}}}"
             body.append(" & ".join(line) + r" \\")
     columns = "".join("l" if key in LEFT else "r" for key in keys)
     notes = [
-        rf"\textsuperscript{{{_letter(i)}}}~{_tex(footnote)}."
+        rf"\textsuperscript{{{letter(i)}}}~{tex(footnote)}."
         for i, footnote in enumerate(footnotes)
     ]
     return "\n".join(
@@ -89,13 +89,13 @@ def to_latex(frame, table: PaperTable) -> str:
             r"% \usepackage{booktabs}",
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{_tex(_title(table))}. {_tex(_legend(table, keys, frame))}}}",
+            rf"  \caption{{{tex(_title(table))}. {tex(_legend(table, keys, frame))}}}",
             rf"  \label{{tab:{table.name}}}",
             r"  \par\medskip\footnotesize",
             r"  \setlength{\tabcolsep}{4pt}",
             rf"  \begin{{tabular}}{{{columns}}}",
             r"    \toprule",
-            "    " + " & ".join(_tex(LATEX_HEADERS[key]) for key in keys) + r" \\",
+            "    " + " & ".join(tex(LATEX_HEADERS[key]) for key in keys) + r" \\",
             r"    \midrule",
             *("    " + line for line in body),
             r"    \bottomrule",
@@ -153,10 +153,10 @@ def _groups(frame, table: PaperTable):
 def _cells(record: dict, row: PaperRow) -> dict[str, str]:
     cells = {key: "" if record[key] is None else str(record[key]) for key in HEADERS}
     for key in ("ours", "standard_error", "kl_ours"):
-        cells[key] = _rounded(record[key])
-    cells["difference"] = _rounded(record["difference"], sign="+")
-    cells["kl_paper"] = ("≈ " if row.kl_derived else "") + _rounded(record["kl_paper"])
-    cells["paper"] = _rounded(record["paper"])
+        cells[key] = rounded(record[key])
+    cells["difference"] = rounded(record["difference"], sign="+")
+    cells["kl_paper"] = ("≈ " if row.kl_derived else "") + rounded(record["kl_paper"])
+    cells["paper"] = rounded(record["paper"])
     if row.derived:  # two decimals would claim a precision that the printed numbers lack
         cells["paper"] = f"{record['paper']:g}"
     if record["test_images"] is not None:
@@ -168,7 +168,7 @@ def _cells(record: dict, row: PaperRow) -> dict[str, str]:
     return cells
 
 
-def _rounded(value: float | None, sign: str = "") -> str:
+def rounded(value: float | None, sign: str = "") -> str:
     return "" if value is None else f"{value:{sign}.2f}"
 
 
@@ -181,11 +181,11 @@ def _footnote(cells: dict[str, str]) -> str:
     return "; ".join(details)
 
 
-def _letter(index: int) -> str:
+def letter(index: int) -> str:
     return chr(ord("a") + index)
 
 
-def _tex(text: str) -> str:
+def tex(text: str) -> str:
     """Plain text as LaTeX; signs that are not letters go into maths."""
     special = {
         "\\": r"\textbackslash{}",
@@ -195,6 +195,7 @@ def _tex(text: str) -> str:
         "≈": r"$\approx$",
         "±": r"$\pm$",
         "<": "$<$",
+        ">": "$>$",
         "−": "$-$",
         "|": "$|$",
         "‖": r"$\Vert$",

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from vlae import claims
 from vlae.errors import VlaeError
 from vlae.files import write_text
-from vlae.paper import PaperRow, PaperTable, citation, paper_table
+from vlae.paper import PaperRow, PaperTable, citation, paper_table, table_names
 from vlae.results import evaluation_file, read_results, training_file
 from vlae.table_formats import to_csv, to_latex, to_markdown
 
@@ -30,8 +31,14 @@ COLUMNS = {  # of build_table's frame and of the csv
 }
 
 
+CLAIMS = "claims"  # the table that is none of the paper's
+TABLES = (*table_names(), CLAIMS)
+
+
 def table_inputs(name: str, params) -> list[str]:
     """The recorded results that table `name` reads where they exist, relative to the root."""
+    if name == CLAIMS:
+        return claims.claims_inputs(params)
     return [
         str(file(row.run))
         for row in paper_table(name).rows
@@ -42,12 +49,12 @@ def table_inputs(name: str, params) -> list[str]:
 
 def table_outputs(name: str) -> list[str]:
     """The files that write_table makes, relative to the root."""
-    paper_table(name)
+    _check(name)
     return [str(Path("results", "tables", f"{name}.{end}")) for end in ("csv", "md", "tex")]
 
 
 def build_table(name: str, params, root: Path | str = "."):
-    """Table `name` as a pandas.DataFrame, one line for every row of the paper's table.
+    """Table `name` of the paper as a pandas.DataFrame, one line for every row of it.
 
     paper, ours, standard_error and difference (ours - paper) are in the table's unit, the KL
     columns in nats an image. `bound` is the sign before the paper's value: <, ≤, or ≈ for one
@@ -68,12 +75,21 @@ def write_table(name: str, params, root: Path | str = ".") -> list[Path]:
 
     The csv has full precision; the other two are for readers. Raises as build_table does.
     """
-    table, frame = paper_table(name), build_table(name, params, root)
-    texts = to_csv(frame), to_markdown(frame, table, citation()), to_latex(frame, table)
+    _check(name)
+    if name == CLAIMS:
+        texts = claims.claims_texts(claims.check_claims(params, root))
+    else:
+        table, frame = paper_table(name), build_table(name, params, root)
+        texts = to_csv(frame), to_markdown(frame, table, citation()), to_latex(frame, table)
     paths = [Path(root, output) for output in table_outputs(name)]
     for path, text in zip(paths, texts, strict=True):
         write_text(path, text)
     return paths
+
+
+def _check(name: str) -> None:
+    if name not in TABLES:
+        raise VlaeError(f"no table {name!r}; there are {', '.join(TABLES)}")
 
 
 def _paper_cells(row: PaperRow) -> dict:

@@ -28,11 +28,10 @@ os.environ.update(
 sys.path.insert(0, str(SOURCE))
 
 from vlae.errors import VlaeError
-from vlae.figures import FIGURES, figure_inputs, figure_outputs
-from vlae.paper import table_names
+from vlae.figures import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.params import load_params
 from vlae.paths import checkpoint, dataset, evaluation, samples, scratch
-from vlae.tables import table_inputs, table_outputs
+from vlae.tables import TABLES as ALL_TABLES, table_inputs, table_outputs
 
 NOTES = Path(".snakemake", "vlae")
 
@@ -168,8 +167,10 @@ PARAMS = checked_params()
 TRAIN, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() == "draw"
 FOUND = ask_dvc()
-TABLES = [name for name in table_names() if table_inputs(name, PARAMS)]
-CODE_OF_TABLES = source("errors params paths paper results files tables table_formats")
+# Those that show any of the runs in params.yaml.
+TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
+FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
+CODE_OF_TABLES = source("errors params paths paper results files tables table_formats claims")
 CODE_OF_FIGURES = source(
-    "errors params paths paper results files figures figure_curves figure_images"
+    "errors params paths paper results files figures figure_curves figure_images figure_likelihoods"
 )

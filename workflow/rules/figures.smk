@@ -3,7 +3,7 @@ localrules:
 
 
 rule figure:
-    """A figure of the paper, or the learning curves, from recorded results."""
+    """A figure of the paper, or one of all runs, from recorded results."""
     input:
         lambda wildcards: drawn_from(figure_inputs(wildcards.figure, PARAMS)),
         CODE_OF_FIGURES,

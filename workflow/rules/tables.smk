@@ -3,7 +3,7 @@ localrules:
 
 
 rule table:
-    """The paper's rows and ours, side by side."""
+    """The paper's rows and ours, side by side, or its claims with our verdicts."""
     input:
         lambda wildcards: drawn_from(table_inputs(wildcards.table, PARAMS)),
         CODE_OF_TABLES,

@@ -1,0 +1,322 @@
+"""What the paper concludes, checked with the recorded runs.
+
+A claim is a difference between two runs that is positive in the paper. Ours has a standard
+error wherever the values of each test image are recorded, and a verdict follows from the
+two, from the paper's value and from nothing else.
+"""
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from vlae.errors import VlaeError
+from vlae.paper import Claim, citation, paper_claims
+from vlae.results import (
+    evaluation_file,
+    images_file,
+    read_per_image,
+    read_results,
+    training_file,
+)
+from vlae.table_formats import letter, rounded, tex
+
+REPRODUCED = "reproduced"
+SAME_DIRECTION = "same direction"
+NOT_SIGNIFICANT = "not significant"
+CONTRADICTED = "contradicted"
+NOT_TRAINED = "not trained yet"
+
+LEGEND = (
+    "Each claim is a difference between two models, in nats per image and positive in the "
+    "paper. Standard errors are those of the difference over the test images, paired image by "
+    "image; they do not cover what another training would give. Reproduced: ours is positive "
+    "by more than 2 s.e. and, where the claim is about a size, the paper's value is within "
+    "2 s.e. and the rounding of the printed numbers. Same direction: positive by more than "
+    "2 s.e., of another size. Not significant: within 2 s.e. of zero. Contradicted: negative "
+    "by more than 2 s.e. Of a claim marked > 0 only the sign is judged. "
+    "≈: derived here from printed numbers."
+)
+CSV = (
+    *("group", "claim", "quantity", "higher", "lower", "judged", "paper", "paper_terms"),
+    *("ours", "standard_error", "ours_higher", "ours_lower", "verdict", "epochs", "note"),
+    "source",
+)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A claim and what the records say about it, nats per image; None where they are missing.
+
+    `higher` and `lower` are the two values whose difference is `ours`. `epochs` are those of
+    the two runs, in this order.
+    """
+
+    claim: Claim
+    verdict: str
+    note: str
+    ours: float | None = None
+    standard_error: float | None = None
+    higher: float | None = None
+    lower: float | None = None
+    epochs: tuple[int, int] | None = None
+
+
+def claims_inputs(params) -> list[str]:
+    """The recorded results that the claims are checked with where they exist."""
+    named = [run for claim in paper_claims() for run in (claim.higher, claim.lower)]
+    return [
+        str(file(run))
+        for run in dict.fromkeys(named)
+        if run in params.runs
+        for file in (training_file, evaluation_file, images_file)
+    ]
+
+
+def check_claims(params, root: Path | str = ".") -> list[Checked]:
+    """Every claim of the paper; VlaeError for a record that cannot be used."""
+    return [_check(claim, params, Path(root)) for claim in paper_claims()]
+
+
+def verdict(ours: float, standard_error: float | None, claim: Claim) -> str:
+    """The verdict on a difference `ours`.
+
+    Without a standard error (None) any difference counts as significant, and only the
+    rounding of the printed value is allowed for. An estimate that may as well be zero is
+    "not significant" even where the paper's value is within its error.
+    """
+    margin = 2 * (standard_error or 0.0)
+    if abs(ours) <= margin:
+        return NOT_SIGNIFICANT
+    if ours < 0:
+        return CONTRADICTED
+    # 1e-9: a difference of exactly the margin is within it, whatever the last bit says.
+    if claim.judged == "order" or abs(ours - claim.value) <= margin + claim.rounding + 1e-9:
+        return REPRODUCED
+    return SAME_DIRECTION
+
+
+def paired_error(
+    higher: np.ndarray, lower: np.ndarray, corrections: tuple[float, ...] = ()
+) -> float:
+    """The standard error of mean(higher) - mean(lower), values of the same images, each (n,).
+
+    `corrections`: standard errors of what is added to either mean independently of the
+    images, the second level of importance sampling. Adding them in quadrature leaves out
+    their covariance with the first level (docs/evaluation.md), which is small beside them,
+    and that of the two runs' corrections, whose images are the same.
+    """
+    difference = higher.astype(np.float64) - lower.astype(np.float64)
+    first = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
+    return math.hypot(first, *corrections)
+
+
+def _check(claim: Claim, params, root: Path) -> Checked:
+    runs = claim.higher, claim.lower
+    records, missing = [], []
+    for run in dict.fromkeys(runs):
+        training = evaluation = None
+        if run in params.runs:
+            training, evaluation = read_results(root, run, params.runs[run].dataset)
+        if training is None:
+            missing.append(f"{run}: not trained")
+        elif evaluation is None and claim.quantity != "training_bound":
+            missing.append(f"{run}: not evaluated")
+        records.append((training, evaluation))
+    if missing:
+        return Checked(claim, NOT_TRAINED, "; ".join(missing))
+    if claim.quantity == "training_bound":
+        return _training_difference(claim, root, [training for training, _ in records])
+    return _test_difference(claim, root, [evaluation for _, evaluation in records])
+
+
+def _training_difference(claim: Claim, root: Path, trainings: list[dict]) -> Checked:
+    values = []
+    for training in trainings:
+        final = training.get("final")
+        elbo = final.get("elbo") if isinstance(final, dict) else None
+        if type(elbo) not in (int, float) or not math.isfinite(elbo):
+            path = Path(root, training_file(training["run"]))
+            raise VlaeError(f"{path}: 'final' must hold the number elbo")
+        values.append(-elbo)
+    remarks = [
+        "−ELBO of the last epoch, the paper's is its NLL; no standard error is recorded, so "
+        "that only sign and rounding decide"
+    ]
+    return _checked(claim, values, None, [t["epochs"] for t in trainings], remarks)
+
+
+def _test_difference(claim: Claim, root: Path, evaluations: list[dict]) -> Checked:
+    images = [read_per_image(root, evaluation) for evaluation in evaluations]
+    key = "log_likelihood" if claim.quantity == "nll" else "kl"
+    remarks = []
+    if _same_images(evaluations, images):
+        deep = [evaluation.get("deep") for evaluation in evaluations]
+        corrections = [d["difference_se"] for d in deep if d] if claim.quantity == "nll" else []
+        error = paired_error(images[0][key], images[1][key], tuple(corrections))
+    else:
+        error = math.hypot(*(evaluation[f"{claim.quantity}_se"] for evaluation in evaluations))
+        remarks.append("not the same test images in both, so the standard error is unpaired")
+    values = [evaluation[claim.quantity] for evaluation in evaluations]
+    return _checked(claim, values, error, [e["epochs"] for e in evaluations], remarks)
+
+
+def _same_images(evaluations: list[dict], images: list[dict[str, np.ndarray]]) -> bool:
+    """Whether both were measured on the same bits; a dynamic test set is binarized by a seed."""
+    first, second = evaluations
+    same = all(first.get(k) == second.get(k) for k in ("data_sha256", "binarization_seed"))
+    return same and np.array_equal(images[0]["index"], images[1]["index"])
+
+
+def _checked(
+    claim: Claim,
+    values: list[float],
+    error: float | None,
+    epochs: list[int],
+    remarks: list[str],
+) -> Checked:
+    higher, lower = values
+    if epochs[0] != epochs[1]:
+        remarks.append(f"not the same budget: {epochs[0]} and {epochs[1]} epochs")
+    return Checked(
+        claim=claim,
+        verdict=verdict(higher - lower, error, claim),
+        note="; ".join(remarks),
+        ours=higher - lower,
+        standard_error=error,
+        higher=higher,
+        lower=lower,
+        epochs=(epochs[0], epochs[1]),
+    )
+
+
+# --- as text ---------------------------------------------------------------------------------
+
+
+def claims_texts(checked: list[Checked]) -> tuple[str, str, str]:
+    """The table as csv (all digits), Markdown and LaTeX (package booktabs)."""
+    return _to_csv(checked), _to_markdown(checked), _to_latex(checked)
+
+
+def _to_csv(checked: list[Checked]) -> str:
+    text = io.StringIO()
+    rows = csv.DictWriter(text, CSV, lineterminator="\n")
+    rows.writeheader()
+    for one in checked:
+        claim = one.claim
+        rows.writerow(
+            {
+                "group": claim.group,
+                "claim": claim.claim,
+                "quantity": claim.quantity,
+                "higher": claim.higher,
+                "lower": claim.lower,
+                "judged": claim.judged,
+                "paper": claim.value,
+                "paper_terms": claim.derived,
+                "ours": one.ours,
+                "standard_error": one.standard_error,
+                "ours_higher": one.higher,
+                "ours_lower": one.lower,
+                "verdict": one.verdict,
+                "epochs": " ".join(map(str, one.epochs or ())),
+                "note": one.note,
+                "source": claim.source,
+            }
+        )
+    return text.getvalue()
+
+
+def _to_markdown(checked: list[Checked]) -> str:
+    headers = {
+        "Claim": "left",
+        "Paper": "right",
+        "Ours": "right",
+        "± s.e.": "right",
+        "Verdict": "left",
+        "Paper, terms": "right",
+        "Ours, terms": "right",
+        "Epochs": "right",
+        "Printed in": "left",
+        "Note": "left",
+    }
+    grid = []
+    for group, members in groupby(checked, key=lambda one: one.claim.group):
+        grid.append([f"*{group}*"] + [""] * (len(headers) - 1))
+        for one in members:
+            paper, ours, error = _numbers(one)
+            terms = "" if one.ours is None else f"{one.higher:.2f} − {one.lower:.2f}"
+            epochs = ", ".join(map(str, dict.fromkeys(one.epochs or ())))
+            grid.append(
+                [
+                    *(one.claim.claim, paper, ours, error, f"**{one.verdict}**"),
+                    *((one.claim.derived or "").replace(" - ", " − "), terms, epochs),
+                    *(one.claim.source, one.note),
+                ]
+            )
+    text = tabulate(
+        [[cell.replace("|", "\\|") for cell in row] for row in grid],
+        headers=list(headers),
+        tablefmt="pipe",
+        colalign=list(headers.values()),
+        disable_numparse=True,
+    )
+    return f"### The paper's claims, checked\n\n{LEGEND}\n\n{text}\n\nPaper: {citation()}.\n"
+
+
+def _to_latex(checked: list[Checked]) -> str:
+    notes: list[str] = []
+    body = []
+    for group, members in groupby(checked, key=lambda one: one.claim.group):
+        body += [r"\midrule"] if body else []
+        body.append(rf"\multicolumn{{5}}{{l}}{{\emph{{{tex(group)}}}}} \\")
+        for one in members:
+            line = [tex(cell) for cell in (one.claim.claim, *_numbers(one), one.verdict)]
+            if one.note:
+                if one.note not in notes:
+                    notes.append(one.note)
+                line[0] += rf"\textsuperscript{{{letter(notes.index(one.note))}}}"
+            body.append(" & ".join(line) + r" \\")
+    below = [rf"\textsuperscript{{{letter(i)}}}~{tex(note)}." for i, note in enumerate(notes)]
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{The paper's claims, checked. {tex(LEGEND)}}}",
+            r"  \label{tab:claims}",
+            r"  \par\medskip\footnotesize",
+            r"  \setlength{\tabcolsep}{4pt}",
+            r"  \begin{tabular}{p{0.45\linewidth}rrrl}",
+            r"    \toprule",
+            r"    Claim & Paper & Ours & $\pm$ s.e. & Verdict \\",
+            r"    \midrule",
+            *("    " + line for line in body),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"  \par\smallskip",
+            r"  \begin{minipage}{\linewidth}",
+            *("    " + note + r"\\" for note in below[:-1]),
+            *("    " + note for note in below[-1:]),
+            r"  \end{minipage}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _numbers(one: Checked) -> tuple[str, str, str]:
+    """Paper, ours and its standard error for readers."""
+    claim = one.claim
+    paper = f"≈ {claim.value:.2f}" if claim.derived else f"{claim.value:g}"
+    if claim.judged == "order":
+        paper = f"> 0 ({paper})"
+    # Two digits of a small error, so that no error reads 0.00.
+    error = one.standard_error
+    small = error is not None and error < 0.095
+    return paper, rounded(one.ours), f"{error:.2g}" if small else rounded(error)

@@ -1,0 +1,208 @@
+"""Likelihoods of the test images: against the number of importance samples, and of each image."""
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+from vlae.figure_curves import ABREAST, COLOURS, GREY, place_labels, short
+from vlae.figure_images import compose_grid, empty
+from vlae.results import estimator, read_originals, read_per_image, read_results
+
+# Inches of the panels against K: a panel, room for its ticks and labels, and for the rest.
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 3.4, 3.2, 0.6, 1.6, 0.35, 0.6
+HEAD_LINE, FOOT_LINES = 0.4, 0.35  # remarks above and below all panels
+LABEL = 0.14  # from one label's line to the next
+# Printed dots of the per-image figure: pixels are drawn ZOOM dots wide, so that all are alike.
+SHOWN, ZOOM = 5, 3  # images of a group; the groups are best, median and worst
+MARGIN, HISTOGRAM, GAP, HEAD, FOOT, ROW = 40, 520, 50, 110, 110, 176
+BINS = 60
+
+
+def draw_against_k(params, root: Path, dpi: int):
+    """One panel per data set: the NLL of each run against the number of importance samples.
+
+    Runs with an exact likelihood do not depend on it and are left out, as are data sets of
+    which nothing has been estimated.
+    """
+    from matplotlib.figure import Figure
+
+    panels, missing = {}, []
+    for run, record, colour in _evaluations(params, root):
+        if record is None:
+            missing.append(run)
+        elif not record["exact"] and record.get("curve"):
+            panels.setdefault(params.runs[run].dataset, []).append((run, record, colour))
+    if not panels:
+        return empty("no run with importance samples evaluated", dpi)
+    step, height = LEFT + WIDTH + RIGHT, BOTTOM + HEIGHT + TOP
+    lines = -(-len(panels) // ABREAST)
+    size = (step * min(ABREAST, len(panels)), FOOT_LINES + lines * height + HEAD_LINE)
+    figure = Figure(figsize=size)
+    for i, (dataset, runs) in enumerate(panels.items()):
+        line, column = divmod(i, ABREAST)
+        x, y = LEFT + column * step, FOOT_LINES + (lines - 1 - line) * height + BOTTOM
+        axes = figure.add_axes(
+            (x / size[0], y / size[1], WIDTH / size[0], HEIGHT / size[1]), label=dataset
+        )
+        axes.set_title(dataset, loc="left", weight="bold")
+        _draw_against_k(axes, runs)
+    text = "Band: ± 1 s.e. Filled: K samples of all test images. Open: corrected by K of a few."
+    _write(figure, size, LEFT, 1 - 0.25 / size[1], text)
+    if missing:
+        text = f"not evaluated: {', '.join(missing)}"
+        _write(figure, size, LEFT, 0.1 / size[1], text)
+    return figure
+
+
+def _draw_against_k(axes, runs: list[tuple[str, dict, str]]) -> None:
+    labels = []  # (value, text, colour)
+    for run, record, colour in runs:
+        k, nll, se = (np.array([p[key] for p in record["curve"]]) for key in ("k", "nll", "se"))
+        axes.fill_between(k, nll - se, nll + se, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(k, nll, color=colour, linewidth=1.2, label=run)
+        all_images = k <= record["importance_samples"]
+        for chosen, face in ((all_images, colour), (~all_images, "white")):
+            axes.plot(
+                *(k[chosen], nll[chosen], "o"),
+                **{"color": colour, "markerfacecolor": face, "markersize": 3.2},
+            )
+        labels.append((nll[-1], f"{short(run)} {nll[-1]:.2f}", colour))
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="importance samples K of an image", ylabel="NLL (nats per image)")
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.5)
+    axes.set_axisbelow(True)
+    low, high = axes.get_ylim()
+    wanted = [(value - low) / (high - low) for value, *_ in labels]
+    for at, y, (_, text, colour) in zip(
+        wanted, place_labels(wanted, LABEL / HEIGHT), labels, strict=True
+    ):
+        across = {"color": colour, "transform": axes.transAxes}
+        axes.plot((1.005, 1.04), (at, y), linewidth=0.5, clip_on=False, **across)
+        axes.text(1.05, y, text, size=7, va="center", **across)
+
+
+def choose(nll: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    """Positions of the best, median and worst images by their nll (n,), at most `count` each.
+
+    Each in ascending order of nll; fewer than 3 * count images give fewer of each.
+    """
+    order = np.argsort(nll, kind="stable")
+    count = min(count, len(order) // 3)
+    middle = (len(order) - count) // 2
+    return {
+        "best": order[:count],
+        "median": order[middle : middle + count],
+        "worst": order[len(order) - count :],
+    }
+
+
+def draw_per_image(params, root: Path, dpi: int):
+    """One row per run: a histogram of the NLL of each test image, and recorded ones of them.
+
+    The images are those that were recorded with samples, so that the figure needs no data
+    set; best and worst are meant among these. A run without a code has none recorded: it is
+    shown on those of another run that was evaluated on the same test images.
+    """
+    from matplotlib.figure import Figure
+
+    rows, missing = [], []
+    for run, record, colour in _evaluations(params, root):
+        if record is None:
+            missing.append(run)
+        else:
+            values = read_per_image(root, record)
+            nll = -values["log_likelihood"].astype(np.float64)
+            by_number = dict(zip(values["index"].tolist(), nll, strict=True))
+            rows.append((run, record, colour, nll, by_number))
+    if not rows:
+        return empty("no run evaluated", dpi)
+    recorded: dict[tuple, dict[int, np.ndarray]] = {}
+    for run, record, *_ in rows:
+        recorded[_test_set(record)] = recorded.get(_test_set(record)) or read_originals(root, run)
+    strip = ZOOM * (SHOWN * 29 + 1)
+    width = 2 * MARGIN + HISTOGRAM + 3 * (GAP + strip)
+    height = HEAD + ROW * len(rows) + FOOT
+    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
+
+    def axes(left: int, below_top: int, wide: int, high: int, label: str):
+        box = (left / width, 1 - (below_top + high) / height, wide / width, high / height)
+        return figure.add_axes(box, label=label)
+
+    def write(left: int, below_top: int, text: str, **style) -> None:
+        figure.text(left / width, 1 - below_top / height, text, va="baseline", **style)
+
+    left = {
+        group: MARGIN + HISTOGRAM + GAP + i * (strip + GAP)
+        for i, group in enumerate(("best", "median", "worst"))
+    }
+    write(MARGIN, 50, "NLL of every test image", size=9)
+    for group, x in left.items():
+        write(x, 50, f"{group.capitalize()} of the recorded images", size=9)
+    edges = np.linspace(
+        min(row[3].min() for row in rows), max(row[3].max() for row in rows), BINS + 1
+    )
+    for i, (run, record, colour, nll, by_number) in enumerate(rows):
+        top = HEAD + i * ROW
+        write(MARGIN, top, f"{run} · {_title(record, nll)}", size=7, color=GREY)
+        panel = axes(MARGIN, top + 12, HISTOGRAM, ZOOM * 30, f"{run} histogram")
+        panel.hist(nll, bins=edges, color=colour)
+        panel.axvline(np.median(nll), color="black", linewidth=0.7)
+        panel.set(yticks=[], xlim=(edges[0], edges[-1]))
+        panel.spines["left"].set_visible(False)
+        panel.tick_params(labelbottom=i == len(rows) - 1)
+        if i == len(rows) - 1:
+            panel.set_xlabel("nats; line: median")
+        originals = {
+            n: image for n, image in recorded[_test_set(record)].items() if n in by_number
+        }
+        if len(originals) < 3:
+            text = "none of its test images is recorded"
+            write(left["best"], top + 60, text, size=7, color=GREY)
+            continue
+        numbers = np.array(list(originals))
+        values = np.array([by_number[n] for n in numbers.tolist()])
+        for group, chosen in choose(values, SHOWN).items():
+            images = np.stack([originals[n] for n in numbers[chosen].tolist()])
+            grid = compose_grid(images, len(images), rows=1)
+            wide, high = ZOOM * grid.shape[1], ZOOM * grid.shape[0]
+            panel = axes(left[group], top + 12, wide, high, f"{run} {group}")
+            panel.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
+            panel.set_axis_off()
+            for place, value in enumerate(values[chosen]):
+                x = left[group] + ZOOM * (29 * place + 15)
+                write(x, top + 12 + high + 22, f"{value:.1f}", size=6.5, ha="center")
+    if missing:
+        _write(
+            figure,
+            (width / dpi, height / dpi),
+            MARGIN / dpi,
+            16 / height,
+            f"not evaluated: {', '.join(missing)}",
+        )
+    return figure
+
+
+def _test_set(record: dict) -> tuple:
+    """What the bits of an evaluation's test images follow from."""
+    return tuple(record.get(key) for key in ("dataset", "data_sha256", "binarization_seed"))
+
+
+def _title(record: dict, nll: np.ndarray) -> str:
+    first = estimator(record | {"deep": None})  # the second level has no value for each image
+    return f"mean {nll.mean():.2f}, median {np.median(nll):.2f} nats ({first})"
+
+
+def _evaluations(params, root: Path):
+    """(run, evaluation or None, colour) of every run; colours as in the learning curves."""
+    seen: dict[str, int] = {}
+    for name, run in params.runs.items():
+        place = seen[run.dataset] = seen.get(run.dataset, -1) + 1
+        _, evaluation = read_results(root, name, run.dataset)
+        yield name, evaluation, COLOURS[place % len(COLOURS)]
+
+
+def _write(figure, size: tuple[float, float], left: float, y: float, text: str) -> None:
+    """A remark over the figure's width (inches), whose last line stands at the height y."""
+    text = textwrap.fill(text, int((size[0] - 2 * left) / 0.05), break_on_hyphens=False)
+    figure.text(left / size[0], y, text, size=7, color=GREY, va="bottom")
