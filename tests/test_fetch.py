@@ -31,6 +31,7 @@ from http_server import (
     truncated,
     unmarked,
 )
+from vlae.data.archives import write_silhouettes
 from vlae.data.dataset import load
 from vlae.data.fetch import MIRROR_VARIABLE, data_recipe, fetch
 from vlae.data.formats import READERS, read_amat, write_amat, write_idx
@@ -380,10 +381,10 @@ def test_raw_file_that_cannot_be_read(tiny, root, monkeypatch):
     spec, _, _ = tiny
     get(spec, root)
 
-    def refuse(path):
+    def refuse(path, _):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr("vlae.data.fetch.sha256", refuse)  # modes do not keep root from reading
+    monkeypatch.setattr("vlae.data.fetch.wrong_sum", refuse)  # modes do not keep root from reading
     assert fails(spec, root) == f"tiny: cannot read {root}/data/raw/{TRAIN}: Permission denied"
 
 
@@ -561,6 +562,75 @@ def test_empty_mirror_is_none(tiny, root):
     get(tiny[0], root, "")
 
 
+# Files that are pinned by other checksums than sha256
+
+
+def git_blob(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@pytest.fixture
+def by_md5(tmp_path, server):
+    """All splits in one file, whose sha256 and size are not known."""
+    arrays = {split: images(split, 2) for split in COUNTS}
+    write_silhouettes(tmp_path / "all.mat", arrays)
+    content = (tmp_path / "all.mat").read_bytes()
+    pinned = {"md5": hashlib.md5(content).hexdigest(), "git_blob": git_blob(content)}
+    urls = [f"{server.url}/one", f"{server.url}/two"]
+    file = {"path": "tiny/all.mat", **pinned, "max_bytes": 50_000, "urls": urls}
+    spec = {"files": {"all": file}, "splits": COUNTS, "binarization": "fixed"}
+    server.routes = {"/one": body(content), "/two": body(content)}
+    return spec | {"format": "silhouettes_mat"}, {"tiny/all.mat": content}, arrays
+
+
+def test_both_checksums_agree(by_md5, root, server):
+    spec, contents, arrays = by_md5
+    get(spec, root)
+    succeeded(root, contents, arrays)
+    get(spec, root)
+    assert server.asked == {"/one": 1}
+
+
+@pytest.mark.parametrize("kind", ["md5", "git_blob"])
+def test_one_checksum_is_not_enough(by_md5, root, server, kind):
+    spec, contents, _ = by_md5
+    (content,) = contents.values()
+    file = spec["files"]["all"]
+    file[kind] = file[kind][::-1]
+    line = fails(spec, root)
+    assert f"tiny/all.mat (md5 {file['md5'][:12]}... and git_blob {file['git_blob'][:12]}...)" in (
+        line
+    )
+    assert line.count(f"{len(content):,} bytes with a wrong {kind}") == 2  # both were asked
+    assert server.asked == {"/one": 1, "/two": 1}
+
+
+def test_what_else_is_served_for_a_file_of_unknown_size(by_md5, root, server):
+    spec, contents, arrays = by_md5
+    (content,) = contents.values()
+    answers = {
+        "an HTML page instead of the file": body(HTML),
+        "more than the 50,000 bytes of the file": endless(),
+        f"{len(content):,} bytes with a wrong md5": body(damaged(content)),
+        "999 bytes with a wrong md5": body(content[:999]),
+    }
+    for reason, answer in answers.items():
+        server.routes |= {"/one": answer, "/two": status(404)}
+        assert f"{server.url}/one: {reason}; {server.url}/two: HTTP 404" in fails(spec, root)
+    server.routes["/two"] = body(content)
+    get(spec, root)  # the right one is still found after a wrong one
+    succeeded(root, contents, arrays)
+
+
+def test_a_file_without_an_address(by_md5, root, tmp_path):
+    spec, contents, arrays = by_md5
+    spec["files"]["all"]["urls"] = []
+    assert "from anywhere: it has no public address. Put the file at " in fails(spec, root)
+    put(tmp_path / "mirror", contents)
+    get(spec, root, str(tmp_path / "mirror"))
+    succeeded(root, contents, arrays)
+
+
 # The recipe
 
 
@@ -568,10 +638,13 @@ def test_recipe_is_recorded_here():
     """A change of meaning in the preparation; if intended, the data sets are to be made anew."""
     assert {
         name: [h[:12] for h in data_recipe(name, PARAMS["datasets"][name])["sha256"].values()]
-        for name in ("static_mnist", "dynamic_mnist")
+        for name in PARAMS["datasets"]
     } == {
         "static_mnist": ["1e5a4addbcf0", "61064bd2667a", "2e0cf939f99a"],
         "dynamic_mnist": ["e4e95484e859", "b276e5b01e42", "a96f9d90e622"],
+        "omniglot": ["85e3f38c2f77", "2e79cd1e7a4f", "c4efd1a52e47"],
+        "omniglot_resized": ["4b3058cd178d", "4a7d5560348a", "f38236bc2f73"],
+        "caltech101": ["9112d83b89c0", "4c570b7978ce", "119733155ffe"],
     }
 
 
@@ -585,6 +658,13 @@ def test_recipe_follows_the_preparation(monkeypatch):
         recipe["sha256"][split] != sha256
         for split, sha256 in data_recipe("static_mnist", spec)["sha256"].items()
     )
+
+
+def test_recipe_has_all_that_a_file_is_pinned_by():
+    spec = PARAMS["datasets"]["omniglot"]
+    file = spec["files"]["all"]
+    pinned = {kind: file[kind] for kind in ("md5", "git_blob")}
+    assert data_recipe("omniglot", spec)["files"] == {"all": pinned}
 
 
 def test_recipe_follows_what_is_pinned_and_not_where_it_lies():

@@ -185,6 +185,13 @@ def test_no_curve_at_all(tmp_path):
     assert "dynamic_mnist-pixelcnn: not trained" in written
 
 
+def test_a_data_set_without_a_trained_run_has_no_column(tmp_path):
+    write_curve(tmp_path, VLAE, [-82.5], [11.5])
+    figure = build_figure("learning_curves", params(VLAE, PIXELCNN), tmp_path)
+    assert [axes.get_label() for axes in figure.axes] == ["static_mnist elbo", "static_mnist kl"]
+    assert "no run trained: dynamic_mnist" in texts(figure)
+
+
 def test_axis_shows_the_end_and_not_the_steep_start(tmp_path):
     bound = -80 - 400 / np.arange(1, 41) ** 2
     write_curve(tmp_path, VLAE, bound, np.full(40, 12.0))

@@ -1,5 +1,7 @@
 """params.yaml is checked to the last key, and says in one line what is wrong."""
 
+import dataclasses
+
 import pytest
 import yaml
 
@@ -39,6 +41,7 @@ def delete(*keys):
 
 
 RUN = ("runs", "static_mnist-vlae")
+ONE_FILE = ("datasets", "omniglot", "files", "all")
 
 
 def test_a_run_inherits_the_defaults_key_by_key():
@@ -65,6 +68,26 @@ def test_the_papers_hyper_parameters():
     assert decoder.tied
     assert (training.learning_rate, training.polyak) == (0.002, 0.998)
     assert training.free_bits == pytest.approx(0.01 * 784)
+
+
+def test_one_set_of_hyper_parameters_for_all_data_sets():
+    """Only the weight tying and the budget differ, and what the fine-tuned run changes."""
+    runs = load_params(PROJECT / "params.yaml").runs
+    first = runs["static_mnist-vlae"]
+    untied = dataclasses.replace(
+        first.model, decoder=dataclasses.replace(first.model.decoder, tied=False)
+    )
+    for dataset in ("dynamic_mnist", "omniglot", "omniglot_resized", "caltech101"):
+        run, alone = runs[f"{dataset}-vlae"], runs[f"{dataset}-pixelcnn"]
+        assert run.model == untied
+        assert dataclasses.replace(run.training, epochs=first.training.epochs) == first.training
+        assert run.evaluation == alone.evaluation == first.evaluation
+        assert alone.model == runs["dynamic_mnist-pixelcnn"].model
+        assert (alone.training.batch_size, alone.training.learning_rate) == (32, 0.006)
+    tuned, plain = runs["omniglot-vlae_tuned"], runs["omniglot-vlae"]
+    assert tuned.training == dataclasses.replace(plain.training, free_bits=15.68)
+    gaussian = runs["dynamic_mnist-vlae_gaussian"].model
+    assert (gaussian.prior.flow, gaussian.posterior.flow) == ("none", "none")
 
 
 @pytest.mark.parametrize(
@@ -115,6 +138,16 @@ def test_the_papers_hyper_parameters():
         (assign("datasets", "static_mnist", "files", "train", "path", "/etc/x"), "below data/raw"),
         (assign("datasets", "static_mnist", "files", "train", "sha256", "abc"), "64 hexadecimal"),
         (assign("datasets", "static_mnist", "files", "train", "urls", ["file:///x"]), "http"),
+        (assign(*ONE_FILE, "md5", "abc"), "files.all.md5 must be 32 hexadecimal"),
+        (delete(*ONE_FILE, "git_blob"), "files.all: key 'git_blob' is missing"),
+        (delete(*ONE_FILE, "md5"), "files.all: unknown key 'git_blob'"),
+        (assign(*ONE_FILE, "sha256", "0" * 64), "files.all: unknown key 'sha256'"),
+        (assign(*ONE_FILE, "max_bytes", 0), "max_bytes must be at least 1"),
+        (delete(*ONE_FILE, "max_bytes"), "files.all: key 'bytes' is missing"),
+        (assign("datasets", "omniglot", "files", {}), "files: key 'all' is missing"),
+        (assign("datasets", "omniglot", "format", "idx"), "files: unknown key 'all'; known: tr"),
+        (assign("datasets", "static_mnist", "format", "chardata_mat"), "known: all"),
+        (assign("datasets", "omniglot", "format", "pickle"), "format must be one of amat, idx, "),
         (assign("datasets", "static_mnist", "splits", {"train": 1}), "key 'test' is missing"),
     ],
 )

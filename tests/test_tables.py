@@ -255,6 +255,27 @@ def test_a_row_the_paper_quotes_is_not_credited_with_its_importance_samples(tmp_
     assert note == "30 epochs, IS-64; paper's budget not reported"
 
 
+def test_a_row_on_another_data_set_is_marked(tmp_path):
+    runs = params("omniglot_resized-vlae", "omniglot-vlae")
+    write_training(tmp_path, "omniglot_resized-vlae")
+    write_evaluation(tmp_path, "omniglot_resized-vlae")
+    frame = build_table("table3_omniglot", runs, tmp_path)
+    line = line_of(frame, "omniglot_resized-vlae")
+    assert pd.isna(line["paper"]) and pd.isna(line["difference"]) and line["ours"] > 0
+    assert line["group"].startswith("Not comparable with the rows above")
+    assert line["note"] == (
+        "30 epochs, IS-64; another data set, not comparable with any published number"
+    )
+    note = line_of(frame, "omniglot_resized-pixelcnn")["note"]
+    assert note == "not trained; another data set, not comparable with any published number"
+    assert line_of(frame, "omniglot-vlae")["note"] == "not trained"
+    markdown = write_table("table3_omniglot", runs, tmp_path)[1].read_text()
+    assert "*Not comparable with the rows above: Lake's drawings, resized here*" in markdown
+    runs.runs["omniglot_resized-vlae"].dataset = "omniglot"
+    with pytest.raises(VlaeError, match="table3_omniglot is omniglot_resized"):
+        build_table("table3_omniglot", runs, tmp_path)
+
+
 def test_bits_per_dimension(tmp_path):
     run = "cifar10-resnet_vlae"
     write_training(tmp_path, run)

@@ -145,6 +145,8 @@ def write_params(folder: Path, mirror: Path | None) -> None:
     path = folder / "params.yaml"
     tree = yaml.safe_load(path.read_text())
     tree["runs"] = {run: tree["runs"][run] for run in RUNS}
+    used = {run["dataset"] for run in tree["runs"].values()}
+    tree["datasets"] = {name: spec for name, spec in tree["datasets"].items() if name in used}
     if mirror:
         generate_files(mirror, tree)
     path.write_text(yaml.safe_dump(tree, sort_keys=False))

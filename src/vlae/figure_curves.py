@@ -45,13 +45,19 @@ class Panels:
 
 
 def draw_curves(params, root: Path):
-    """One panel per data set: -ELBO above, KL below, in nats per image against the epoch."""
+    """One panel per data set: -ELBO above, KL below, in nats per image against the epoch.
+
+    Where some runs are trained, a data set without any has no panel, only a mention.
+    """
     from matplotlib.figure import Figure
 
     datasets: dict[str, list[str]] = {}
     for name, run in params.runs.items():
         datasets.setdefault(run.dataset, []).append(name)
     panels = {name: read_panels(runs, root) for name, runs in datasets.items()}
+    trained = {name: column for name, column in panels.items() if column.bounds}
+    empty = [name for name in panels if name not in trained] if trained else []
+    panels = trained or panels
     # Without a latent variable in any run there is no KL to show.
     has_kl = any(column.divergences for column in panels.values())
     foot = BOTTOM + (HEIGHTS[1] + BETWEEN if has_kl else 0)
@@ -77,6 +83,10 @@ def draw_curves(params, root: Path):
             upper.tick_params(labelbottom=False)
             upper.set_xlabel("")
     _legend(figure, size)
+    if empty:
+        text = "no run trained: " + ", ".join(empty)
+        x, y = 1 - 0.1 / size[0], 1 - 0.1 / size[1]
+        figure.text(x, y, text, ha="right", va="top", color=GREY, size=7.5)
     return figure
 
 

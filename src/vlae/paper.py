@@ -18,7 +18,8 @@ class PaperRow:
     """One row of a table, as printed; see the head of paper.yaml for the fields.
 
     `value` is in the table's unit, `kl` in nats per image (None: not printed), `kl_derived`
-    says that the paper prints the KL in bits only and that the nats are our arithmetic.
+    says that the paper prints the KL in bits only and that the nats are our arithmetic. Where
+    `dataset` is set, our run is on that one and not on the table's: nothing printed compares.
     """
 
     model: str
@@ -32,6 +33,7 @@ class PaperRow:
     kl_derived: bool = False
     run: str | None = None
     group: str | None = None
+    dataset: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ from vlae.errors import VlaeError
 
 NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*(-[a-z0-9_]+)?")
 
+# The raw formats (vlae.data): with a file for each split, and with one file for all of them.
+SPLIT_FORMATS = ("amat", "idx")
+WHOLE_FORMATS = ("silhouettes_mat", "chardata_mat", "drawings_npz")
+
 
 def _range(low: float | None = None, high: float | None = None, above: float | None = None):
     return field(metadata={"low": low, "high": high, "above": above})
@@ -264,29 +268,36 @@ def _value(kind: type, value: object, where: str, limits: typing.Mapping):
 
 def _check_dataset(spec: object, where: str) -> None:
     spec = _mapping(spec, where, {"title", "binarization", "format", "files", "splits"})
-    for key, choices in (("binarization", ("fixed", "dynamic")), ("format", ("amat", "idx"))):
+    formats = (*SPLIT_FORMATS, *WHOLE_FORMATS)
+    for key, choices in (("binarization", ("fixed", "dynamic")), ("format", formats)):
         _value(str, spec[key], f"{where}.{key}", {"choices": choices})
     _value(str, spec["title"], f"{where}.title", {})
     splits = _mapping(spec["splits"], f"{where}.splits", {"train", "valid", "test"})
     for split, count in splits.items():
         _value(int, count, f"{where}.splits.{split}", {"low": 1})
     files = _mapping(spec["files"], f"{where}.files")
-    for split in files:
-        if split not in splits:
-            raise VlaeError(f"{where}.files: unknown key {split!r}; known: train, valid, test")
-    for split in ("train", "test"):
-        if split not in files:
-            raise VlaeError(f"{where}.files: key {split!r} is missing")
+    whole = spec["format"] in WHOLE_FORMATS
+    known = ("all",) if whole else ("train", "valid", "test")
+    for key in files:
+        if key not in known:
+            raise VlaeError(f"{where}.files: unknown key {key!r}; known: {', '.join(known)}")
+    for key in ("all",) if whole else ("train", "test"):
+        if key not in files:
+            raise VlaeError(f"{where}.files: key {key!r} is missing")
     for split, entry in files.items():
         at = f"{where}.files.{split}"
-        entry = _mapping(entry, at, {"path", "sha256", "bytes", "urls"})
+        # Where the sha256 or the size of a file was never published, others stand for them.
+        sums = {"md5": 32, "git_blob": 40} if "md5" in _mapping(entry, at) else {"sha256": 64}
+        size = "max_bytes" if "max_bytes" in entry else "bytes"
+        entry = _mapping(entry, at, {"path", "urls", size, *sums})
         path = _value(str, entry["path"], f"{at}.path", {})
         if Path(path).is_absolute() or ".." in Path(path).parts or not Path(path).name:
             raise VlaeError(f"{at}.path must stay below data/raw, not {path!r}")
-        digest = _value(str, entry["sha256"], f"{at}.sha256", {})
-        if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise VlaeError(f"{at}.sha256 must be 64 hexadecimal digits, not {digest!r}")
-        _value(int, entry["bytes"], f"{at}.bytes", {"low": 1})
+        for kind, digits in sums.items():
+            digest = _value(str, entry[kind], f"{at}.{kind}", {})
+            if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
+                raise VlaeError(f"{at}.{kind} must be {digits} hexadecimal digits, not {digest!r}")
+        _value(int, entry[size], f"{at}.{size}", {"low": 1})
         if not isinstance(entry["urls"], list):
             raise VlaeError(f"{at}.urls must be a list, not {entry['urls']!r}")
         for i, url in enumerate(entry["urls"]):

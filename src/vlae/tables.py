@@ -112,10 +112,9 @@ def _our_cells(row: PaperRow, table: PaperTable, params, root: Path) -> dict:
     if row.run not in params.runs:
         return {"note": "; ".join(["not trained", *remarks])}
     dataset = params.runs[row.run].dataset
-    if dataset != table.dataset:
-        raise VlaeError(
-            f"run {row.run}: data set {dataset!r}, but {table.name} is {table.dataset}"
-        )
+    wanted = row.dataset or table.dataset
+    if dataset != wanted:
+        raise VlaeError(f"run {row.run}: data set {dataset!r}, but {table.name} is {wanted}")
     training, evaluation = read_results(root, row.run, dataset)
     if training is None:
         return {"note": "; ".join(["not trained", *remarks])}
@@ -158,7 +157,9 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
     if deep := evaluation.get("deep"):
         spent += f" corrected by IS-{deep['importance_samples']} on {deep['images']} images"
     remarks = [f"{_count(evaluation['epochs'], 'epoch')}, {spent}"]
-    if evaluation["exact"] or row.reference:  # a quoted row was not evaluated by the paper
+    if row.dataset:
+        pass  # the paper has nothing of the kind
+    elif evaluation["exact"] or row.reference:  # a quoted row was not evaluated by the paper
         remarks.append("paper's budget not reported")
     else:
         remarks.append(f"paper: IS-{table.importance_samples}, budget not reported")
@@ -175,6 +176,8 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
 
 
 def _paper_remarks(row: PaperRow) -> list[str]:
+    if row.dataset:
+        return ["another data set, not comparable with any published number"]
     if row.derived:
         return [f"paper's value derived: {row.derived} ({row.source})"]
     if row.value is None and row.kl is not None:

@@ -1,10 +1,11 @@
-"""One file from one place: streamed, bounded in size and time, and taken by its sha256 only.
+"""One file from one place: streamed, bounded in size and time, and taken by its checksums only.
 
-pooch does the transfer (HTTP, the temporary file, the sha256). Added to it here: a body never
-gets beyond the size pinned, a server that sends too slowly is given up, a gzip around the file
-is taken off on the way, and what went wrong is told in a few words.
+pooch does the transfer (HTTP, the temporary file, the first checksum). Added to it here: a body
+never gets beyond the size pinned, a server that sends too slowly is given up, a gzip around the
+file is taken off on the way, and what went wrong is told in a few words.
 """
 
+import hashlib
 import os.path
 import threading
 import time
@@ -19,6 +20,8 @@ from vlae.errors import VlaeError
 
 CHUNK = 64 * 1024
 HTML = (b"<!doctype", b"<html", b"<head", b"<body", b"<title")
+
+SUMS = ("sha256", "md5", "git_blob")  # the checksums that a file may be pinned by
 
 # The kinds of failure, and what is done about them.
 MISSING = "missing"  # it is not there: look under the next name
@@ -41,11 +44,12 @@ def download(
 ) -> None:
     """Write `file`, as served by `source`, to `target`, if it is the file.
 
-    `file` has the `path` that names it, and pins its `sha256` and size in `bytes`. `source` is
-    an http(s) or file URL or a path. What it serves may be the file itself or, unless that is
-    one by its name, a gzip of it. Anything else does not get to `target`. A server has `timeout`
-    seconds for every 64 KiB. What may pass is tried `tries` times, with pauses of 1, 2, 3 ...
-    times `pause` seconds.
+    `file` has the `path` that names it, and pins its checksums: `sha256`, or where that was
+    never published `md5` and `git_blob`, both of which it has to have. `bytes` is its size, or
+    `max_bytes` what it cannot exceed. `source` is an http(s) or file URL or a path. What it
+    serves may be the file itself or, unless that is one by its name, a gzip of it. Anything else
+    does not get to `target`. A server has `timeout` seconds for every 64 KiB. What may pass is
+    tried `tries` times, with pauses of 1, 2, 3 ... times `pause` seconds.
 
     Raises Failure if the file did not come, VlaeError if it could not be written here.
     """
@@ -68,7 +72,7 @@ def _attempt(source: str, file: dict, target: Path, timeout: float) -> None:
     def transfer(url: str, output: str, _: object) -> None:
         bar = tqdm(
             desc=PurePosixPath(file["path"]).name,
-            total=file["bytes"],
+            total=file.get("bytes"),
             unit="B",
             unit_scale=True,
             leave=False,
@@ -76,26 +80,60 @@ def _attempt(source: str, file: dict, target: Path, timeout: float) -> None:
         )
         with open(output, "wb") as opened, bar:
             unzip = not file["path"].endswith(".gz")
-            sink = Sink(opened, file["bytes"], unzip, progress=bar.update)
+            sink = Sink(opened, file, unzip, progress=bar.update)
             sinks.append(sink)
             if is_http(url):
                 _within(timeout, sink, lambda: _receive(url, sink, timeout))
             else:
                 _copy(url, sink)
 
+    first = SUMS[0] if SUMS[0] in file else SUMS[1]
     try:
         pooch.retrieve(
-            source, f"sha256:{file['sha256']}", target.name, target.parent, downloader=transfer
+            source, f"{first}:{file[first]}", target.name, target.parent, downloader=transfer
         )
-    except ValueError:  # pooch's word for another sha256
-        raise sinks[0].mismatch() from None
+    except ValueError:  # pooch's word for another checksum
+        raise sinks[0].mismatch(first) from None
+    if wrong := wrong_sum(target, file):
+        target.unlink()  # or pooch would keep it, the next time
+        raise sinks[0].mismatch(wrong[0])
+
+
+def wrong_sum(path: Path, file: dict) -> tuple[str, str] | None:
+    """The first pinned checksum that the file at `path` does not have, and what it is instead;
+    None if it has all of them."""
+    for kind in SUMS:
+        if kind in file and (found := _sum(path, kind)) != file[kind]:
+            return kind, found
+    return None
+
+
+def pin(file: dict) -> str:
+    """What a file is pinned by, for messages."""
+    return " and ".join(f"{kind} {file[kind][:12]}..." for kind in SUMS if kind in file)
+
+
+def _sum(path: Path, kind: str) -> str:
+    if kind == "sha256":
+        digest = hashlib.sha256()
+    elif kind == "md5":
+        digest = hashlib.md5(usedforsecurity=False)
+    else:  # what git calls a file of this content
+        size = path.stat().st_size
+        digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    with open(path, "rb") as opened:
+        return hashlib.file_digest(opened, lambda: digest).hexdigest()
 
 
 class Sink:
-    """What a download is written to: takes a gzip off, and refuses more than `size` bytes."""
+    """What a download is written to: takes a gzip off, and refuses more bytes than `pinned`."""
 
-    def __init__(self, file: BinaryIO, size: int, unzip: bool, progress: Callable[[int], object]):
-        self.file, self.size, self.progress = file, size, progress
+    def __init__(
+        self, file: BinaryIO, pinned: dict, unzip: bool, progress: Callable[[int], object]
+    ):
+        self.file, self.progress = file, progress
+        self.exact = "bytes" in pinned  # otherwise its size is not known, only bounded
+        self.size = pinned["bytes"] if self.exact else pinned["max_bytes"]
         self.unzip = unzip
         self.gzip = None  # the decompressor, as soon as a gzip has begun
         self.begun = False
@@ -150,17 +188,20 @@ class Sink:
     def flush(self) -> None:
         """For pooch, which flushes every chunk; closing the file does."""
 
-    def mismatch(self) -> Failure:
-        """Why what was served is not the file, when it turned out that it is not."""
+    def mismatch(self, wrong: str = "checksum") -> Failure:
+        """Why what was served is not the file, when it turned out that it is not, such as by
+        its `wrong` kind of checksum."""
         if self.html or self.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML):
             return Failure(WRONG, "an HTML page instead of the file")
         if self.written > self.size:
             return Failure(WRONG, f"more than the {self.size:,} bytes of the file")
+        # Unless the end is marked, a connection that breaks looks just like a short file.
+        kind = WRONG if self.framed else BROKEN
+        if not self.exact:
+            return Failure(kind, f"{self.written:,} bytes with a wrong {wrong}")
         if self.written < self.size:
-            # Unless the end is marked, a connection that breaks looks just like this.
-            kind = WRONG if self.framed else BROKEN
             return Failure(kind, f"only {self.written:,} of {self.size:,} bytes")
-        return Failure(WRONG, "right size, wrong sha256")
+        return Failure(WRONG, f"right size, wrong {wrong}")
 
 
 def is_http(source: str) -> bool:

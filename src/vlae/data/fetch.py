@@ -1,6 +1,6 @@
 """Data sets from their origins or a mirror, verified, to data/raw/ and data/NAME.npz.
 
-A file is accepted by its sha256 only, whoever served it. Whatever is written appears whole or
+A file is accepted by its checksums only, whoever served it. Whatever is written appears whole or
 not at all, so that a failure leaves what was there before, and any number of processes may
 fetch the same data set at once.
 """
@@ -17,11 +17,22 @@ from pathlib import Path
 import numpy as np
 
 from vlae import paths
+from vlae.data.archives import ARCHIVES
 from vlae.data.dataset import SPLITS, check_arrays
-from vlae.data.download import DOWN, MISSING, Failure, download, is_http, local_path
+from vlae.data.download import (
+    DOWN,
+    MISSING,
+    SUMS,
+    Failure,
+    download,
+    is_http,
+    local_path,
+    pin,
+    wrong_sum,
+)
 from vlae.data.formats import PIXELS, READERS, SHAPE, WRITERS
 from vlae.errors import VlaeError
-from vlae.files import sha256, write_atomically, write_npz
+from vlae.files import write_atomically, write_npz
 
 MIRROR_VARIABLE = "VLAE_DATA_MIRROR"
 
@@ -39,8 +50,8 @@ def fetch(
     """Fetch the data set `name`, prepare it, and return the path of ROOT/data/NAME.npz.
 
     `spec` is its block in params.yaml. The originals are kept in ROOT/data/raw/ and used again
-    as long as their sha256 is right. `mirror` (a folder, or a file, http or https URL; the value
-    of VLAE_DATA_MIRROR) is tried before the origins: for a file `path`, MIRROR/path and
+    as long as their checksums are right. `mirror` (a folder, or a file, http or https URL; the
+    value of VLAE_DATA_MIRROR) is tried before the origins: for a file `path`, MIRROR/path and
     MIRROR/basename, each also with .gz. A server gets `timeout` seconds for every 64 KiB, and
     `tries` tries with pauses of `pause`, 2 `pause`, ... seconds for what may pass.
 
@@ -64,17 +75,15 @@ def fetch(
 def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray]:
     """The images of the data set `name` from its raw files, by split: uint8 (N, 28, 28).
 
-    A validation set without a file of its own is the end of the training file. Raises VlaeError
-    if a file does not hold the images that `spec` says.
+    Where the splits have files of their own, a validation set without one is the end of the
+    training file; the formats with all splits in one file say how they divide it (archives).
+    Raises VlaeError if a file does not hold the images that `spec` says.
     """
     counts = spec["splits"]
-    read = READERS[spec["format"]]
-    arrays = {}
-    for split, path in raw.items():
-        takes_valid = split == "train" and "valid" not in raw
-        arrays[split] = read(path, counts[split] + (counts["valid"] if takes_valid else 0))
-    if "valid" not in raw:
-        arrays["train"], arrays["valid"] = np.split(arrays["train"], [counts["train"]])
+    if spec["format"] in ARCHIVES:
+        arrays = ARCHIVES[spec["format"]].read(raw["all"], counts)
+    else:
+        arrays = _read_each(spec["format"], raw, counts)
     try:
         check_arrays(arrays, spec["binarization"])
     except ValueError as error:
@@ -82,35 +91,63 @@ def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray
     return {split: arrays[split] for split in SPLITS}
 
 
+def _read_each(format: str, raw: dict[str, Path], counts: dict[str, int]) -> dict[str, np.ndarray]:
+    read = READERS[format]
+    arrays = {}
+    for split, path in raw.items():
+        takes_valid = split == "train" and "valid" not in raw
+        arrays[split] = read(path, counts[split] + (counts["valid"] if takes_valid else 0))
+    if "valid" not in raw:
+        arrays["train"], arrays["valid"] = np.split(arrays["train"], [counts["train"]])
+    return arrays
+
+
 def data_recipe(name: str, spec: dict) -> dict:
     """All that the prepared data depend on: what is pinned, and what the preparation does.
 
-    Files of the right format, with 5, 3 and 4 fixed images, go through `prepare`; the sha256
-    of each split that comes out changes when the preparation changes its meaning, and only
-    then. Where the files are downloaded from is no part of it.
+    Small files of the right format and fixed content go through `prepare`; the sha256 of each
+    split that comes out changes when the preparation changes its meaning, and only then. Where
+    the files are downloaded from is no part of it.
     """
-    tiny = spec | {"splits": {"train": 5, "valid": 3, "test": 4}}
     with tempfile.TemporaryDirectory() as folder:
-        raw = {}
-        for split in spec["files"]:
-            count = tiny["splits"][split]
-            if split == "train" and "valid" not in spec["files"]:
-                count += tiny["splits"]["valid"]
-            pixels = hashlib.shake_256(split.encode()).digest(count * PIXELS)
-            images = np.frombuffer(pixels, np.uint8).reshape(count, *SHAPE)
-            if spec["binarization"] == "fixed":
-                images = images & 1
-            raw[split] = Path(folder, split)
-            WRITERS[spec["format"]](raw[split], images)
-        arrays = prepare(name, tiny, raw)
+        if spec["format"] in ARCHIVES:
+            raw = {"all": Path(folder, "all")}
+            tiny = ARCHIVES[spec["format"]].example(raw["all"])
+        else:
+            tiny = {"train": 5, "valid": 3, "test": 4}
+            raw = _examples(spec, tiny, Path(folder))
+        arrays = prepare(name, spec | {"splits": tiny}, raw)
     return {
         "dataset": name,
         "binarization": spec["binarization"],
         "format": spec["format"],
         "splits": spec["splits"],
-        "files": {split: file["sha256"] for split, file in spec["files"].items()},
+        "files": {key: _pinned(file) for key, file in spec["files"].items()},
         "sha256": {split: hashlib.sha256(a.tobytes()).hexdigest() for split, a in arrays.items()},
     }
+
+
+def _examples(spec: dict, counts: dict[str, int], folder: Path) -> dict[str, Path]:
+    """Write a file with fixed images for each of the data set's files."""
+    raw = {}
+    for split in spec["files"]:
+        count = counts[split]
+        if split == "train" and "valid" not in spec["files"]:
+            count += counts["valid"]
+        pixels = hashlib.shake_256(split.encode()).digest(count * PIXELS)
+        images = np.frombuffer(pixels, np.uint8).reshape(count, *SHAPE)
+        if spec["binarization"] == "fixed":
+            images = images & 1
+        raw[split] = folder / split
+        WRITERS[spec["format"]](raw[split], images)
+    return raw
+
+
+def _pinned(file: dict) -> str | dict[str, str]:
+    """The sha256 of a file, or what it is pinned by instead."""
+    if "sha256" in file:
+        return file["sha256"]
+    return {kind: file[kind] for kind in SUMS if kind in file}
 
 
 @contextmanager
@@ -131,10 +168,11 @@ def _obtain(
 ) -> None:
     """See to it that `target` is the raw file `file`; `get` downloads it from a source."""
     if target.is_file():
-        found = sha256(target)
-        if found == file["sha256"]:
+        wrong = wrong_sum(target, file)
+        if wrong is None:
             return
-        _warn(f"{name}: {target} has a wrong sha256 ({found[:12]}...), so it is fetched again")
+        kind, found = wrong
+        _warn(f"{name}: {target} has a wrong {kind} ({found[:12]}...), so it is fetched again")
 
     def write(path: Path) -> None:
         reasons = []
@@ -151,9 +189,9 @@ def _obtain(
             except Failure as failure:
                 reasons.append(f"{_shown(url)}: {failure}")
         raise VlaeError(
-            f"{name}: cannot get {file['path']} (sha256 {file['sha256'][:12]}...) from anywhere: "
-            f"{'; '.join(reasons)}. Put the file at {target}, or set {MIRROR_VARIABLE} to a "
-            "folder or URL that has it"
+            f"{name}: cannot get {file['path']} ({pin(file)}) from anywhere: "
+            f"{'; '.join(reasons) or 'it has no public address'}. Put the file at {target}, or "
+            f"set {MIRROR_VARIABLE} to a folder or URL that has it"
         )
 
     with _no_new_folders_left(target):
