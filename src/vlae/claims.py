@@ -24,7 +24,7 @@ from vlae.results import (
     read_results,
     training_file,
 )
-from vlae.table_formats import letter, rounded, tex
+from vlae.table_formats import latex_table, letter, rounded, tex
 
 REPRODUCED = "reproduced"
 SAME_DIRECTION = "same direction"
@@ -283,31 +283,10 @@ def _to_latex(checked: list[Checked]) -> str:
                 line[0] += rf"\textsuperscript{{{letter(notes.index(one.note))}}}"
             body.append(" & ".join(line) + r" \\")
     below = [rf"\textsuperscript{{{letter(i)}}}~{tex(note)}." for i, note in enumerate(notes)]
-    return "\n".join(
-        [
-            r"% \usepackage{booktabs}",
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{The paper's claims, checked. {tex(LEGEND)}}}",
-            r"  \label{tab:claims}",
-            r"  \par\medskip\footnotesize",
-            r"  \setlength{\tabcolsep}{4pt}",
-            r"  \begin{tabular}{p{0.45\linewidth}rrrl}",
-            r"    \toprule",
-            r"    Claim & Paper & Ours & $\pm$ s.e. & Verdict \\",
-            r"    \midrule",
-            *("    " + line for line in body),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"  \par\smallskip",
-            r"  \begin{minipage}{\linewidth}",
-            *("    " + note + r"\\" for note in below[:-1]),
-            *("    " + note for note in below[-1:]),
-            r"  \end{minipage}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    caption = f"The paper's claims, checked. {tex(LEGEND)}"
+    columns = r"p{0.45\linewidth}rrrl"
+    header = ["Claim", "Paper", "Ours", r"$\pm$ s.e.", "Verdict"]
+    return latex_table(caption, "claims", columns, header, body, below)
 
 
 def _numbers(one: Checked) -> tuple[str, str, str]:

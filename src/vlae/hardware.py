@@ -1,5 +1,6 @@
 """What a number was computed on, in words, and which arithmetic it can do fast."""
 
+import functools
 import os
 import platform
 import warnings
@@ -32,12 +33,18 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 def _native() -> bool:
     """bf16 dot products in hardware; oneDNN also emulates them, slowly, from AVX-512 up."""
+    return not processor_flags().isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))
+
+
+@functools.cache
+def processor_flags() -> frozenset[str]:
+    """What /proc/cpuinfo says the first processor can do; empty where there is no such file."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            flags = next((line for line in file if line.startswith(("flags", "Features"))), "")
+            line = next((line for line in file if line.startswith(("flags", "Features"))), "")
     except OSError:
-        return False
-    return any(flag in flags.split() for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+        return frozenset()
+    return frozenset(line.split())
 
 
 def autocast(device: torch.device, precision: str):

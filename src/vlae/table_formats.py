@@ -84,18 +84,27 @@ def to_latex(frame, table: PaperTable) -> str:
         rf"\textsuperscript{{{letter(i)}}}~{tex(footnote)}."
         for i, footnote in enumerate(footnotes)
     ]
+    caption = f"{tex(_title(table))}. {tex(_legend(table, keys, frame))}"
+    header = [tex(LATEX_HEADERS[key]) for key in keys]
+    return latex_table(caption, table.name, columns, header, body, notes)
+
+
+def latex_table(
+    caption: str, label: str, columns: str, header: list[str], body: list[str], notes: list[str]
+) -> str:
+    """A LaTeX table of finished cells (escaped already), its notes below."""
     return "\n".join(
         [
             r"% \usepackage{booktabs}",
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{tex(_title(table))}. {tex(_legend(table, keys, frame))}}}",
-            rf"  \label{{tab:{table.name}}}",
+            rf"  \caption{{{caption}}}",
+            rf"  \label{{tab:{label}}}",
             r"  \par\medskip\footnotesize",
             r"  \setlength{\tabcolsep}{4pt}",
             rf"  \begin{{tabular}}{{{columns}}}",
             r"    \toprule",
-            "    " + " & ".join(tex(LATEX_HEADERS[key]) for key in keys) + r" \\",
+            "    " + " & ".join(header) + r" \\",
             r"    \midrule",
             *("    " + line for line in body),
             r"    \bottomrule",

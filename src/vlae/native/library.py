@@ -17,6 +17,7 @@ import torch
 
 from vlae.errors import VlaeError
 from vlae.files import write_atomically
+from vlae.hardware import processor_flags
 
 SOURCES = ("library.cpp", "network.h", "tiles.h", "weights.h")
 FLAGS = (
@@ -82,17 +83,6 @@ def why_not() -> str:
     except (OSError, VlaeError, subprocess.TimeoutExpired) as error:
         return f"it could not be built: {error}"
     return ""
-
-
-@functools.cache
-def processor_flags() -> frozenset[str]:
-    """What /proc/cpuinfo says the first processor can do; empty where there is no such file."""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            line = next((line for line in file if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        return frozenset()
-    return frozenset(line.split())
 
 
 def _compiler() -> str | None:
