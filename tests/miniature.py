@@ -50,6 +50,8 @@ def small_params(
         },
     )
     for name, run in tree["runs"].items():
+        if "repeats" in run:
+            continue
         if run["model"].get("latent_dim") != 0:
             kept = {"flow", "kind"}  # what makes the run itself; its sizes are the small ones
             run["model"] = {

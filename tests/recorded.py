@@ -8,10 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 
 
-def params(*runs: str) -> SimpleNamespace:
+def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> SimpleNamespace:
     """The part of Params that tables and figures use; a run's name begins with its data set."""
+    repeats = {again: run for run, names in (repetitions or {}).items() for again in names}
     return SimpleNamespace(
-        runs={run: SimpleNamespace(dataset=run.partition("-")[0]) for run in runs}
+        runs={
+            run: SimpleNamespace(dataset=run.partition("-")[0], repeats=repeats.get(run))
+            for run in (*runs, *repeats)
+        },
+        repetitions=lambda run: (repetitions or {}).get(run, []),
     )
 
 

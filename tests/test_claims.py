@@ -132,6 +132,27 @@ def test_verdicts_from_records(tmp_path, iaf, expected):
     assert (one.higher, one.lower, one.epochs, one.note) == (iaf, 80.0, (30, 30), "")
 
 
+def test_seeds_on_both_sides_are_mentioned_with_their_own_error(tmp_path):
+    again = {run: [f"{run}_seed1"] for run in (VLAE, IAF)}
+    for run, nll in ((VLAE, 80.0), (IAF, 80.6), (again[VLAE][0], 80.2), (again[IAF][0], 80.4)):
+        write_run(tmp_path, run, nll)
+        if run == IAF:  # one side alone says nothing of the difference
+            (one,) = [
+                c
+                for c in check_claims(params(VLAE, IAF, repetitions=again), tmp_path)
+                if (c.claim.quantity, c.claim.lower) == ("nll", VLAE) and c.ours is not None
+            ]
+            assert one.note == ""
+    (one,) = [
+        c
+        for c in check_claims(params(VLAE, IAF, repetitions=again), tmp_path)
+        if (c.claim.quantity, c.claim.lower) == ("nll", VLAE) and c.ours is not None
+    ]
+    assert one.ours == pytest.approx(0.6)  # of the first seed still
+    # Means 80.5 and 80.1; variances 0.02 each, of two trainings.
+    assert one.note == "means of 2 and 2 seeds differ by 0.40 ± 0.14 (s.e. over trainings)"
+
+
 def test_second_levels_add_to_the_error(tmp_path):
     deep = {"images": 200, "importance_samples": 4096, "difference": -0.3}
     lower = write_run(tmp_path, VLAE, 80.0, deep=deep | {"difference_se": 0.3})

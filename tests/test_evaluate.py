@@ -243,7 +243,7 @@ def trained(tmp_path_factory):
     write_data(folder, params)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("static_mnist-vlae", "dynamic_mnist-pixelcnn"):
+        for name in ("static_mnist-vlae", "dynamic_mnist-pixelcnn", "dynamic_mnist-vlae"):
             run = params.runs[name]
             dataset = load(run.dataset, params.datasets[run.dataset]["binarization"])
             assert train(run, dataset, precision="float32")
@@ -408,6 +408,32 @@ def test_without_a_latent_the_likelihood_is_exact(trained, monkeypatch, tmp_path
     spread = [draw["nll"] for draw in record["draws"]]
     assert len(set(spread)) == len(spread) == 5
     assert abs(np.mean(spread) - record["nll"]) < 5 * record["nll_se"]
+    # Another draw as the fixed one is that draw, exactly.
+    for draw in record["draws"][:2]:
+        other = evaluated(trained, "dynamic_mnist-pixelcnn", {"binarization_seed": draw["seed"]})
+        assert other["nll"] == pytest.approx(draw["nll"], rel=1e-6)
+
+
+def test_other_draws_of_a_dynamic_test_set(trained, monkeypatch, tmp_path):
+    """The NLL moves by as much as the bound with few samples does from draw to draw."""
+    folder, _ = trained
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path))
+    monkeypatch.setattr(vlae.evaluate, "DRAW_BLOCK", 15)
+    name, few = "dynamic_mnist-vlae", {"importance_samples": 8, "deep_images": 0}
+    assert evaluated(trained, name, shard=(1, 2)) is None  # shards share them
+    assert list(tmp_path.glob("*/evaluation/draw-3-*"))
+    record = evaluated(trained, name)
+    assert len(list(tmp_path.glob("*/evaluation/draw-*"))) == 5 * 3
+    assert [(d["seed"], d["importance_samples"]) for d in record["draws"]] == [
+        (seed, 8) for seed in range(5)
+    ]
+    fixed = evaluated(trained, name, few)
+    for draw in record["draws"][:2]:
+        other = evaluated(trained, name, few | {"binarization_seed": draw["seed"]})
+        moved = other["nll"] - fixed["nll"]
+        assert draw["nll"] - record["nll"] == pytest.approx(moved, abs=1e-3) and abs(moved) > 0.1
+    assert "draws" not in evaluated(trained, "static_mnist-vlae")
 
 
 def test_the_recipe_knows_what_the_deep_level_means(trained, monkeypatch):

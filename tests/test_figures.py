@@ -178,6 +178,24 @@ def test_curves_are_the_recorded_ones(tmp_path):
         assert text in written
 
 
+def test_other_seeds_are_thin_lines_of_the_same_colour(tmp_path):
+    again = f"{VLAE}_seed1"
+    runs = params(VLAE, PIXELCNN, repetitions={VLAE: [again, f"{VLAE}_seed2"]})
+    write_curve(tmp_path, VLAE, [-90.0, -82.5], [9.0, 11.5])
+    write_curve(tmp_path, PIXELCNN, [-95.0, -89.0], [0.0, 0.0])
+    assert "other seeds" not in texts(build_figure("learning_curves", runs, tmp_path))
+    write_curve(tmp_path, again, [-91.0, -82.25], [8.0, 11.25])
+    figure = build_figure("learning_curves", runs, tmp_path)
+    static = {axes.get_label(): axes for axes in figure.axes}["static_mnist elbo"]
+    (other,) = [line for line in static.lines if list(line.get_ydata()) == [91.0, 82.25]]
+    first = static.lines[0]
+    assert other.get_color() == first.get_color()
+    assert other.get_linewidth() < first.get_linewidth()
+    written = texts(figure)
+    assert "other seeds" in written
+    assert not any("seed1" in text or "seed2" in text for text in written)
+
+
 def test_no_curve_at_all(tmp_path):
     figure = build_figure("learning_curves", params(VLAE, AF, PIXELCNN), tmp_path)
     written = texts(figure)
@@ -195,13 +213,13 @@ def test_a_data_set_without_a_trained_run_has_no_column(tmp_path):
 def test_axis_shows_the_end_and_not_the_steep_start(tmp_path):
     bound = -80 - 400 / np.arange(1, 41) ** 2
     write_curve(tmp_path, VLAE, bound, np.full(40, 12.0))
-    low, high = limits(read_panels([VLAE], tmp_path).bounds)
+    low, high = limits(read_panels([VLAE], params(VLAE), tmp_path).bounds)
     assert low < 79.03 < 80.25 < high < 120  # the paper's number and the last epoch are inside
 
 
 def test_one_epoch_is_enough(tmp_path):
     write_curve(tmp_path, VLAE, [-200.0], [3.0])
-    low, high = limits(read_panels([VLAE], tmp_path).bounds)
+    low, high = limits(read_panels([VLAE], params(VLAE), tmp_path).bounds)
     assert low < 79.03 and high > 200
     write_figure("learning_curves", params(VLAE), tmp_path)
 

@@ -90,9 +90,36 @@ def test_one_set_of_hyper_parameters_for_all_data_sets():
     assert (gaussian.prior.flow, gaussian.posterior.flow) == ("none", "none")
 
 
+def repeat(**changes):
+    """A repetition of the first run, with changes to its block (None: without that key)."""
+    block = {"dataset": "static_mnist", "repeats": "static_mnist-vlae", "seed": 11} | changes
+    block = {key: value for key, value in block.items() if value is not None}
+    return assign("runs", "static_mnist-vlae_again", block)
+
+
+def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
+    params = load_changed(tmp_path, repeat())
+    run, again = (params.runs[f"static_mnist-vlae{end}"] for end in ("", "_again"))
+    assert again.repeats == run.name and run.repeats is None
+    assert again.training.seed == 11
+    training = dataclasses.replace(again.training, seed=run.training.seed)
+    assert dataclasses.replace(again, name=run.name, repeats=None, training=training) == run
+    assert "static_mnist-vlae_again" in params.repetitions("static_mnist-vlae")
+    assert params.repetitions("static_mnist-vlae_again") == []
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (repeat(repeats="static_mnist-vla"), "again.repeats: no run 'static_mnist-vla' to repeat"),
+        (repeat(repeats="static_mnist-vlae_again"), "no run 'static_mnist-vlae_again' to repeat"),
+        (repeat(repeats=["a"]), "again.repeats must be str"),
+        (repeat(seed=0), "again.seed: 0 is the seed of static_mnist-vlae already"),
+        (repeat(seed=-1), "again.seed must be at least 0"),
+        (repeat(seed=None), "key 'seed' is missing"),
+        (repeat(dataset="dynamic_mnist"), "again.dataset must be static_mnist, as in"),
+        (repeat(dataset=None), "key 'dataset' is missing"),
+        (repeat(model={}), "again: unknown key 'model'"),
         (assign("extra", 1), "unknown key 'extra'"),
         (delete("defaults"), "key 'defaults' is missing"),
         (assign(*RUN, "training", {"learnin_rate": 0.1}), "vlae.training: unknown key 'learnin"),

@@ -112,7 +112,8 @@ def test_every_run_of_params_yaml_has_its_row():
     from vlae.params import load_params
 
     with_row = {row.run for name in table_names() for row in paper_table(name).rows}
-    assert set(load_params(Path(__file__).parents[1] / "params.yaml").runs) <= with_row
+    runs = load_params(Path(__file__).parents[1] / "params.yaml").runs.values()
+    assert {run.repeats or run.name for run in runs} <= with_row
 
 
 # --- our numbers beside them -----------------------------------------------------------------
@@ -147,6 +148,52 @@ def test_row_of_two_levels(tmp_path):
     assert " & 30 & 64; 4096 on 200 " in latex.read_text()
     for path in (markdown, latex):
         assert "Importance samples, where two numbers stand: " in path.read_text()
+
+
+def test_mean_and_spread_over_seeds(tmp_path):
+    again = [f"{VLAE}_seed{seed}" for seed in (1, 2, 3, 4)]
+    runs = params(VLAE, repetitions={VLAE: again})
+    for run, nll, se, kl, epochs in (
+        (VLAE, 80.0, 0.20, 12.0, 30),
+        (again[0], 80.5, 0.22, 13.0, 30),
+        (again[1], 81.0, 0.24, 14.0, 30),
+        (again[2], 99.0, 0.20, 12.0, 3),
+    ):
+        write_training(tmp_path, run, epochs=epochs)
+        write_evaluation(tmp_path, run, nll=nll, nll_se=se, kl=kl, epochs=epochs)
+    csv, markdown, latex = write_table("table1_static_mnist", runs, tmp_path)
+    line = line_of(pd.read_csv(csv), VLAE)
+    assert (line["ours"], line["seeds"], line["spread"]) == (80.5, 3, pytest.approx(0.5))
+    assert (line["standard_error"], line["kl_ours"]) == (pytest.approx(0.22), 13.0)
+    assert line["difference"] == pytest.approx(80.5 - 79.03)
+    assert "80.00, 80.50, 81.00 nats with 3 seeds; " in line["note"]
+    assert f"{again[2]}: left out, of another budget or test set" in line["note"]
+    assert f"{again[3]}: not trained and evaluated" in line["note"]
+    cells = markdown_cells(markdown.read_text(), "**VLAE**")
+    assert cells[2:6] == ["80.50", "0.22", "3", "0.50"]
+    for path in (markdown, latex):
+        assert "ours is the mean over so many trainings" in path.read_text()
+
+
+def test_without_repetitions_nothing_is_said_of_seeds(tmp_path):
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE)
+    csv, markdown, latex = write_table("table1_static_mnist", TABLE_1, tmp_path)
+    line = line_of(pd.read_csv(csv), VLAE)
+    assert line["seeds"] == 1 and math.isnan(line["spread"])
+    for path in (markdown, latex):
+        assert "seed" not in path.read_text().lower()
+
+
+def test_the_spread_too_is_in_the_unit_of_the_table(tmp_path):
+    run = paper_table("table5_cifar10").rows[-1].run
+    runs = params(run, repetitions={run: [f"{run}_seed1"]})
+    for name, nll in ((run, 6000.0), (f"{run}_seed1", 6100.0)):
+        write_training(tmp_path, name)
+        write_evaluation(tmp_path, name, nll=nll, bits_per_dim=nll / 3072 / math.log(2))
+    line = line_of(build_table("table5_cifar10", runs, tmp_path), run)
+    assert line["ours"] == pytest.approx(6050 / 3072 / math.log(2))
+    assert line["spread"] == pytest.approx(100 / math.sqrt(2) / 3072 / math.log(2))
 
 
 def test_records_of_before_there_were_two_levels(tmp_path):

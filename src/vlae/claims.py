@@ -8,6 +8,7 @@ two, from the paper's value and from nothing else.
 import csv
 import io
 import math
+import statistics
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ from vlae.results import (
     images_file,
     read_per_image,
     read_results,
+    repeated_evaluations,
     training_file,
 )
 from vlae.table_formats import latex_table, letter, rounded, tex
@@ -72,8 +74,9 @@ def claims_inputs(params) -> list[str]:
     named = [run for claim in paper_claims() for run in (claim.higher, claim.lower)]
     return [
         str(file(run))
-        for run in dict.fromkeys(named)
-        if run in params.runs
+        for name in dict.fromkeys(named)
+        if name in params.runs
+        for run in (name, *params.repetitions(name))
         for file in (training_file, evaluation_file, images_file)
     ]
 
@@ -132,7 +135,7 @@ def _check(claim: Claim, params, root: Path) -> Checked:
         return Checked(claim, NOT_TRAINED, "; ".join(missing))
     if claim.quantity == "training_bound":
         return _training_difference(claim, root, [training for training, _ in records])
-    return _test_difference(claim, root, [evaluation for _, evaluation in records])
+    return _test_difference(claim, params, root, [evaluation for _, evaluation in records])
 
 
 def _training_difference(claim: Claim, root: Path, trainings: list[dict]) -> Checked:
@@ -151,7 +154,7 @@ def _training_difference(claim: Claim, root: Path, trainings: list[dict]) -> Che
     return _checked(claim, values, None, [t["epochs"] for t in trainings], remarks)
 
 
-def _test_difference(claim: Claim, root: Path, evaluations: list[dict]) -> Checked:
+def _test_difference(claim: Claim, params, root: Path, evaluations: list[dict]) -> Checked:
     images = [read_per_image(root, evaluation) for evaluation in evaluations]
     key = "log_likelihood" if claim.quantity == "nll" else "kl"
     remarks = []
@@ -163,7 +166,26 @@ def _test_difference(claim: Claim, root: Path, evaluations: list[dict]) -> Check
         error = math.hypot(*(evaluation[f"{claim.quantity}_se"] for evaluation in evaluations))
         remarks.append("not the same test images in both, so the standard error is unpaired")
     values = [evaluation[claim.quantity] for evaluation in evaluations]
+    remarks += _over_seeds(claim, params, root, evaluations)
     return _checked(claim, values, error, [e["epochs"] for e in evaluations], remarks)
+
+
+def _over_seeds(claim: Claim, params, root: Path, evaluations: list[dict]) -> list[str]:
+    """Where both runs have been repeated: the difference of the means over their trainings,
+    with its standard error, which is of other trainings and not of other test images."""
+    values = []
+    for evaluation in evaluations:
+        repeated, _ = repeated_evaluations(evaluation["run"], evaluation, params, root)
+        values.append([each[claim.quantity] for each in repeated])
+    if min(map(len, values)) < 2:
+        return []
+    higher, lower = values
+    difference = statistics.fmean(higher) - statistics.fmean(lower)
+    error = math.sqrt(sum(statistics.variance(each) / len(each) for each in values))
+    return [
+        f"means of {len(higher)} and {len(lower)} seeds differ by {difference:.2f} "
+        f"± {error:.2g} (s.e. over trainings)"
+    ]
 
 
 def _same_images(evaluations: list[dict], images: list[dict[str, np.ndarray]]) -> bool:

@@ -13,6 +13,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREY = "#4d4d4d"
 LINES = {
     "training images": {"linestyle": "-", "linewidth": 1.4},
+    "other seeds": {"linestyle": "-", "linewidth": 0.5},
     "validation images": {"linestyle": (0, (1, 1.2)), "linewidth": 1.4},
     "paper, test images": {"linestyle": (0, (5, 3)), "linewidth": 0.7},
 }
@@ -33,6 +34,7 @@ class Series:
     training: np.ndarray
     validation: np.ndarray
     paper: float | None
+    repeated: list[tuple[np.ndarray, np.ndarray]]  # epochs and training values with other seeds
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ def draw_curves(params, root: Path):
 
     datasets: dict[str, list[str]] = {}
     for name, run in params.runs.items():
-        datasets.setdefault(run.dataset, []).append(name)
-    panels = {name: read_panels(runs, root) for name, runs in datasets.items()}
+        if not run.repeats:
+            datasets.setdefault(run.dataset, []).append(name)
+    panels = {name: read_panels(runs, params, root) for name, runs in datasets.items()}
     trained = {name: column for name, column in panels.items() if column.bounds}
     empty = [name for name in panels if name not in trained] if trained else []
     panels = trained or panels
@@ -82,7 +85,8 @@ def draw_curves(params, root: Path):
             _draw_panel(lower, column.divergences, "KL (nats per image)", HEIGHTS[1], low=0.0)
             upper.tick_params(labelbottom=False)
             upper.set_xlabel("")
-    _legend(figure, size)
+    repeated = any(line.repeated for column in panels.values() for line in column.bounds)
+    _legend(figure, size, set() if repeated else {"other seeds"})
     if empty:
         text = "no run trained: " + ", ".join(empty)
         x, y = 1 - 0.1 / size[0], 1 - 0.1 / size[1]
@@ -90,7 +94,7 @@ def draw_curves(params, root: Path):
     return figure
 
 
-def read_panels(runs: list[str], root: Path) -> Panels:
+def read_panels(runs: list[str], params, root: Path) -> Panels:
     """The curves of a data set's runs; a run's colour depends on its place in params.yaml only."""
     panels = Panels([], [], [])
     for i, run in enumerate(runs):
@@ -98,6 +102,8 @@ def read_panels(runs: list[str], root: Path) -> Panels:
         if curve is None:
             panels.missing.append(run)
             continue
+        others = [read_curve(root, repetition) for repetition in params.repetitions(run)]
+        others = [other for other in others if other is not None]
         name = {"label": short(run), "colour": COLOURS[i % len(COLOURS)], "epoch": curve["epoch"]}
         panels.bounds.append(
             Series(
@@ -105,6 +111,7 @@ def read_panels(runs: list[str], root: Path) -> Panels:
                 training=-curve["elbo"],
                 validation=-curve["valid_elbo"],
                 paper=printed_nll(run),
+                repeated=[(other["epoch"], -other["elbo"]) for other in others],
             )
         )
         if np.any(curve["kl"] != 0):  # zero throughout: no latent variable
@@ -114,6 +121,7 @@ def read_panels(runs: list[str], root: Path) -> Panels:
                     training=curve["kl"],
                     validation=curve["valid_kl"],
                     paper=printed_kl(run),
+                    repeated=[(other["epoch"], other["kl"]) for other in others],
                 )
             )
     return panels
@@ -181,6 +189,8 @@ def _draw_panel(
     labels = []  # (value, text, colour)
     for line in series:
         axes.plot(line.epoch, line.training, color=line.colour, **LINES["training images"])
+        for epoch, training in line.repeated:
+            axes.plot(epoch, training, color=line.colour, **LINES["other seeds"])
         axes.plot(line.epoch[-1], line.training[-1], "o", color=line.colour, markersize=3)
         axes.plot(line.epoch, line.validation, color=line.colour, **LINES["validation images"])
         ends = {"": line.training[-1]}
@@ -205,15 +215,19 @@ def _draw_panel(
         axes.text(1.05, y, text, color=colour, size=7, va="center", transform=axes.transAxes)
 
 
-def _legend(figure, size: tuple[float, float]) -> None:
+def _legend(figure, size: tuple[float, float], left_out: set[str]) -> None:
     from matplotlib.lines import Line2D
 
     figure.legend(
-        handles=[Line2D([], [], color=GREY, label=name, **line) for name, line in LINES.items()],
+        handles=[
+            Line2D([], [], color=GREY, label=name, **line)
+            for name, line in LINES.items()
+            if name not in left_out
+        ],
         loc="upper left",
         bbox_to_anchor=(LEFT / size[0], 1 - 0.06 / size[1]),
         borderaxespad=0,
-        ncols=len(LINES),
+        ncols=len(LINES) - len(left_out),
         frameon=False,
         fontsize=7.5,
         labelcolor=GREY,

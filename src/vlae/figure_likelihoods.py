@@ -194,9 +194,12 @@ def _title(record: dict, nll: np.ndarray) -> str:
 
 
 def _evaluations(params, root: Path):
-    """(run, evaluation or None, colour) of every run; colours as in the learning curves."""
+    """(run, evaluation or None, colour) of every run but the repetitions with other seeds;
+    colours as in the learning curves."""
     seen: dict[str, int] = {}
     for name, run in params.runs.items():
+        if run.repeats:
+            continue
         place = seen[run.dataset] = seen.get(run.dataset, -1) + 1
         _, evaluation = read_results(root, name, run.dataset)
         yield name, evaluation, COLOURS[place % len(COLOURS)]

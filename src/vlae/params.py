@@ -5,7 +5,7 @@ The dataclasses below are the schema. They hold no defaults: those stand in para
 
 import re
 import typing
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -82,11 +82,14 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Run:
+    """`repeats`: the run of which this one is a repetition with another training seed, or None."""
+
     name: str
     dataset: str
     model: ModelConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
+    repeats: str | None
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,10 @@ class Params:
         if name not in self.runs:
             raise VlaeError(f"no run {name!r} in params.yaml; there are: {', '.join(self.runs)}")
         return self.runs[name]
+
+    def repetitions(self, name: str) -> list[str]:
+        """The runs that repeat run `name` with other seeds, in the order of the file."""
+        return [run.name for run in self.runs.values() if run.repeats == name]
 
     def dataset(self, name: str) -> dict:
         """The data set of that name. Raises VlaeError with the known names."""
@@ -158,9 +165,12 @@ def _params(tree: object) -> Params:
     parts = {"model", "training", "evaluation"}
     defaults = _mapping(top["defaults"], "defaults", parts)
     runs = {}
-    for name, block in _mapping(top["runs"], "runs").items():
+    blocks = _mapping(top["runs"], "runs")
+    for name, block in blocks.items():
         where = f"runs.{name}"
         _check_name(name, "runs")
+        if "repeats" in _mapping(block, where):
+            continue
         block = _mapping(block, where, {"dataset", *parts})
         if block["dataset"] not in datasets:
             raise VlaeError(f"{where}.dataset: no data set {block['dataset']!r} under datasets")
@@ -173,9 +183,38 @@ def _params(tree: object) -> Params:
             model=_build(ModelConfig, merged["model"], f"{where}.model"),
             training=_build(TrainingConfig, merged["training"], f"{where}.training"),
             evaluation=_build(EvaluationConfig, merged["evaluation"], f"{where}.evaluation"),
+            repeats=None,
         )
         _check_run(runs[name], where)
-    return Params(datasets, runs)
+    originals = dict(runs)
+    seeds = {name: {run.training.seed: name} for name, run in originals.items()}
+    for name, block in blocks.items():
+        if "repeats" in block:
+            runs[name] = _repetition(name, block, originals, seeds)
+    return Params(datasets, {name: runs[name] for name in blocks})
+
+
+def _repetition(name: str, block: dict, originals: dict[str, Run], seeds: dict) -> Run:
+    """A run again with another seed; `seeds`: run -> seed -> who has it, added to."""
+    where = f"runs.{name}"
+    # The data set follows from `repeats`; it is written down too because dvc.yaml reads it.
+    block = _mapping(block, where, {"dataset", "repeats", "seed"})
+    repeats = _value(str, block["repeats"], f"{where}.repeats", {})
+    if repeats not in originals:
+        known = ", ".join(originals)
+        raise VlaeError(f"{where}.repeats: no run {repeats!r} to repeat; there are: {known}")
+    original = originals[repeats]
+    if block["dataset"] != original.dataset:
+        raise VlaeError(
+            f"{where}.dataset must be {original.dataset}, as in {repeats}, "
+            f"not {block['dataset']!r}"
+        )
+    seed = _value(int, block["seed"], f"{where}.seed", {"low": 0})
+    if seed in seeds[repeats]:
+        raise VlaeError(f"{where}.seed: {seed} is the seed of {seeds[repeats][seed]} already")
+    seeds[repeats][seed] = name
+    training = replace(original.training, seed=seed)
+    return replace(original, name=name, training=training, repeats=repeats)
 
 
 def as_dict(config: object) -> dict:

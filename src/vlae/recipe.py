@@ -19,6 +19,7 @@ from vlae.batches import as_input, order
 from vlae.configuration import configurations
 from vlae.data.fetch import data_recipe
 from vlae.evaluate import (
+    DRAW_SAMPLES,
     DRAWS,
     curve_points,
     deep_subset,
@@ -87,7 +88,7 @@ def run_recipes(run: Run, binarization: str) -> dict[str, dict]:
     return rounded(
         {
             "train": trained,
-            "evaluate": _evaluation(model, x, run),
+            "evaluate": _evaluation(model, x, run, binarization),
             "sample": _sampling(model, x[:2], run),
         }
     )
@@ -99,7 +100,7 @@ def _summary(tensor: torch.Tensor) -> float:
     return float((flat * torch.cos(torch.arange(len(flat), dtype=torch.float64))).sum())
 
 
-def _evaluation(model: VLAE, x: torch.Tensor, run: Run) -> dict:
+def _evaluation(model: VLAE, x: torch.Tensor, run: Run, binarization: str) -> dict:
     if not model.latent_dim:
         return {"exact": exact(model, x, "float32").elbo.tolist(), "draws": DRAWS}
     samples, numbers, seed = 20, list(range(len(x))), run.evaluation.seed
@@ -111,6 +112,8 @@ def _evaluation(model: VLAE, x: torch.Tensor, run: Run) -> dict:
         "kl": result.kl.tolist(),
         "ess": result.ess.tolist(),
     }
+    if binarization == "dynamic":
+        recipe["draws, samples of each"] = [DRAWS, DRAW_SAMPLES]
     if run.evaluation.deep_images:
         index = deep_subset(len(x), 3, seed)
         deep = importance_sampled(model, x[index], index, 2 * samples, seed, "float32")

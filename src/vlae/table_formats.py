@@ -14,6 +14,8 @@ HEADERS = {
     "paper": "Paper",
     "ours": "Ours",
     "standard_error": "± s.e.",
+    "seeds": "Seeds",
+    "spread": "Spread",
     "difference": "Difference",
     "kl_paper": "KL, paper",
     "kl_ours": "KL, ours",
@@ -140,14 +142,23 @@ def _legend(table: PaperTable, keys: list[str], frame) -> str:
             "Importance samples, where two numbers stand: the first for every test image, the "
             "second for so many images drawn at random, which correct the mean."
         )
+    if "spread" in keys:
+        sentences.append(
+            "Seeds, where more than one: ours is the mean over so many trainings, the spread "
+            "the standard deviation among them."
+        )
     if any(row.derived or row.kl_derived for row in table.rows):
         sentences.append("≈: derived here from printed numbers.")
     return " ".join(sentences)
 
 
 def _shown(frame) -> list[str]:
-    """The columns for readers: the KL ones only where there is anything in them."""
-    return [key for key in HEADERS if not (key.startswith("kl_") and frame[key].isna().all())]
+    """The columns for readers: those of the KL and the seeds only where they say anything."""
+    optional = [key for key in HEADERS if key.startswith("kl_") or key == "spread"]
+    empty = {key for key in optional if frame[key].isna().all()}
+    return [
+        key for key in HEADERS if key not in empty | ({"seeds"} if "spread" in empty else set())
+    ]
 
 
 def _groups(frame, table: PaperTable):
@@ -161,7 +172,7 @@ def _groups(frame, table: PaperTable):
 
 def _cells(record: dict, row: PaperRow) -> dict[str, str]:
     cells = {key: "" if record[key] is None else str(record[key]) for key in HEADERS}
-    for key in ("ours", "standard_error", "kl_ours"):
+    for key in ("ours", "standard_error", "spread", "kl_ours"):
         cells[key] = rounded(record[key])
     cells["difference"] = rounded(record["difference"], sign="+")
     cells["kl_paper"] = ("≈ " if row.kl_derived else "") + rounded(record["kl_paper"])

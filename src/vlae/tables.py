@@ -1,12 +1,13 @@
 """The paper's tables with our measured rows beside the printed ones."""
 
+import statistics
 from pathlib import Path
 
 from vlae import claims
 from vlae.errors import VlaeError
 from vlae.files import write_text
 from vlae.paper import PaperRow, PaperTable, citation, paper_table, table_names
-from vlae.results import evaluation_file, read_results, training_file
+from vlae.results import evaluation_file, read_results, repeated_evaluations, training_file
 from vlae.table_formats import to_csv, to_latex, to_markdown
 
 COLUMNS = {  # of build_table's frame and of the csv
@@ -18,6 +19,8 @@ COLUMNS = {  # of build_table's frame and of the csv
     "paper": "Float64",
     "ours": "Float64",
     "standard_error": "Float64",
+    "seeds": "Int64",
+    "spread": "Float64",
     "difference": "Float64",
     "kl_paper": "Float64",
     "kl_ours": "Float64",
@@ -40,9 +43,10 @@ def table_inputs(name: str, params) -> list[str]:
     if name == CLAIMS:
         return claims.claims_inputs(params)
     return [
-        str(file(row.run))
+        str(file(run))
         for row in paper_table(name).rows
         if row.run in params.runs
+        for run in (row.run, *params.repetitions(row.run))
         for file in (training_file, evaluation_file)
     ]
 
@@ -56,10 +60,13 @@ def table_outputs(name: str) -> list[str]:
 def build_table(name: str, params, root: Path | str = "."):
     """Table `name` of the paper as a pandas.DataFrame, one line for every row of it.
 
-    paper, ours, standard_error and difference (ours - paper) are in the table's unit, the KL
-    columns in nats an image. `bound` is the sign before the paper's value: <, ≤, or ≈ for one
-    that we derived from printed ones. Cells that do not apply are missing; a run without a
-    recorded result has the note "not trained".
+    paper, ours, standard_error, spread and difference (ours - paper) are in the table's unit,
+    the KL columns in nats an image. Where a run has been repeated with other seeds, ours and
+    kl_ours are means over the trainings, `seeds` is their number and `spread` the standard
+    deviation of a single one's NLL; the standard errors are the mean ones, still of a single
+    training: over the test images, which all share. `bound` is the sign before the paper's
+    value: <, ≤, or ≈ for one that we derived from printed ones. Cells that do not apply are
+    missing; a run without a recorded result has the note "not trained".
 
     Raises VlaeError for an unknown table and for a record that cannot be used.
     """
@@ -126,20 +133,27 @@ def _our_cells(row: PaperRow, table: PaperTable, params, root: Path) -> dict:
             "note": "; ".join([trained, *remarks]),
         }
 
+    evaluations, of_seeds = repeated_evaluations(row.run, evaluation, params, root)
     # The record gives nats and, by the same factor for mean and error, bits per dimension.
     scale = evaluation["bits_per_dim"] / evaluation["nll"] if table.unit == "bits/dim" else 1.0
-    ours = evaluation["nll"] * scale
+
+    def mean(key: str) -> float:
+        return statistics.fmean(each[key] for each in evaluations)
+
+    ours, several = mean("nll") * scale, len(evaluations) > 1
     return {
         "ours": ours,
-        "standard_error": evaluation["nll_se"] * scale,
+        "standard_error": mean("nll_se") * scale,
+        "seeds": len(evaluations),
+        "spread": statistics.stdev(e["nll"] for e in evaluations) * scale if several else None,
         "difference": None if row.value is None else ours - row.value,
-        "kl_ours": evaluation["kl"],
-        "kl_standard_error": evaluation["kl_se"],
+        "kl_ours": mean("kl"),
+        "kl_standard_error": mean("kl_se"),
         "epochs": evaluation["epochs"],
         "importance_samples": _samples(evaluation),
         "hardware": _hardware(training, evaluation),
         "test_images": evaluation["n_test"],
-        "note": "; ".join([*_budget(training, evaluation, row, table), *remarks]),
+        "note": "; ".join([*_budget(training, evaluation, row, table), *of_seeds, *remarks]),
     }
 
 
