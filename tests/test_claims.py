@@ -48,7 +48,7 @@ def check(root, *runs):
 
 def test_derived_values_are_the_difference_of_the_printed_ones():
     for claim in paper_claims():
-        assert claim.value > 0
+        assert claim.judged == "order" if claim.value is None else claim.value > 0
         if claim.derived:
             first, second = map(float, re.findall(r"[\d.]+", claim.derived))
             assert claim.value == pytest.approx(first - second, abs=0.001), claim
@@ -73,7 +73,7 @@ def test_the_claims_of_the_paper_are_all_there():
     bought = [c.value for c in paper_claims() if c.claim.startswith("What the code buys")]
     assert bought == [9.02, 4.04, 11.90]
     assert [c.value for c in paper_claims() if c.quantity == "kl"] == [12.55, 1.13]
-    assert len(paper_claims()) == 11
+    assert len(paper_claims()) == 13
 
 
 # --- verdicts --------------------------------------------------------------------------------

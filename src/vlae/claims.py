@@ -314,9 +314,12 @@ def _to_latex(checked: list[Checked]) -> str:
 def _numbers(one: Checked) -> tuple[str, str, str]:
     """Paper, ours and its standard error for readers."""
     claim = one.claim
-    paper = f"≈ {claim.value:.2f}" if claim.derived else f"{claim.value:g}"
-    if claim.judged == "order":
-        paper = f"> 0 ({paper})"
+    if claim.value is None:
+        paper = "> 0"
+    else:
+        paper = f"≈ {claim.value:.2f}" if claim.derived else f"{claim.value:g}"
+        if claim.judged == "order":
+            paper = f"> 0 ({paper})"
     # Two digits of a small error, so that no error reads 0.00.
     error = one.standard_error
     small = error is not None and error < 0.095

@@ -54,7 +54,7 @@ class Claim:
     """A positive difference between two runs that the paper states, or that follows from its
     numbers (`derived` says from which); see the head of paper.yaml for the fields.
 
-    `value` and `rounding` are in nats per image.
+    `value` and `rounding` are in nats per image; without a value only the order is judged.
     """
 
     claim: str
@@ -62,10 +62,10 @@ class Claim:
     quantity: str
     higher: str
     lower: str
-    value: float
-    rounding: float
     judged: str
     source: str
+    value: float | None = None
+    rounding: float | None = None
     derived: str | None = None
 
 
@@ -107,6 +107,8 @@ def paper_claims() -> list[Claim]:
         claim = Claim(**entry | {"group": group})
         if claim.quantity not in QUANTITIES or claim.judged not in ("size", "order"):
             raise VlaeError(f"paper.yaml: {claim.claim}: unknown quantity or judged")
+        if claim.judged == "size" and None in (claim.value, claim.rounding):
+            raise VlaeError(f"paper.yaml: {claim.claim}: a size needs value and rounding")
         claims.append(claim)
     return claims
 
