@@ -69,6 +69,7 @@ def _train(options) -> int:
         options.precision,
         options.minutes,
         options.checkpoint_seconds,
+        options.processes,
     )
     _check_unchanged(options, run)
     return 0 if done else STOPPED
@@ -201,6 +202,14 @@ def _parser() -> argparse.ArgumentParser:
         default=120,
         metavar="SECONDS",
         help="between two saves of the state (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--processes",
+        type=_positive,
+        default=os.environ.get("VLAE_PROCESSES"),
+        metavar="N",
+        help="that share every batch (default: $VLAE_PROCESSES, else one for each GPU that "
+        "`gpus` of the run wants and that is there, on a CPU one)",
     )
     sub = command(
         "evaluate",

@@ -7,6 +7,7 @@ likelihood is exact.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -132,17 +133,32 @@ def new_flow(config: FlowConfig, dim: int, context_dim: int = 0) -> Autoregressi
     )
 
 
-def objective(model: VLAE, x: Tensor, noise: Tensor | None, free_bits: float):
+def objective(
+    model: VLAE,
+    x: Tensor,
+    noise: Tensor | None,
+    free_bits: float,
+    mean_of_all: Callable[[Tensor], Tensor] | None = None,
+):
     """Training loss and its parts, nats an image, means over the minibatch.
 
     -E[log p(x|z)] + max(free_bits, KL): free bits with the whole code as one group, the
     maximum taken on the minibatch mean (Kingma et al. 2016, appendix C). Returns the
     loss and the detached (reconstruction = -log p(x|z), KL).
+
+    `mean_of_all`: of several processes, each with its share of the minibatch, the mean over
+    them. The values are then of the whole minibatch, and so is the KL that free bits look at;
+    the mean of the processes' gradients is the gradient of this loss.
     """
     if noise is None:
         reconstruction = -model.log_likelihood(x, None).mean()
-        kl = torch.zeros_like(reconstruction)
-        return reconstruction, (reconstruction.detach(), kl)
-    log_likelihood, kl = model.bound_terms(x, noise)
-    reconstruction, kl = -log_likelihood.mean(), kl.mean()
-    return reconstruction + kl.clamp(min=free_bits), (reconstruction.detach(), kl.detach())
+        kl, free_bits = torch.zeros_like(reconstruction), 0.0
+    else:
+        log_likelihood, kl = model.bound_terms(x, noise)
+        reconstruction, kl = -log_likelihood.mean(), kl.mean()
+    if mean_of_all is None:
+        return reconstruction + kl.clamp(min=free_bits), (reconstruction.detach(), kl.detach())
+    whole = mean_of_all(torch.stack([reconstruction, kl]).detach())
+    share = reconstruction + kl * (whole[1] >= free_bits)
+    loss = whole[0] + whole[1].clamp(min=free_bits)
+    return loss + (share - share.detach()), (whole[0], whole[1])

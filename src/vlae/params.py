@@ -82,7 +82,8 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Run:
-    """`repeats`: the run of which this one is a repetition with another training seed, or None."""
+    """`repeats`: the run of which this one is a repetition with another training seed, or None.
+    `gpus`: how many train it together, which does not change what comes out."""
 
     name: str
     dataset: str
@@ -90,6 +91,7 @@ class Run:
     training: TrainingConfig
     evaluation: EvaluationConfig
     repeats: str | None
+    gpus: int = _range(low=1)
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _params(tree: object) -> Params:
         _check_name(name, "datasets")
         _check_dataset(spec, f"datasets.{name}")
     parts = {"model", "training", "evaluation"}
-    defaults = _mapping(top["defaults"], "defaults", parts)
+    defaults = _mapping(top["defaults"], "defaults", {*parts, "gpus"})
     runs = {}
     blocks = _mapping(top["runs"], "runs")
     for name, block in blocks.items():
@@ -171,7 +173,7 @@ def _params(tree: object) -> Params:
         _check_name(name, "runs")
         if "repeats" in _mapping(block, where):
             continue
-        block = _mapping(block, where, {"dataset", *parts})
+        block = _mapping({"gpus": defaults["gpus"]} | block, where, {"dataset", "gpus", *parts})
         if block["dataset"] not in datasets:
             raise VlaeError(f"{where}.dataset: no data set {block['dataset']!r} under datasets")
         merged = {
@@ -184,6 +186,7 @@ def _params(tree: object) -> Params:
             training=_build(TrainingConfig, merged["training"], f"{where}.training"),
             evaluation=_build(EvaluationConfig, merged["evaluation"], f"{where}.evaluation"),
             repeats=None,
+            gpus=_value(int, block["gpus"], f"{where}.gpus", {"low": 1}),
         )
         _check_run(runs[name], where)
     originals = dict(runs)

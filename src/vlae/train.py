@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -44,6 +45,7 @@ from vlae.state import (
     save_state,
     state_path,
 )
+from vlae.team import ALONE, Team, in_processes, processes_for
 
 COIN_FLIPS = 784 * math.log(2)  # nats of a model that knows nothing
 CLOCK_RESERVE = 30  # seconds kept back for stopping with a checkpoint
@@ -120,11 +122,19 @@ def training_step(
     noise: Tensor | None,
     run: Run,
     precision: str,
+    team: Team = ALONE,
 ) -> Tensor:
-    """One update; returns (loss, reconstruction, KL), nats, float64 (3,)."""
+    """One update; returns (loss, reconstruction, KL), nats, float64 (3,).
+
+    Of a team, x and noise are this process's share, the update and the values the whole's.
+    """
+    mean_of_all = team.mean if team.size > 1 else None
     with autocast(x.device, precision):
-        loss, (reconstruction, kl) = objective(model, x, noise, run.training.free_bits)
+        loss, (reconstruction, kl) = objective(
+            model, x, noise, run.training.free_bits, mean_of_all
+        )
     loss.backward()
+    team.average_gradients(list(model.parameters()))
     if in_use(x.device.type, precision) == "PyTorch":
         optimizer.step()
         update_average(average, list(model.parameters()), run.training.polyak)
@@ -144,6 +154,7 @@ def new_step(
     run: Run,
     precision: str,
     graph: bool,
+    team: Team = ALONE,
 ) -> tuple[Callable[[Tensor, torch.Generator], None], str]:
     """step(visits, random), one update with the images of those numbers (B,), which adds (loss,
     reconstruction, KL) to `sums`, float64 (3,); and what does the work, for the record.
@@ -152,11 +163,12 @@ def new_step(
     """
 
     def update(x: Tensor, noise: Tensor | None) -> None:
-        sums.add_(training_step(model, optimizer, average, x, noise, run, precision))
+        sums.add_(training_step(model, optimizer, average, x, noise, run, precision, team))
 
     def step(visits: Tensor, random: torch.Generator) -> None:
         x = as_input(images[visits], binarization, random)
-        update(x, latent_noise(run, x, random))
+        noise = latent_noise(run, x, random)
+        update(team.share(x), None if noise is None else team.share(noise))
 
     core = in_use(images.device.type, precision)
     if graph:
@@ -216,6 +228,7 @@ def train(
     precision: str = "auto",
     minutes: float | None = None,
     checkpoint_seconds: float = 120,
+    processes: int | None = None,
 ) -> bool:
     """Train `run` up to its number of epochs, from its state in scratch/ if there is one.
 
@@ -224,9 +237,36 @@ def train(
     however often it was interrupted; on a GPU they are meant to be (docs/gpu.md). Raises
     VlaeError for a state that does not belong to this run and for a training that diverged;
     the last good state stays.
+
+    `processes`: how many share the work (vlae.team); by default one for each of the run's GPUs.
+    However many they are, the result is that of one to rounding, and each may go on with what
+    another number has begun.
     """
     started = time.monotonic()
     on = choose_device(device)
+    count = processes or processes_for(run.gpus, on)
+    if run.training.batch_size % count:
+        raise VlaeError(
+            f"{run.name}: batch_size {run.training.batch_size} cannot be shared equally by "
+            f"{count} processes"
+        )
+    arguments = run, dataset, on, precision, minutes, checkpoint_seconds, started
+    if count > 1:
+        return in_processes(count, on.type, _train, *arguments)
+    return _train(*arguments, ALONE)
+
+
+def _train(
+    run: Run,
+    dataset: Dataset,
+    on: torch.device,
+    precision: str,
+    minutes: float | None,
+    checkpoint_seconds: float,
+    started: float,
+    team: Team,
+) -> bool:
+    """What `train` says, in one process of a team."""
     precision = choose_precision(precision, on)
     set_arithmetic(on, precision)
     binarization = dataset.binarization
@@ -240,13 +280,14 @@ def train(
         raise VlaeError(f"{run.name}: batch_size {size} exceeds the {len(images)} training images")
     last_step = run.training.epochs * steps_per_epoch
 
-    with exclusive(path):
+    with ExitStack() as stack:
+        team.from_leader(lambda: stack.enter_context(exclusive(path)))
         model = new_model(run, images, binarization, on)
         optimizer = new_optimizer(model, run.training)
         weights = dict(model.named_parameters())
         average = {name: weight.detach().clone() for name, weight in weights.items()}
         sums = torch.zeros(3, dtype=torch.float64, device=on)
-        state = load_state(path, belongs_to) or State(0, {})
+        state = team.from_leader(lambda: load_state(path, belongs_to) or State(0, {}))
         if state.step > last_step:
             done = state.step // steps_per_epoch
             raise VlaeError(
@@ -255,6 +296,7 @@ def train(
             )
         if state.step:
             _restore(state, path, weights, average, optimizer, sums)
+        team.copy_from_leader([*weights.values(), *average.values()])
         step, core = new_step(
             model,
             optimizer,
@@ -264,14 +306,17 @@ def train(
             binarization,
             run,
             precision,
-            graph=on.type == "cuda" and os.environ.get("VLAE_CUDA_GRAPH") != "0",
+            graph=on.type == "cuda"
+            and team.size == 1
+            and os.environ.get("VLAE_CUDA_GRAPH") != "0",
+            team=team,
         )
         history = {
             "from_step": state.step,
             "to_step": state.step,
             "seconds": 0.0,
             "device": on.type,
-            "hardware": describe(on),
+            "hardware": f"{team.size} x {describe(on)}" if team.size > 1 else describe(on),
             "precision": precision,
             "core": core,
             "torch": torch.__version__,
@@ -284,23 +329,33 @@ def train(
                     f"{run.name}: loss or weights are not finite at step {state.step}; "
                     f"the last good state is kept in {path}"
                 )
+            if not team.leads:
+                return
             history["to_step"] = state.step
             history["seconds"] = round(time.monotonic() - started, 1)
             state.tensors = _collect(weights, average, optimizer, sums)
             save_state(path, state, belongs_to)
 
         averaged = VLAE(run.model).to(on)
-        live = LiveCurves(paths.scratch(run.name) / "live", state.curve)
+        live = LiveCurves(paths.scratch(run.name) / "live", state.curve) if team.leads else None
         interrupt = Interrupt(started, minutes)
+        stack.callback(interrupt.restore)  # not before the state is saved: senders may repeat
         saved_at = epoch_started = time.monotonic()
         epoch_from = state.step
-        print(
-            f"{run.name}: {sum(w.numel() for w in weights.values()):,} parameters, "
-            f"{len(images):,} images, epoch {state.step // steps_per_epoch} of "
-            f"{run.training.epochs}, {describe(on)}, {precision}, {core}",
-            file=sys.stderr,
+        if team.leads:
+            print(
+                f"{run.name}: {sum(w.numel() for w in weights.values()):,} parameters, "
+                f"{len(images):,} images, epoch {state.step // steps_per_epoch} of "
+                f"{run.training.epochs}, {history['hardware']}, {precision}, {core}",
+                file=sys.stderr,
+            )
+        bar = tqdm(
+            total=last_step,
+            initial=state.step,
+            unit="step",
+            disable=None if team.leads else True,
+            smoothing=0.02,
         )
-        bar = tqdm(total=last_step, initial=state.step, unit="step", disable=None, smoothing=0.02)
         gc.freeze()  # what is there now stays: collections need not look at it every few steps
         try:
             while state.step < last_step:
@@ -331,33 +386,39 @@ def train(
                         "elbo": -reconstruction - kl,
                         "kl": kl,
                     }
-                    if run.training.split == "train":
+                    if run.training.split == "train" and team.leads:
                         copy_into(dict(averaged.named_parameters()), average, "average")
                         bound = validation_bound(averaged, valid, binarization, run, precision)
                         row["valid_elbo"], row["valid_kl"] = bound
                     state.curve.append(row)
-                    live.log(row)
-                    _report(run, row, bar)
+                    if team.leads:
+                        live.log(row)
+                        _report(run, row, bar)
                     sums.zero_()
                     epoch_started, epoch_from = time.monotonic(), state.step
-                if state.step == last_step or interrupt.due():
+                if state.step == last_step:
+                    break
+                # A team stops at the same step, and asks seldom: it costs a message.
+                asks = team.size == 1 or state.step % 10 == 0
+                if asks and team.any(interrupt.due(), on):
                     break
                 if time.monotonic() - saved_at > checkpoint_seconds:
                     checkpoint()
                     saved_at = time.monotonic()
         finally:
             gc.unfreeze()
-            interrupt.restore()
             bar.close()
         checkpoint()
         if state.step < last_step:
-            print(
-                f"{run.name}: stopped by {interrupt.reason} at step {state.step} of {last_step}; "
-                "the same command goes on from here",
-                file=sys.stderr,
-            )
+            if team.leads:
+                print(
+                    f"{run.name}: stopped by {interrupt.reason or 'another process'} at step "
+                    f"{state.step} of {last_step}; the same command goes on from here",
+                    file=sys.stderr,
+                )
             return False
-        _write_results(run, dataset, state, average, steps_per_epoch)
+        if team.leads:
+            _write_results(run, dataset, state, average, steps_per_epoch)
         return True
 
 

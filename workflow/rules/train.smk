@@ -15,7 +15,7 @@ rule train:
         "../../environment.yml"
     threads: 8
     resources:
-        gpu=1,
+        gpu=lambda wildcards: PARAMS.run(wildcards.run).gpus,
         mem_mb=6000,
     params:
         clock=clock,

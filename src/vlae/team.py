@@ -1,0 +1,161 @@
+"""Training of one run by several processes, each with a GPU of its own, in one job.
+
+Every process has the whole model, draws the whole global batch and takes its equal share of
+it. Gradients are averaged over the processes, and so is the KL before free bits cut it off:
+the step is that of one process with the same global batch, but for rounding. The first
+process reads and writes the files.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vlae.errors import VlaeError
+
+STOPPED = 75  # exit status of a process that was stopped before its work was done
+STOP_SECONDS = 120  # for the processes to save the state in, once they have been asked to stop
+
+
+class Team:
+    """The processes that train one run together; `rank` is this one's number, 0 leads.
+
+    Of one process it does nothing at all, and torch.distributed is not touched.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1):
+        self.rank, self.size = rank, size
+        self.leads = rank == 0
+
+    def share(self, values: Tensor) -> Tensor:
+        """This process's part of a global batch (B, …), B a multiple of the team's size."""
+        each = len(values) // self.size
+        return values[self.rank * each : (self.rank + 1) * each]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the processes, without a gradient; the same everywhere."""
+        if self.size == 1:
+            return values
+        total = values.detach().clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def average_gradients(self, weights: list[Tensor]) -> None:
+        """Each weight's gradient becomes the mean over the processes, in one message."""
+        if self.size == 1:
+            return
+        gradients = [weight.grad for weight in weights]
+        flat = self.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether any of the processes says so."""
+        if self.size == 1:
+            return flag
+        return self.mean(torch.tensor(float(flag), device=device)).item() > 0
+
+    def from_leader(self, make: Callable[[], Any]) -> Any:
+        """What make() returns to the leader, everywhere; its VlaeError is raised everywhere."""
+        if self.size == 1:
+            return make()
+        message: list[Any] = [None, None]
+        if self.leads:
+            try:
+                message[0] = make()
+            except VlaeError as error:
+                message[1] = str(error)
+        dist.broadcast_object_list(message)
+        if message[1]:
+            raise VlaeError(message[1])
+        return message[0]
+
+    def copy_from_leader(self, tensors: list[Tensor]) -> None:
+        """The leader's values in all processes."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), 0)
+
+
+ALONE = Team()
+
+
+def processes_for(gpus: int, device: torch.device) -> int:
+    """How many processes a run that wants so many GPUs gets here: one for each that there is.
+
+    On a CPU it is one: its threads share the work already.
+    """
+    if device.type != "cuda":
+        return 1
+    there = torch.cuda.device_count()
+    if there < gpus:
+        print(f"{gpus} GPUs are wanted, {there} can be seen: trains on {there}", file=sys.stderr)
+    return min(gpus, there)
+
+
+def in_processes(count: int, device: str, work: Callable[..., bool], *arguments: Any) -> bool:
+    """work(*arguments, team) in `count` processes, as torchrun starts them: whether it is done.
+
+    False if they were stopped, by a signal or their clock. A VlaeError of theirs is raised here.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id="vlae",
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        signals_to_handle="SIGTERM,SIGINT",
+        shutdown_timeout=STOP_SECONDS,
+    )
+    try:
+        results = elastic_launch(config, _in_process)(device, work, arguments)
+    except SignalException:
+        return False
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        if failure.exitcode == STOPPED:
+            return False
+        reason = str(failure.message).strip().split("\n")[-1]
+        raise VlaeError(f"a training process failed: {reason}") from None
+    refused = results[0]
+    if refused:
+        raise VlaeError(refused)
+    return True
+
+
+def _in_process(device: str, work: Callable[..., bool], arguments: tuple) -> str:
+    """In one of the processes: "" when the work is done, or what is wrong in a line.
+
+    Stopped before it is done, the process ends: whoever stopped it, PyTorch's launcher, if it
+    still exists, does not ask for its result then, and the worker would wait for that.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    on_gpu = device == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        done = work(*arguments, Team(rank, size))
+    except VlaeError as error:
+        return str(error)
+    if not done:
+        # The first to go makes the launcher end the others: not before the leader has saved.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        dist.barrier()
+        sys.stderr.flush()
+        os._exit(STOPPED)
+    dist.destroy_process_group()
+    return ""
