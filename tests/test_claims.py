@@ -73,7 +73,7 @@ def test_the_claims_of_the_paper_are_all_there():
     bought = [c.value for c in paper_claims() if c.claim.startswith("What the code buys")]
     assert bought == [9.02, 4.04, 11.90]
     assert [c.value for c in paper_claims() if c.quantity == "kl"] == [12.55, 1.13]
-    assert len(paper_claims()) == 13
+    assert len(paper_claims()) == 12
 
 
 # --- verdicts --------------------------------------------------------------------------------
