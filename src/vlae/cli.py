@@ -26,6 +26,16 @@ def main(arguments: list[str] | None = None) -> int:
         return BAD_INPUT
     except BrokenPipeError:
         return 1
+    except OSError as error:  # a folder that may not be written, a full disk
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"vlae: error: {where}{error.strerror or error}", file=sys.stderr)
+        return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch's word for the same: "DefaultCPUAllocator: can't allocate memory".
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        print("vlae: error: this takes more memory than there is", file=sys.stderr)
+        return BAD_INPUT
 
 
 def _params(options):

@@ -7,7 +7,9 @@ run's own block, without outdating what has the same value as before.
 import json
 
 from vlae import paths
+from vlae.errors import VlaeError
 from vlae.params import Params, Run, as_dict
+from vlae.reading import read_json
 
 
 def configurations(run: Run) -> dict[str, dict]:
@@ -31,8 +33,8 @@ def reconfigured(params: Params) -> set[str]:
     for run in params.runs.values():
         for step, configuration in configurations(run).items():
             try:
-                recorded = json.loads(paths.recipe(run.name, step).read_text())["configuration"]
-            except (OSError, ValueError, KeyError, TypeError):
+                recorded = read_json(paths.recipe(run.name, step))["configuration"]
+            except (VlaeError, KeyError, TypeError):
                 recorded = None
             if recorded != json.loads(json.dumps(configuration)):
                 found.add(f"{step}@{run.name}")

@@ -1,5 +1,17 @@
 """The one exception that means: the input is at fault, not the program."""
 
+LONGEST = 1500  # characters of a message; a hostile file could ask for any number
+
 
 class VlaeError(Exception):
     """Bad input, told in one line; the command line prints it and exits with 2."""
+
+    def __init__(self, message: object):
+        super().__init__(one_line(message))
+
+
+def one_line(message: object) -> str:
+    """A message as one line of printable characters, cut where it gets too long."""
+    text = str(message)
+    text = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * LONGEST]).split())
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"

@@ -15,7 +15,6 @@ without a latent variable needs no sampling; its likelihood is exact.
 import json
 import math
 import sys
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -29,18 +28,22 @@ from tqdm import tqdm
 from vlae import paths
 from vlae.batches import as_input
 from vlae.data.dataset import Dataset
+from vlae.errors import VlaeError, one_line
 from vlae.files import sha256, write_json, write_npz
 from vlae.hardware import autocast, choose_device, choose_precision, describe
 from vlae.model import VLAE, Posterior
 from vlae.native.library import in_use
 from vlae.params import EvaluationConfig, Run, as_dict
 from vlae.randomness import generator
+from vlae.reading import read_npz
+from vlae.results import read_training, training_file
 from vlae.train import load_model
 
 CHUNK = 16  # samples of an image that are decoded together; fixes which noise is drawn
 ROWS = 512  # images x samples decoded at once: the one number that sets peak memory
 BLOCK = 250  # test images between two saves
 DEEP_BLOCK = 8  # the same with K' samples each: at 64 and 4096 the work of two such blocks
+BLOCK_VALUES = ("log_likelihood", "elbo", "kl", "ess")  # of each image, beside its curve
 DRAWS = 5  # further binarizations of a dynamic test set: how much the draw matters
 DRAW_SAMPLES = 8  # importance samples of each image in each of them
 DRAW_BLOCK = 1000  # test images of one such block
@@ -225,6 +228,9 @@ def evaluate(
     checkpoint = paths.checkpoint(run.name) / "model.safetensors"
     model = load_model(run, on)
     checkpoint_sha256 = sha256(checkpoint)
+    training = read_training(Path(), run.name, run.dataset)
+    if training is None:
+        raise VlaeError(f"{checkpoint}: no {training_file(run.name)} to go with it")
     belongs_to = {
         "checkpoint": checkpoint_sha256,
         "data": dataset.sha256,
@@ -244,7 +250,8 @@ def evaluate(
     parts = {}
     for block in tqdm(mine, unit="block", disable=None):
         path = folder / f"{block.name}.npz"
-        part = _read_block(path, belongs_to | block.key)
+        points = len(curve_points(block.samples)) if model.latent_dim else 1
+        part = _read_block(path, belongs_to | block.key, len(block.images), points)
         if part is None:
             bits = x
             if block.draw is not None:
@@ -270,7 +277,7 @@ def evaluate(
     if deep:
         further = {"index": np.array(index, dtype=np.int32)}
         further |= _joined([parts[block.name] for block in deep])
-    record = _record(run, dataset, whole, samples, further, checkpoint_sha256)
+    record = _record(run, dataset, whole, samples, further, checkpoint_sha256, training["epochs"])
     if draws:
         of_each = [_joined([parts[block.name] for block in blocks]) for blocks in draws]
         few = draws[0][0].samples
@@ -311,7 +318,7 @@ def _estimates(
             if model.latent_dim
             else exact(model, piece, precision)
         )
-    names = ("log_likelihood", "elbo", "kl", "ess", "curve")
+    names = (*BLOCK_VALUES, "curve")
     return {n: torch.cat([getattr(p, n) for p in pieces]).cpu().numpy() for n in names}
 
 
@@ -351,18 +358,31 @@ def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def _read_block(path: Path, belongs_to: dict) -> dict[str, np.ndarray] | None:
-    """A block computed before from the very same things; None where there is none."""
+def _read_block(
+    path: Path, belongs_to: dict, images: int, points: int
+) -> dict[str, np.ndarray] | None:
+    """A block computed before from the very same things; None where there is none.
+
+    `images` of them, and `points` in the curve of each.
+    """
+    shapes = dict.fromkeys(BLOCK_VALUES, (images,)) | {"curve": (images, points)}
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            about = json.loads(str(archive["about"]))
-            if any(about.get(key) != value for key, value in belongs_to.items()):
-                return None
-            return {key: archive[key] for key in archive.files}
+        with open(path, "rb") as file:
+            block = read_npz(file)
+        about = json.loads(str(block["about"]))
+        if not isinstance(about, dict):
+            raise ValueError("no description in it")
+        if any(about.get(key) != value for key, value in belongs_to.items()):
+            return None
+        if {key: block[key].shape for key in block if key != "about"} != shapes:
+            raise ValueError("not the values of these images")
+        if not all(block[key].dtype.kind == "f" for key in shapes):
+            raise ValueError("values that are no real numbers")
+        return block
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        print(f"{path} cannot be read ({error}); computed again", file=sys.stderr)
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        print(f"{path} cannot be read ({one_line(error)}); computed again", file=sys.stderr)
         return None
 
 
@@ -378,11 +398,11 @@ def _record(
     samples: int,
     further: dict[str, np.ndarray] | None,
     checkpoint_sha256: str,
+    epochs: int,
 ) -> dict:
     """`whole`: the arrays of all images; `further`: those of the deep level, of test images
     further["index"], or None without one. What each key of the record is: docs/evaluation.md.
     """
-    about = json.loads((paths.checkpoint(run.name) / "train.json").read_text())
     each = -whole["log_likelihood"]
     first_nll, first_se = nll, nll_se = _mean_and_error(each)
     elbo, elbo_se = _mean_and_error(whole["elbo"])
@@ -425,7 +445,7 @@ def _record(
         "ess": float(whole["ess"].mean()),
         "n_test": len(whole["elbo"]),
         "curve": [{"k": k, "nll": value, "se": error} for k, value, error in curve],
-        "epochs": about["epochs"],
+        "epochs": epochs,
         "checkpoint_sha256": checkpoint_sha256,
         "data_sha256": dataset.sha256,
         "seed": run.evaluation.seed,

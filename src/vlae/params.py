@@ -11,8 +11,20 @@ from pathlib import Path
 import yaml
 
 from vlae.errors import VlaeError
+from vlae.reading import read_text, shown
 
 NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*(-[a-z0-9_]+)?")
+LONGEST_NAME = 100
+RAW_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
+
+# Nothing sensible comes near these; a slip of the finger or a hostile file does.
+MOST_TEXT = 1024 * 1024  # bytes of the file
+LONGEST_SCALAR = 10_000  # characters of one value in it
+MOST_BYTES = 2**40  # of a raw file
+MOST_IMAGES = 10_000_000  # of a split; also epochs, samples, and images of an evaluation
+WIDEST = 100_000  # units of a layer
+MOST_MAPS = 10_000
+DEEPEST = 1000  # layers, blocks, steps of a flow
 
 # The raw formats (vlae.data): with a file for each split, and with one file for all of them.
 SPLIT_FORMATS = ("amat", "idx")
@@ -30,28 +42,28 @@ def _choice(*choices: str):
 @dataclass(frozen=True)
 class FlowConfig:
     flow: str = _choice("none", "af", "iaf")
-    steps: int = _range(low=1)
-    hidden: int = _range(low=1)
-    layers: int = _range(low=2)
+    steps: int = _range(low=1, high=DEEPEST)
+    hidden: int = _range(low=1, high=WIDEST)
+    layers: int = _range(low=2, high=DEEPEST)
     scale: bool = field()
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
     kind: str = _choice("pixelcnn", "factorized")
-    maps: int = _range(low=1)
-    filters: int = _range(low=1)
-    first_kernel: int = _range(low=3)
-    masked_blocks: int = _range(low=0)
-    pointwise_blocks: int = _range(low=0)
+    maps: int = _range(low=1, high=MOST_MAPS)
+    filters: int = _range(low=1, high=MOST_MAPS)
+    first_kernel: int = _range(low=3, high=55)  # an image has 28 x 28 pixels
+    masked_blocks: int = _range(low=0, high=DEEPEST)
+    pointwise_blocks: int = _range(low=0, high=DEEPEST)
     tied: bool = field()
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    latent_dim: int = _range(low=0)
-    trunk_maps: tuple[int, ...] = _range(low=1)
-    trunk_hidden: int = _range(low=1)
+    latent_dim: int = _range(low=0, high=WIDEST)
+    trunk_maps: tuple[int, ...] = _range(low=1, high=MOST_MAPS)
+    trunk_hidden: int = _range(low=1, high=WIDEST)
     prior: FlowConfig = field()
     posterior: FlowConfig = field()
     decoder: DecoderConfig = field()
@@ -59,25 +71,25 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    epochs: int = _range(low=1)
-    batch_size: int = _range(low=1)
+    epochs: int = _range(low=1, high=MOST_IMAGES)
+    batch_size: int = _range(low=1, high=MOST_IMAGES)
     learning_rate: float = _range(above=0)
     betas: tuple[float, ...] = _range(low=0, high=1)
     polyak: float = _range(low=0, high=1)
     free_bits: float = _range(low=0)
     split: str = _choice("train", "train+valid")
-    init_images: int = _range(low=2)
+    init_images: int = _range(low=2, high=MOST_IMAGES)
     seed: int = _range(low=0)
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    importance_samples: int = _range(low=1)
+    importance_samples: int = _range(low=1, high=MOST_IMAGES)
     seed: int = _range(low=0)
     binarization_seed: int = _range(low=0)
-    images: int = _range(low=0)
-    deep_images: int = _range(low=0)
-    deep_samples: int = _range(low=1)
+    images: int = _range(low=0, high=MOST_IMAGES)
+    deep_images: int = _range(low=0, high=MOST_IMAGES)
+    deep_samples: int = _range(low=1, high=MOST_IMAGES)
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ class Run:
     training: TrainingConfig
     evaluation: EvaluationConfig
     repeats: str | None
-    gpus: int = _range(low=1)
+    gpus: int
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,19 @@ class Params:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice instead of keeping the last."""
+    """Safe YAML that refuses a key given twice instead of keeping the last, and what makes a
+    small file a huge or endless value: aliases, and scalars beyond all measure."""
+
+    def compose_node(self, parent, index):
+        event = self.peek_event()
+        fault = None
+        if isinstance(event, yaml.AliasEvent):
+            fault = f"an alias (*{event.anchor}) is not allowed here"
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_SCALAR:
+            fault = f"a value has more than {LONGEST_SCALAR:,} characters"
+        if fault:
+            raise yaml.composer.ComposerError(None, None, fault, event.start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -128,7 +152,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                    None, None, f"key {shown(key)} is given twice", key_node.start_mark
                 )
             if isinstance(key, str):
                 seen.add(key)
@@ -139,19 +163,15 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check a params file.
 
     Raises VlaeError, one line naming the file and the key, for a missing file, YAML that
-    does not parse, an unknown, missing or doubled key, and a value of the wrong type or
-    out of range.
+    does not parse or has aliases, an unknown, missing or doubled key, and a value of the
+    wrong type or out of range.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise VlaeError(f"{path} cannot be read: {error}") from error
+    text = read_text(path, MOST_TEXT)
     try:
         tree = yaml.load(text, _UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        line = " ".join(str(error).split())
-        raise VlaeError(f"{path} is not valid YAML: {line}") from error
+    except Exception as error:  # explicit tags (`!!bool maybe`) make the parser raise anything
+        raise VlaeError(f"{path} is not valid YAML: {error}") from error
     try:
         return _params(tree)
     except VlaeError as error:
@@ -174,8 +194,10 @@ def _params(tree: object) -> Params:
         if "repeats" in _mapping(block, where):
             continue
         block = _mapping({"gpus": defaults["gpus"]} | block, where, {"dataset", "gpus", *parts})
-        if block["dataset"] not in datasets:
-            raise VlaeError(f"{where}.dataset: no data set {block['dataset']!r} under datasets")
+        if not isinstance(block["dataset"], str) or block["dataset"] not in datasets:
+            raise VlaeError(
+                f"{where}.dataset: no data set {shown(block['dataset'])} under datasets"
+            )
         merged = {
             part: _merge(defaults[part], block[part], f"{where}.{part}") for part in sorted(parts)
         }
@@ -186,7 +208,7 @@ def _params(tree: object) -> Params:
             training=_build(TrainingConfig, merged["training"], f"{where}.training"),
             evaluation=_build(EvaluationConfig, merged["evaluation"], f"{where}.evaluation"),
             repeats=None,
-            gpus=_value(int, block["gpus"], f"{where}.gpus", {"low": 1}),
+            gpus=_value(int, block["gpus"], f"{where}.gpus", {"low": 1, "high": 64}),
         )
         _check_run(runs[name], where)
     originals = dict(runs)
@@ -205,12 +227,12 @@ def _repetition(name: str, block: dict, originals: dict[str, Run], seeds: dict) 
     repeats = _value(str, block["repeats"], f"{where}.repeats", {})
     if repeats not in originals:
         known = ", ".join(originals)
-        raise VlaeError(f"{where}.repeats: no run {repeats!r} to repeat; there are: {known}")
+        raise VlaeError(f"{where}.repeats: no run {shown(repeats)} to repeat; there are: {known}")
     original = originals[repeats]
     if block["dataset"] != original.dataset:
         raise VlaeError(
             f"{where}.dataset must be {original.dataset}, as in {repeats}, "
-            f"not {block['dataset']!r}"
+            f"not {shown(block['dataset'])}"
         )
     seed = _value(int, block["seed"], f"{where}.seed", {"low": 0})
     if seed in seeds[repeats]:
@@ -233,20 +255,21 @@ def _plain(value: object) -> object:
 
 
 def _check_name(name: object, where: str) -> None:
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or len(name) > LONGEST_NAME or not NAME.fullmatch(name):
         raise VlaeError(
-            f"{where}: {name!r} is no valid name (lower case, digits, _ and one -): "
+            f"{where}: {shown(name)} is no valid name (lower case, digits, _ and one -): "
             "it becomes part of file names"
         )
 
 
 def _mapping(value: object, where: str, keys: set[str] | None = None) -> dict:
     if not isinstance(value, dict):
-        raise VlaeError(f"{where} must be a mapping, not {value!r}")
+        raise VlaeError(f"{where} must be a mapping, not {shown(value)}")
     if keys is not None:
         for key in value:
             if key not in keys:
-                raise VlaeError(f"{where}: unknown key {key!r}; known: {', '.join(sorted(keys))}")
+                known = ", ".join(sorted(keys))
+                raise VlaeError(f"{where}: unknown key {shown(key)}; known: {known}")
         for key in sorted(keys):
             if key not in value:
                 raise VlaeError(f"{where}: key {key!r} is missing")
@@ -261,7 +284,7 @@ def _merge(defaults: object, changes: object, where: str) -> dict:
     for key, value in changes.items():
         if key not in defaults:
             known = ", ".join(map(str, defaults))
-            raise VlaeError(f"{where}: unknown key {key!r}; known: {known}")
+            raise VlaeError(f"{where}: unknown key {shown(key)}; known: {known}")
         nested = isinstance(defaults[key], dict)
         merged[key] = _merge(defaults[key], value, f"{where}.{key}") if nested else value
     return merged
@@ -286,18 +309,23 @@ def _build(schema: type, values: object, where: str):
 def _value(kind: type, value: object, where: str, limits: typing.Mapping):
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list) or not value:
-            raise VlaeError(f"{where} must be a list, not {value!r}")
+            raise VlaeError(f"{where} must be a list, not {shown(value)}")
         item = typing.get_args(kind)[0]
         return tuple(_value(item, v, f"{where}[{i}]", limits) for i, v in enumerate(value))
+    if type(value) is int and abs(value) >= 2**63:
+        raise VlaeError(f"{where} must be a number of 64 bits, not {shown(value)}")
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
         hint = " (YAML reads 1e-3 as text; write 1.0e-3)" if kind is float else ""
-        raise VlaeError(f"{where} must be {kind.__name__}, not {value!r}{hint}")
+        raise VlaeError(f"{where} must be {kind.__name__}, not {shown(value)}{hint}")
+    if kind is str and not value.isprintable():
+        raise VlaeError(f"{where} must be printable text, not {shown(value)}")
     if kind is float and value != value:
         raise VlaeError(f"{where} must be a number, not {value!r}")
     if "choices" in limits and value not in limits["choices"]:
-        raise VlaeError(f"{where} must be one of {', '.join(limits['choices'])}, not {value!r}")
+        choices = ", ".join(limits["choices"])
+        raise VlaeError(f"{where} must be one of {choices}, not {shown(value)}")
     low, high, above = (limits.get(k) for k in ("low", "high", "above"))
     if low is not None and value < low:
         raise VlaeError(f"{where} must be at least {low}, not {value!r}")
@@ -305,6 +333,8 @@ def _value(kind: type, value: object, where: str, limits: typing.Mapping):
         raise VlaeError(f"{where} must be at most {high}, not {value!r}")
     if above is not None and not above < value < float("inf"):
         raise VlaeError(f"{where} must be greater than {above} and finite, not {value!r}")
+    if kind is float and value == float("inf"):
+        raise VlaeError(f"{where} must be finite, not {value!r}")
     return value
 
 
@@ -316,13 +346,13 @@ def _check_dataset(spec: object, where: str) -> None:
     _value(str, spec["title"], f"{where}.title", {})
     splits = _mapping(spec["splits"], f"{where}.splits", {"train", "valid", "test"})
     for split, count in splits.items():
-        _value(int, count, f"{where}.splits.{split}", {"low": 1})
+        _value(int, count, f"{where}.splits.{split}", {"low": 1, "high": MOST_IMAGES})
     files = _mapping(spec["files"], f"{where}.files")
     whole = spec["format"] in WHOLE_FORMATS
     known = ("all",) if whole else ("train", "valid", "test")
     for key in files:
         if key not in known:
-            raise VlaeError(f"{where}.files: unknown key {key!r}; known: {', '.join(known)}")
+            raise VlaeError(f"{where}.files: unknown key {shown(key)}; known: {', '.join(known)}")
     for key in ("all",) if whole else ("train", "test"):
         if key not in files:
             raise VlaeError(f"{where}.files: key {key!r} is missing")
@@ -333,15 +363,20 @@ def _check_dataset(spec: object, where: str) -> None:
         size = "max_bytes" if "max_bytes" in entry else "bytes"
         entry = _mapping(entry, at, {"path", "urls", size, *sums})
         path = _value(str, entry["path"], f"{at}.path", {})
-        if Path(path).is_absolute() or ".." in Path(path).parts or not Path(path).name:
-            raise VlaeError(f"{at}.path must stay below data/raw, not {path!r}")
+        parts = path.split("/")
+        if not RAW_PATH.fullmatch(path) or {".", ".."} & set(parts) or len(path) > LONGEST_NAME:
+            raise VlaeError(
+                f"{at}.path must stay below data/raw (letters, digits, ._-), not {shown(path)}"
+            )
         for kind, digits in sums.items():
             digest = _value(str, entry[kind], f"{at}.{kind}", {})
             if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
-                raise VlaeError(f"{at}.{kind} must be {digits} hexadecimal digits, not {digest!r}")
-        _value(int, entry[size], f"{at}.{size}", {"low": 1})
+                raise VlaeError(
+                    f"{at}.{kind} must be {digits} hexadecimal digits, not {shown(digest)}"
+                )
+        _value(int, entry[size], f"{at}.{size}", {"low": 1, "high": MOST_BYTES})
         if not isinstance(entry["urls"], list):
-            raise VlaeError(f"{at}.urls must be a list, not {entry['urls']!r}")
+            raise VlaeError(f"{at}.urls must be a list, not {shown(entry['urls'])}")
         for i, url in enumerate(entry["urls"]):
             if not re.match(r"https?://", _value(str, url, f"{at}.urls[{i}]", {})):
                 raise VlaeError(f"{at}.urls[{i}] must start with http:// or https://")

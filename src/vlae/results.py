@@ -5,14 +5,15 @@ raises VlaeError, naming the file, where what is recorded cannot be used.
 """
 
 import csv
-import json
-import math
 from pathlib import Path
 
 import numpy as np
 
 from vlae import paths
 from vlae.errors import VlaeError
+from vlae.reading import read_json, read_npz, read_text, shown
+
+LARGEST, LONGEST = 2**53, 1000  # of a number, of a text in a record
 
 # What the tables and figures need of a record, and its type; records hold more.
 TRAINING = {"epochs": int, "hardware": str, "split": str}
@@ -143,18 +144,20 @@ def read_curve(root: Path, run: str) -> dict[str, np.ndarray] | None:
     path = Path(root, curve_file(run))
     if not path.exists():
         return None
+    text = read_text(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(text.splitlines()))
         if not rows:
             raise ValueError("no epoch in it")
+        if any(None in row for row in rows):  # where DictReader puts what has no heading
+            raise ValueError("a row longer than the first")
         curve = {key: np.array([float(row[key] or "nan") for row in rows]) for key in CURVE}
         if not all(np.isfinite(curve[key]).all() for key in ("epoch", "elbo", "kl")):
             raise ValueError("epoch, elbo and kl must be finite")
         return curve
     except KeyError as error:
         raise VlaeError(f"{path}: no column {error}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, csv.Error) as error:
         raise VlaeError(f"{path}: not a learning curve: {error}") from None
 
 
@@ -190,38 +193,47 @@ def read_originals(root: Path, run: str) -> dict[int, np.ndarray]:
 
 def _arrays(path: Path, names: tuple[str, ...], what: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in names}
-    except Exception as error:  # np.load raises a different type for every kind of damage
-        reason = " ".join(str(error).split())
-        raise VlaeError(f"{path}: not {what}: {reason}") from None
+        with open(path, "rb") as file:
+            arrays = read_npz(file, names)
+    except OSError as error:
+        raise VlaeError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise VlaeError(f"{path}: not {what}: {error}") from None
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise VlaeError(f"{path}: not {what}: no {', '.join(missing)}")
+    return arrays
 
 
 def _record(root: Path, file: Path, run: str, dataset: str, fields: dict) -> dict | None:
     path = Path(root, file)
     if not path.exists():
         return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise VlaeError(f"{path}: not JSON: {error}") from None
+    record = read_json(path)
     if not isinstance(record, dict):
         raise VlaeError(f"{path}: must hold one JSON object")
     for key, kind in ({"run": str, "dataset": str} | fields).items():
         if key not in record:
             raise VlaeError(f"{path}: no {key!r}")
         if not _is(record[key], kind):
-            raise VlaeError(f"{path}: {key!r} must be {kind.__name__}, is {record[key]!r}")
+            raise VlaeError(f"{path}: {key!r} must be {kind.__name__}, is {shown(record[key])}")
     for key, expected in (("run", run), ("dataset", dataset)):
         if record[key] != expected:
-            raise VlaeError(f"{path}: is a record of {key} {record[key]!r}, not {expected!r}")
+            raise VlaeError(f"{path}: is a record of {key} {shown(record[key])}, not {expected!r}")
     return record
 
 
 def _is(value: object, kind: type) -> bool:
-    """Whether a JSON value is of this kind; a float may be written as an integer, never as NaN."""
+    """Whether a JSON value is of this kind, and of a size that can be drawn.
+
+    A float may be written as an integer, never as NaN; text is one printable line.
+    """
     if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
+        return type(value) in (int, float) and -LARGEST < value < LARGEST
+    if kind is int:
+        return type(value) is int and -LARGEST < value < LARGEST
+    if kind is str:
+        return type(value) is str and value.isprintable() and len(value) <= LONGEST
     return type(value) is kind
 
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import safetensors
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,8 +22,12 @@ from vlae import paths
 from vlae.errors import VlaeError
 from vlae.files import write_atomically
 from vlae.params import Run, as_dict
+from vlae.reading import read_json, read_safetensors, shown
 
 FORMAT = 1
+# What a row of the curve, and a part of the history, have at least.
+CURVE = {"epoch", "step", "loss", "elbo", "kl"}
+HISTORY = {"from_step", "to_step", "seconds", "device", "hardware", "precision", "torch"}
 
 
 @dataclass
@@ -42,12 +45,18 @@ def identity(run: Run, data_sha256: str) -> dict:
     """All that the weights after a given step depend on, machine and library versions aside."""
     training = {k: v for k, v in as_dict(run.training).items() if k != "epochs"}
     recipe = paths.recipe(run.name, "train")
+    numbers = None
+    if recipe.exists():
+        known = read_json(recipe)
+        if not isinstance(known, dict) or "numbers" not in known:
+            raise VlaeError(f"{recipe} is no recipe; `vlae recipe` writes it")
+        numbers = known["numbers"]
     return {
         "format": FORMAT,
         "run": run.name,
         "dataset": run.dataset,
         "data_sha256": data_sha256,
-        "recipe": json.loads(recipe.read_text())["numbers"] if recipe.exists() else None,
+        "recipe": numbers,
         "model": as_dict(run.model),
         "training": training,
     }
@@ -70,6 +79,7 @@ def save_state(path: Path, state: State, belongs_to: dict) -> None:
         "history": state.history,
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.tensors.items()}
+    about["sha256"] = _digest(about, tensors)
     metadata = {"vlae": json.dumps(about)}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
@@ -77,20 +87,17 @@ def save_state(path: Path, state: State, belongs_to: dict) -> None:
 def load_state(path: Path, belongs_to: dict) -> State | None:
     """The state at `path`, or None where there is none.
 
-    Raises VlaeError for a file that cannot be read, and for one that belongs to another
-    configuration, saying what differs.
+    Raises VlaeError for a file that cannot be read or has changed since it was saved, and for
+    one that belongs to another configuration, saying what differs.
     """
     if not path.exists():
         return None
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["vlae"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        theirs = about["identity"]
-        state = State(int(about["step"]), tensors, list(about["curve"]), list(about["history"]))
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        tensors, metadata = read_safetensors(path)
+        theirs, state = _checked(json.loads(metadata["vlae"]), tensors)
+    except (ValueError, KeyError, RecursionError) as error:
         raise VlaeError(
-            f"{path} is no readable training state ({' '.join(str(error).split())}); "
+            f"{path} is no readable training state ({error}); "
             "move it away to train from the beginning"
         ) from error
     differences = list(_differences(theirs, belongs_to))
@@ -102,13 +109,44 @@ def load_state(path: Path, belongs_to: dict) -> State | None:
     return state
 
 
+def _checked(about: object, tensors: dict[str, Tensor]) -> tuple[dict, State]:
+    """What a state belongs to, and the state; ValueError unless it is as it was saved."""
+    keys = {"identity", "step", "curve", "history"}
+    if not isinstance(about, dict) or about.keys() - {"sha256"} != keys:
+        raise ValueError("its description is not one of ours")
+    digest = about.pop("sha256", None)  # states of before had none
+    if digest is not None and digest != _digest(about, tensors):
+        raise ValueError("it has changed since it was saved")
+    if type(about["step"]) is not int or about["step"] < 0:
+        raise ValueError(f"step is {shown(about['step'])}")
+    for part, needed in (("curve", CURVE), ("history", HISTORY)):
+        rows = about[part]
+        if not isinstance(rows, list) or not all(
+            isinstance(row, dict) and needed <= row.keys() for row in rows
+        ):
+            raise ValueError(f"{part} is not one of ours")
+    if not isinstance(about["identity"], dict):
+        raise ValueError("identity is not one of ours")
+    return about["identity"], State(about["step"], tensors, about["curve"], about["history"])
+
+
+def _digest(about: dict, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of a state's description and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def _differences(theirs: object, ours: object, where: str = "") -> Iterator[str]:
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in sorted(theirs.keys() | ours.keys()):
             at = f"{where}.{key}" if where else key
             yield from _differences(theirs.get(key), ours.get(key), at)
     elif theirs != ours:
-        yield f"{where} is {ours!r} here and {theirs!r} there"
+        yield f"{where} is {shown(ours)} here and {shown(theirs)} there"
 
 
 @contextmanager
@@ -138,14 +176,17 @@ def from_tensors(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def copy_into(targets: dict[str, Tensor], sources: dict[str, Tensor], what: str) -> None:
-    """Copy tensors by name. Raises VlaeError where a name or a shape does not fit."""
+    """Copy tensors by name. Raises VlaeError where a name, shape or type does not fit."""
     if targets.keys() != sources.keys():
         odd = sorted(targets.keys() ^ sources.keys())
         raise VlaeError(
             f"{what}: these tensors are missing or not of this model: {', '.join(odd[:5])}"
         )
     for name, target in targets.items():
-        if target.shape != sources[name].shape:
-            shapes = f"{tuple(sources[name].shape)} instead of {tuple(target.shape)}"
+        source = sources[name]
+        if target.shape != source.shape:
+            shapes = f"{tuple(source.shape)} instead of {tuple(target.shape)}"
             raise VlaeError(f"{what}: tensor {name} has shape {shapes}")
+        if target.dtype != source.dtype:
+            raise VlaeError(f"{what}: tensor {name} is {source.dtype} instead of {target.dtype}")
         target.copy_(sources[name])

@@ -25,7 +25,7 @@ from vlae.batches import as_input, order
 from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, captured
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
-from vlae.files import write_atomically, write_json, write_text
+from vlae.files import sha256, write_atomically, write_json, write_text
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
 from vlae.live import LiveCurves
 from vlae.model import VLAE, objective
@@ -34,6 +34,8 @@ from vlae.native.step import step_and_average
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.params import Run, TrainingConfig, as_dict
 from vlae.randomness import generator
+from vlae.reading import read_safetensors
+from vlae.results import read_training
 from vlae.state import (
     State,
     as_tensors,
@@ -492,6 +494,7 @@ def _write_results(run, dataset, state, average, steps_per_epoch) -> None:
             "torch": ", ".join(dict.fromkeys(part["torch"] for part in worked)),
             "git_revision": git_revision(),
             "data_sha256": dataset.sha256,
+            "checkpoint_sha256": sha256(folder / "model.safetensors"),
             "seed": run.training.seed,
             "split": run.training.split,
             "parameters": sum(tensor.numel() for tensor in average.values()),
@@ -526,22 +529,28 @@ def git_revision() -> str | None:
 def load_model(run: Run, device: torch.device) -> VLAE:
     """The averaged model of results/checkpoints/RUN, ready to evaluate.
 
-    Raises VlaeError for a file that is missing, unreadable or of another model.
+    Raises VlaeError for a file that is missing, unreadable or of another model, and for one
+    that is not the one that the record of the training beside it describes.
     """
     path = paths.checkpoint(run.name) / "model.safetensors"
+    record = read_training(Path(), run.name, run.dataset) or {}
+    recorded = record.get("checkpoint_sha256")  # records of before have none
+    if recorded is not None and path.exists() and sha256(path) != recorded:
+        raise VlaeError(f"{path} is not the checkpoint that train.json beside it describes")
     return read_model(run, path).to(device).eval()
 
 
 def read_model(run: Run, path: Path) -> VLAE:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not path.exists():
         raise VlaeError(f"{path} is missing; train it with `vlae train {run.name}`")
     try:
-        tensors = load_file(path)
-    except (OSError, ValueError, SafetensorError) as error:
+        tensors, about = read_safetensors(path)
+    except ValueError as error:
         raise VlaeError(f"{path} is no readable checkpoint: {error}") from error
+    if about.get("run", run.name) != run.name:
+        raise VlaeError(f"{path} is a checkpoint of {about['run']}, not of {run.name}")
     model = VLAE(run.model)
     copy_into(dict(model.named_parameters()), tensors, str(path))
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise VlaeError(f"{path} has weights that are not finite")
     return model

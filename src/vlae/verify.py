@@ -5,9 +5,8 @@ compared with the recorded values: a checkpoint, a data set or code that does no
 to the record shows.
 """
 
-import json
+from pathlib import Path
 
-import numpy as np
 import torch
 
 from vlae import paths
@@ -17,8 +16,11 @@ from vlae.evaluate import evaluate_images, test_input
 from vlae.files import sha256
 from vlae.hardware import choose_device, choose_precision
 from vlae.params import Params
+from vlae.results import read_evaluation, read_per_image
 from vlae.train import load_model
 
+# What an evaluation was made from, beside what every reader of its record needs.
+MADE_FROM = {"checkpoint_sha256": str, "binarization_seed": int, "seed": int}
 TOLERANCE = 0.2  # nats an image: two precisions or devices differ less, two models far more
 
 
@@ -37,7 +39,10 @@ def verify(params: Params, images: int) -> None:
         if not about.exists() or not values.exists():
             print(f"{run.name}: not evaluated")
             continue
-        record = json.loads(about.read_text())
+        record = read_evaluation(Path(), run.name, run.dataset)
+        for key, kind in MADE_FROM.items():
+            if type(record.get(key)) is not kind:
+                raise VlaeError(f"{about}: {key!r} must be {kind.__name__}")
         checkpoint = paths.checkpoint(run.name) / "model.safetensors"
         model = load_model(run, device)
         if sha256(checkpoint) != record["checkpoint_sha256"]:
@@ -49,8 +54,8 @@ def verify(params: Params, images: int) -> None:
         again = evaluate_images(
             model, x.to(device), 0, record["importance_samples"], record["seed"], precision
         )
-        with np.load(values, allow_pickle=False) as arrays:
-            recorded = torch.from_numpy(arrays["log_likelihood"][: len(x)]).double()
+        images_of = read_per_image(Path(), record)
+        recorded = torch.from_numpy(images_of["log_likelihood"][: len(x)]).double()
         difference = (torch.from_numpy(again["log_likelihood"]) - recorded).abs().mean().item()
         verdict = "as recorded" if difference <= TOLERANCE else "NOT as recorded"
         print(f"{run.name}: {verdict}, mean difference {difference:.4f} nats on {len(x)} images")

@@ -19,10 +19,13 @@ status 2.
 """
 
 import argparse
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -32,6 +35,7 @@ from vlae.params import load_params
 
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 RECIPES = "recipes"
+MD5 = re.compile("[0-9a-f]{30}")  # the first two digits are the folder's name
 
 
 class Record:
@@ -145,9 +149,28 @@ def bring_recipes_up_to_date():
 
 def fetch(stages):
     """Take from the remote what is recorded, and what it knows of other parameters' runs."""
+    before = set(cached_objects())
     code, reason = dvc("fetch", "-q", "--run-cache", *stages)
     if code:
         say(f"warning: the remote could not be read completely ({reason})")
+    damaged = [path for path in cached_objects() if path not in before and not is_whole(path)]
+    for path in damaged:
+        path.unlink()
+    if damaged:
+        say(f"warning: not used, as they are damaged in the remote: {len(damaged)} objects")
+
+
+def cached_objects():
+    """The files of the cache, whose names are the MD5 of their content."""
+    with Repo() as repo:
+        return [p for p in Path(repo.cache.local.path).glob("??/*") if MD5.fullmatch(p.name)]
+
+
+def is_whole(path):
+    """Whether an object is what its name says. DVC asks some remotes only, and never a file
+    that is write-protected, as those in a shared folder are."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == path.parent.name + path.name
 
 
 def check_out(stages):

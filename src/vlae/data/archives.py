@@ -14,9 +14,6 @@ the file is a VlaeError in one line that names it. Nothing is ever unpickled.
 """
 
 import hashlib
-import warnings
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from vlae.data.formats import PIXELS, SHAPE
+from vlae.data.matlab import is_matlab, read_matrices
 from vlae.errors import VlaeError
-
-MAT_HEAD = b"MATLAB 5.0 MAT-file"
-MAT_HEADER_BYTES = 128
-MAT_ENDS = (b"\x00\x01IM", b"\x01\x00MI")  # version 1.0 of the format in both byte orders
+from vlae.reading import MIB, read_npz
 
 SILHOUETTES = {"train": "train_data", "valid": "val_data", "test": "test_data"}
 
@@ -50,7 +45,7 @@ def read_silhouettes(path: Path, counts: Counts) -> Splits:
 
     Raises VlaeError unless the file holds exactly the splits of `counts`.
     """
-    table = _read_mat(path, SILHOUETTES.values())
+    table = _read_mat(path, SILHOUETTES.values(), sum(counts.values()))
     arrays = {}
     for split, key in SILHOUETTES.items():
         rows = table[key]
@@ -68,7 +63,7 @@ def read_chardata(path: Path, counts: Counts) -> Splits:
     Raises VlaeError unless the file holds exactly train + valid and test images of `counts`.
     """
     wanted = {"data": counts["train"] + counts["valid"], "testdata": counts["test"]}
-    table = _read_mat(path, wanted)
+    table = _read_mat(path, wanted, sum(counts.values()))
     greys = []
     for key, count in wanted.items():
         columns = table[key]
@@ -90,8 +85,8 @@ def read_drawings(path: Path, counts: Counts) -> Splits:
     images are the last of the shuffled training part. Raises VlaeError unless the file holds
     exactly the drawings that make the splits of `counts`.
     """
-    table = _read_npz(path, ("images", "label", "drawer"))
     total = sum(counts.values())
+    table = _read_npz(path, ("images", "label", "drawer"), total * (SIDE * PACKED + 3) + MIB)
     characters = total // DRAWERS
     _expect(path, "images", table["images"], "uint8", (total, SIDE, PACKED))
     _expect(path, "label", table["label"], "uint16", (total,))
@@ -149,42 +144,28 @@ def _expect(path: Path, key: str, array: np.ndarray, dtype: str, shape: tuple) -
         raise VlaeError(f"{path}: {key} is {array.dtype} {array.shape} instead of {dtype} {shape}")
 
 
-def _read_mat(path: Path, keys) -> dict[str, np.ndarray]:
-    """Those variables of a MATLAB 5 file; VlaeError if it is none, or any is missing."""
-    import scipy.io
+def _read_mat(path: Path, keys, images: int) -> dict[str, np.ndarray]:
+    """Those variables of a MATLAB 5 file, none of more than twice so many images.
 
-    with open(path, "rb") as file:
-        header = file.read(MAT_HEADER_BYTES)
-    if not header.startswith(MAT_HEAD) or not header.endswith(MAT_ENDS):
+    VlaeError if it is none, or a variable is missing or something else.
+    """
+    if not is_matlab(path):
         raise VlaeError(f"{path}: not a MATLAB 5 file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # scipy only warns of a variable given twice
-            table = scipy.io.loadmat(path, variable_names=list(keys))
-    except MemoryError:
-        raise VlaeError(f"{path}: a damaged MATLAB file, or too large for the memory") from None
-    except Exception as error:  # scipy's parser raises anything at all on damaged files
-        raise VlaeError(f"{path}: a damaged MATLAB file ({_line(error)})") from None
+        table = read_matrices(path, keys, 2 * 8 * PIXELS * images + MIB)
+    except (ValueError, MemoryError) as error:
+        raise VlaeError(f"{path}: a damaged MATLAB file ({error})") from None
     return _picked(path, table, keys)
 
 
-def _read_npz(path: Path, keys) -> dict[str, np.ndarray]:
-    """Those arrays of a numpy archive; VlaeError if it is none, or any is missing."""
+def _read_npz(path: Path, keys, most: int) -> dict[str, np.ndarray]:
+    """Those arrays of a numpy archive; VlaeError if it is none, unpacks to more than `most`
+    bytes, or any is missing."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array, not an archive")
-            table = {key: archive[key] for key in keys if key in archive.files}
-    except (
-        ValueError,
-        TypeError,
-        EOFError,
-        OSError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise VlaeError(f"{path}: not a usable numpy archive ({_line(error)})") from None
+        with open(path, "rb") as file:
+            table = read_npz(file, keys, most)
+    except ValueError as error:
+        raise VlaeError(f"{path}: not a usable numpy archive ({error})") from None
     return _picked(path, table, keys)
 
 
@@ -192,15 +173,7 @@ def _picked(path: Path, table: dict, keys) -> dict[str, np.ndarray]:
     missing = [key for key in keys if key not in table]
     if missing:
         raise VlaeError(f"{path}: {', '.join(missing)} missing")
-    for key in keys:
-        if not isinstance(table[key], np.ndarray):
-            raise VlaeError(f"{path}: {key} is not an array")
     return {key: table[key] for key in keys}
-
-
-def _line(error: Exception) -> str:
-    """What an error says, as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def write_silhouettes(path: Path, arrays: Splits) -> None:

@@ -101,7 +101,10 @@ def _attempt(source: str, file: dict, target: Path, timeout: float) -> None:
 
 def wrong_sum(path: Path, file: dict) -> tuple[str, str] | None:
     """The first pinned checksum that the file at `path` does not have, and what it is instead;
-    None if it has all of them."""
+    None if it has all of them. A file of another size is not read for that."""
+    size = path.stat().st_size
+    if size != file.get("bytes", size) or size > file.get("max_bytes", size):
+        return "size", f"{size:,}"
     for kind in SUMS:
         if kind in file and (found := _sum(path, kind)) != file[kind]:
             return kind, found

@@ -172,7 +172,7 @@ def _obtain(
         if wrong is None:
             return
         kind, found = wrong
-        _warn(f"{name}: {target} has a wrong {kind} ({found[:12]}...), so it is fetched again")
+        _warn(f"{name}: {target} has a wrong {kind} ({found:.12}...), so it is fetched again")
 
     def write(path: Path) -> None:
         reasons = []

@@ -1,0 +1,367 @@
+"""Data files that are damaged, foreign, or made to unpack to more than there is room for."""
+
+import gzip
+import io
+import os
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuzzing import FOREIGN, PICKLE, Payload, attempt, cases, empty_folder, hostile
+from vlae.data.archives import (
+    ARCHIVES,
+    read_silhouettes,
+    write_chardata,
+    write_drawings,
+    write_silhouettes,
+)
+from vlae.data.dataset import Dataset, load
+from vlae.data.fetch import fetch
+from vlae.data.formats import PIXELS, READERS, WRITERS
+from vlae.data.matlab import HEAD
+from vlae.errors import VlaeError
+from vlae.files import write_npz
+
+COUNTS = {"train": 5, "valid": 3, "test": 4}
+RANDOM = np.random.default_rng(3)
+BITS = {split: RANDOM.integers(0, 2, (n, 28, 28), np.uint8) for split, n in COUNTS.items()}
+DRAWN = {"train": 27, "valid": 3, "test": 10}
+MIB = 2**20
+
+
+def written(write, *arguments) -> bytes:
+    with empty_folder() as folder:
+        write(folder / "file", *arguments)
+        return (folder / "file").read_bytes()
+
+
+IMAGES = {"amat": BITS["train"], "idx": RANDOM.integers(0, 256, (5, 28, 28), np.uint8)}
+RAW = {kind: written(WRITERS[kind], images) for kind, images in IMAGES.items()}
+GREYS = RANDOM.integers(0, 256, (12, 28, 28), np.uint8)
+WHOLE = {
+    "silhouettes_mat": (written(write_silhouettes, BITS), COUNTS),
+    "chardata_mat": (written(write_chardata, GREYS[:8], GREYS[8:]), COUNTS),
+    "drawings_npz": (
+        written(write_drawings, RANDOM.integers(0, 2, (40, 105, 105), np.uint8)),
+        DRAWN,
+    ),
+}
+
+
+def read_raw(kind: str, content: bytes):
+    with empty_folder() as folder:
+        (folder / "file").write_bytes(content)
+        outcome = attempt(f"data file, {kind}", folder, READERS[kind], folder / "file", 5)
+    if not isinstance(outcome, VlaeError):
+        assert outcome.shape == (5, 28, 28) and outcome.dtype == np.uint8
+    return outcome
+
+
+@pytest.mark.parametrize("kind", RAW)
+@cases(60)
+@given(data=st.data())
+def test_damaged_raw_files(kind, data):
+    outcome = read_raw(kind, data.draw(hostile(RAW[kind])))
+    # A gzip has a checksum: what it lets through is what was written.
+    if kind == "idx" and not isinstance(outcome, VlaeError):
+        assert np.array_equal(outcome, IMAGES[kind])
+
+
+def read_whole(kind: str, content: bytes):
+    counts = WHOLE[kind][1]
+    with empty_folder() as folder:
+        (folder / "file").write_bytes(content)
+        outcome = attempt(
+            f"data file, {kind}", folder, ARCHIVES[kind].read, folder / "file", counts
+        )
+    if not isinstance(outcome, VlaeError):
+        for split, count in counts.items():
+            assert outcome[split].shape == (count, 28, 28) and outcome[split].dtype == np.uint8
+    return outcome
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@cases(60)
+@given(data=st.data())
+def test_damaged_archives(kind, data):
+    read_whole(kind, data.draw(hostile(WHOLE[kind][0])))
+
+
+@pytest.mark.parametrize("kind", ["silhouettes_mat", "chardata_mat"])
+@cases(60)
+@given(data=st.data())
+def test_matlab_files_damaged_below_their_compression(kind, data):
+    """Damage that zlib's checksum does not keep from the parser: each variable packed anew."""
+    content = WHOLE[kind][0]
+    parts, at = [], 128
+    while at < len(content):
+        size = struct.unpack_from("<I", content, at + 4)[0]
+        parts.append(zlib.decompress(content[at + 8 : at + 8 + size]))
+        at += 8 + size
+    changed = data.draw(st.integers(0, len(parts) - 1))
+    parts[changed] = data.draw(hostile(parts[changed]))
+    packed = [zlib.compress(part) for part in parts]
+    read_whole(kind, content[:128] + b"".join(struct.pack("<2I", 15, len(p)) + p for p in packed))
+
+
+@cases(60)
+@given(data=st.data())
+def test_drawings_damaged_below_their_compression(data):
+    members = {}
+    with zipfile.ZipFile(io.BytesIO(WHOLE["drawings_npz"][0])) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = data.draw(st.sampled_from(sorted(members)))
+    members[name] = data.draw(hostile(members[name]))
+    read_whole("drawings_npz", zipped(members))
+
+
+def zipped(members: dict[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", how) as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return content.getvalue()
+
+
+# --- The prepared file -----------------------------------------------------------------------
+
+
+def load_prepared(content: bytes):
+    with empty_folder() as folder:
+        (folder / "tiny.npz").write_bytes(content)
+        outcome = attempt("prepared data set, npz", folder, load, "tiny", "fixed", folder)
+    if not isinstance(outcome, VlaeError):
+        assert isinstance(outcome, Dataset)
+        assert outcome.train.max() <= 1 and outcome.test.shape[1:] == (28, 28)
+    return outcome
+
+
+PREPARED = written(lambda path: write_npz(path, **BITS))
+
+
+@cases(70)
+@given(hostile(PREPARED))
+def test_damaged_prepared_files(content):
+    load_prepared(content)
+
+
+@cases(70)
+@given(st.data())
+def test_prepared_files_with_any_array_in_them(data):
+    """Right as an archive, wrong inside: headers of arrays are Python literals, nothing more."""
+    members = {}
+    with zipfile.ZipFile(io.BytesIO(PREPARED)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = data.draw(st.sampled_from(sorted(members)))
+    members[name] = data.draw(st.one_of(hostile(members[name]), headers()))
+    load_prepared(zipped(members, zipfile.ZIP_STORED))
+
+
+def headers():
+    """A .npy file with some header and hardly any data."""
+    shapes = st.sampled_from(
+        ["(2147483648, 28, 28)", "(2**40,)", "(-1, 28, 28)", "(4, 28, 28)", "()", "(1,)*10000"]
+    )
+    types = st.sampled_from(["|u1", "|O", "<f8", "|V9", "|S0", "<M8[s]", "nonsense", "|u1|"])
+    texts = st.builds(
+        lambda t, s: f"{{'descr': '{t}', 'fortran_order': False, 'shape': {s}, }}", types, shapes
+    )
+    odd = st.sampled_from(
+        ["", "(" * 3000, "__import__('os').system('exit 1')", "{'descr': " * 500, "'''", "\0" * 99]
+    )
+    return st.one_of(texts, odd).map(_npy)
+
+
+def _npy(header: str) -> bytes:
+    text = header.encode()
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text + bytes(64)
+
+
+# --- What only looks small -------------------------------------------------------------------
+
+
+def npy_of_zeros(mib: int) -> bytes:
+    content = io.BytesIO()
+    np.save(content, np.zeros((mib * MIB // PIXELS, 28, 28), np.uint8))
+    return content.getvalue()
+
+
+def lying_size() -> bytes:
+    """An archive whose directory promises 2^32 - 2 bytes for a member of a few."""
+    content = bytearray(zipped({"train.npy": npy_of_zeros(0)}, zipfile.ZIP_STORED))
+    directory = content.rindex(b"PK\x01\x02")
+    content[directory + 24 : directory + 28] = struct.pack("<I", 2**32 - 2)
+    return bytes(content)
+
+
+def overlapping(copies: int) -> bytes:
+    """Every entry of the directory names the same compressed bytes."""
+    content = zipped({"train.npy": npy_of_zeros(30)})
+    directory, end = content.rindex(b"PK\x01\x02"), content.rindex(b"PK\x05\x06")
+    entry = content[directory:end]
+    tail = bytearray(content[end:])
+    struct.pack_into("<2HI", tail, 8, copies, copies, copies * len(entry))
+    return content[:directory] + copies * entry + bytes(tail)
+
+
+NPZ = {
+    "150 MiB of zeros in 150 kB": lambda: zipped({"train.npy": npy_of_zeros(150)}),
+    "70 MiB, xz": lambda: zipped({"train.npy": npy_of_zeros(70)}, zipfile.ZIP_LZMA),
+    "70 MiB, bzip2": lambda: zipped({"train.npy": npy_of_zeros(70)}, zipfile.ZIP_BZIP2),
+    "1,000 names for 30 MiB": lambda: overlapping(1000),
+    "a size that is a lie": lying_size,
+    "2^31 images in the header": lambda: zipped(
+        {"train.npy": _npy("{'descr':'|u1','fortran_order':False,'shape':(2**31,28,28)}")}
+    ),
+    "2^62 pixels in the header": lambda: zipped(
+        {"train.npy": _npy(f"{{'descr':'|u1','fortran_order':False,'shape':({2**62},)}}")}
+    ),
+    "pickled objects": lambda: zipped({"train.npy": object_array()}),
+    "a pickle as a member": lambda: zipped({"train": PICKLE, "valid": PICKLE, "test": PICKLE}),
+    "names that climb": lambda: zipped({"../../train.npy": b"", "/etc/train.npy": b""}),
+    "links": lambda: link_member(),
+    "5,000 members": lambda: zipped({f"{i}.npy": b"" for i in range(5000)}),
+    "a password": lambda: encrypted(),
+}
+
+
+def object_array() -> bytes:
+    content = io.BytesIO()
+    np.save(content, np.array([Payload()], dtype=object), allow_pickle=True)
+    return content.getvalue()
+
+
+def link_member() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        link = zipfile.ZipInfo("train.npy")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    return content.getvalue()
+
+
+def encrypted() -> bytes:
+    content = bytearray(zipped({"train.npy": npy_of_zeros(0)}))
+    content[6] |= 1
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1
+    return bytes(content)
+
+
+@pytest.mark.parametrize("name", NPZ)
+def test_archives_that_are_traps(name):
+    content = NPZ[name]()
+    assert isinstance(load_prepared(content), VlaeError)
+    assert isinstance(read_whole("drawings_npz", content), VlaeError)
+
+
+def matlab(*elements: bytes) -> bytes:
+    return HEAD.ljust(124) + b"\x00\x01IM" + b"".join(elements)
+
+
+def element(kind: int, content: bytes) -> bytes:
+    return struct.pack("<2I", kind, len(content)) + content
+
+
+def variable(name: bytes, rows: int, columns: int, content: bytes, of: int = 9) -> bytes:
+    """A matrix; `of` 9 is uint8, 1 a cell array."""
+    head = element(6, struct.pack("<2I", of, 0)) + element(5, struct.pack("<2i", rows, columns))
+    padded = name.ljust(-(-len(name) // 8) * 8, b"\0")
+    text = struct.pack("<2I", 1, len(name)) + padded
+    return element(14, head + text + content)
+
+
+MAT = {
+    "100 MiB of zeros": lambda: matlab(
+        element(
+            15,
+            zlib.compress(
+                variable(b"train_data", 100 * MIB // 784, 784, element(2, bytes(100 * MIB)))
+            ),
+        )
+    ),
+    "the same, as another variable": lambda: matlab(
+        element(
+            15,
+            zlib.compress(variable(b"other", 100 * MIB // 784, 784, element(2, bytes(100 * MIB)))),
+        )
+    ),
+    "2^31 - 1 images in the header": lambda: matlab(
+        variable(b"train_data", 2**31 - 1, 784, element(2, bytes(784)))
+    ),
+    "2^30 cells": lambda: matlab(variable(b"train_data", 2**15, 2**15, b"", of=1)),
+    "as many as promised, but cells": lambda: matlab(variable(b"train_data", 5, 784, b"", of=1)),
+    "a function": lambda: matlab(variable(b"train_data", 1, 1, b"", of=16)),
+    "an opaque object": lambda: matlab(variable(b"train_data", 1, 1, b"", of=17)),
+    "4 GiB announced": lambda: matlab(struct.pack("<2I", 14, 2**32 - 8) + bytes(64)),
+    "compressed in itself": lambda: matlab(
+        element(15, zlib.compress(element(15, zlib.compress(bytes(10 * MIB)))))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MAT)
+def test_matlab_files_that_are_traps(name):
+    assert isinstance(read_whole("silhouettes_mat", MAT[name]()), VlaeError)
+
+
+def test_the_hand_made_matlab_file_is_one(tmp_path):
+    """Otherwise the traps would be refused for another reason than the one meant."""
+    names = {"train_data": 5, "val_data": 3, "test_data": 4}
+    content = matlab(
+        *(variable(name.encode(), n, 784, element(2, bytes(n * 784))) for name, n in names.items())
+    )
+    (tmp_path / "a.mat").write_bytes(content)
+    assert read_silhouettes(tmp_path / "a.mat", COUNTS)["train"].all()
+
+
+def idx(count: int, content: bytes) -> bytes:
+    return struct.pack(">4I", 0x803, count, 28, 28) + content
+
+
+IDX = {
+    "200 MiB of zeros": lambda: gzip.compress(idx(5, bytes(200 * MIB)), 1),
+    "2^31 images in the header": lambda: gzip.compress(idx(2**31, bytes(784))),
+    "2^31 rows": lambda: gzip.compress(struct.pack(">4I", 0x803, 5, 2**31, 2**31)),
+    "a gzip in a gzip": lambda: gzip.compress(RAW["idx"]),
+    "100,000 empty gzips": lambda: gzip.compress(b"") * 100_000,
+    "a name of 3 MB": lambda: b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 3_000_000,
+}
+
+
+@pytest.mark.parametrize("name", IDX)
+def test_idx_files_that_are_traps(name):
+    assert isinstance(read_raw("idx", IDX[name]()), VlaeError)
+
+
+@pytest.mark.parametrize("kind", [*READERS, *ARCHIVES])
+@pytest.mark.parametrize("what", ["a folder", "a loop", "a hole of 1 TiB"])
+def test_no_ordinary_file(tmp_path, kind, what):
+    """By the command that reads raw files, which says so in one line too."""
+    path = tmp_path / "data/raw/file"
+    path.parent.mkdir(parents=True)
+    if what == "a folder":
+        path.mkdir()
+    elif what == "a loop":
+        path.symlink_to(path)
+    else:
+        path.touch()
+        os.truncate(path, 2**40)
+    pinned = {"path": "file", "sha256": "0" * 64, "bytes": 9, "urls": []}
+    key = "all" if kind in ARCHIVES else "train"
+    spec = {"files": {key: pinned}, "splits": COUNTS, "format": kind, "binarization": "fixed"}
+    outcome = attempt("data file, none", tmp_path, fetch, "tiny", spec, tmp_path)
+    assert isinstance(outcome, VlaeError)
+
+
+def test_foreign_files_are_refused_by_every_reader():
+    for content in FOREIGN:
+        for kind in READERS:
+            assert isinstance(read_raw(kind, content), VlaeError)
+        for kind in ARCHIVES:
+            assert isinstance(read_whole(kind, content), VlaeError)
+        assert isinstance(load_prepared(content), VlaeError)
