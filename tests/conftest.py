@@ -2,4 +2,24 @@
 
 import os
 
+import pytest
+
+import reliability
+
 os.environ.pop("VLAE_SCRATCH", None)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--record-figures",
+        action="store_true",
+        help="write what the tests of reliability measure to results/reliability.md",
+    )
+
+
+@pytest.fixture(scope="session")
+def record(request):
+    """reliability.record, if the figures are to be written."""
+    if request.config.getoption("--record-figures"):
+        return reliability.record
+    return lambda *row: None

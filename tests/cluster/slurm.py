@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -199,11 +199,9 @@ def on_node(node: str) -> list[psutil.Process]:
 
 
 def kill(process: psutil.Process | None) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         if process:
             process.kill()
-    except psutil.NoSuchProcess:
-        pass
 
 
 def start(name: str, *arguments: str) -> None:
@@ -284,10 +282,8 @@ def stop_daemons() -> None:
 def down() -> None:
     """Cancel all jobs, stop every daemon, and remove all that `up` has made."""
     if running("slurmctld"):
-        try:
+        with suppress(ClusterError):  # the daemons are stopped all the same
             client("scancel", "--me")
-        except ClusterError:
-            pass  # the daemons are stopped all the same
     stop_daemons()
     if ours():
         LINK.unlink()

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -40,7 +41,7 @@ def take_over():
     Raises NotAlone if another one is at work, or if what it left does not end.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
-    lock = open(LOCK, "a+")
+    lock = open(LOCK, "a+")  # noqa: SIM115 - held as long as the process lives
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -51,11 +52,13 @@ def take_over():
     if before.startswith(socket.gethostname() + " "):
         say(f"the last snakemake here ({before}) was killed; clearing up after it")
         end_jobs()
-        end_processes()
         shutil.rmtree(SNAKEMAKES_LOCKS, ignore_errors=True)
-    elif before:
-        # Not every file system has its locks on all machines: the other one may be alive.
-        say(f"the last snakemake here ({before}) was killed or is at work")
+    elif before:  # not every file system has its locks on all machines: it may be alive
+        raise NotAlone(
+            f"the last snakemake here ({before}) has not ended, or was killed; go on there, or, "
+            "if it is not at work any more, type `snakemake --unlock` first"
+        )
+    end_processes()  # a trainer outlives the DVC that was killed above it, too
     drop_broken_lock()
     write(lock, f"{socket.gethostname()} process {os.getpid()}")
     os.environ[MARK] = os.getcwd()
@@ -69,7 +72,8 @@ def release(lock):
 
 
 def forget():
-    """For `snakemake --unlock`: the user says that nobody is at work here."""
+    """For `snakemake --unlock`: the user says that no other Snakemake is at work here."""
+    end_jobs()
     LOCK.unlink(missing_ok=True)
 
 
@@ -121,12 +125,10 @@ def end_processes():
     """Ask the processes on this machine that work in this folder to end, and wait for it."""
     left = processes_left()
     if left:
-        say(f"stopping the {len(left)} processes that it left")
+        say(f"stopping the {len(left)} processes that an earlier run left here")
     for process in left:
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGTERM)
-        except psutil.NoSuchProcess:
-            pass
     end = time.monotonic() + SECONDS
     while left := processes_left():
         if time.monotonic() > end:
@@ -139,11 +141,9 @@ def processes_left():
     found = []
     ours = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
     for process in psutil.process_iter():
-        try:
+        with suppress(psutil.Error):  # another user's, or gone
             if process.pid not in ours and process.environ().get(MARK) == os.getcwd():
                 found.append(process)
-        except psutil.Error:
-            pass  # another user's, or gone
     return found
 
 
