@@ -7,12 +7,12 @@ the weights are those of a run that nothing disturbed, to the bit.
 
 import re
 import shutil
-import signal
 import subprocess
 import time
 from contextlib import contextmanager
 from itertools import pairwise
 
+import psutil
 import pytest
 import yaml
 
@@ -29,10 +29,10 @@ pytestmark = [
 
 COMMAND = ("snakemake", "--cores", "all", "--profile", "slurm")
 IMPATIENT = ("--slurm-init-seconds-before-status-checks", "3")
-EPOCHS = 40
+EPOCHS = 10
 STEPS_OF_EPOCH = 16  # 128 images in batches of 8
-CHECKPOINT_SECONDS = "2"
-EARLY = 5 * STEPS_OF_EPOCH  # the step from which on a training is disturbed
+CHECKPOINT_SECONDS = "0.5"
+EARLY = 2 * STEPS_OF_EPOCH  # the step from which on a training is disturbed
 
 
 @pytest.fixture(scope="module")
@@ -191,15 +191,19 @@ class Training:
         (job,) = [job for job in jobs(self.workflow.folder) if job.running]
         return job
 
-    def wait(self, condition, seconds: float = 240) -> None:
+    def wait(self, condition, seconds: float = 600) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert self.snakemake.poll() is None, self.said()
             assert time.monotonic() < end, self.said()
             time.sleep(0.1)
 
-    def wait_for_step(self, step: int) -> None:
+    def hold(self, step: int = EARLY) -> psutil.Process:
+        """Stop the trainer in mid-run, so that there is time to disturb it on any machine."""
         self.wait(lambda: self.saved() >= step)
+        process = trainer(self.workflow)
+        process.suspend()
+        return process
 
     def disturbed(self) -> None:
         """Called when the trainer has died: note what it had done beyond its last checkpoint."""
@@ -208,7 +212,7 @@ class Training:
 
     def finish(self) -> None:
         """Wait for the end; while there is something left to do, the same command again."""
-        while self.snakemake.wait(400) and self.calls < 3:
+        while self.snakemake.wait(900) and self.calls < 3:
             self.start()
         assert self.snakemake.returncode == 0, self.said()
         self.seconds = time.monotonic() - self.started
@@ -275,7 +279,7 @@ def test_nothing(disturb):
 @pytest.mark.slow
 def test_the_training_job_is_cancelled(disturb):
     def cancel(training):
-        training.wait_for_step(EARLY)
+        training.hold()
         number = training.job().number
         slurm.client("scancel", str(number))
         training.wait(lambda: state_of(training, number) == "CANCELLED")
@@ -302,9 +306,8 @@ def test_a_time_limit_twice(disturb, prepared, tmp_path):
 
     def take_long(training):
         for step in (EARLY, 2 * EARLY):
-            training.wait_for_step(step)
-            number, process = training.job().number, trainer(training.workflow)
-            process.suspend()
+            process = training.hold(step)
+            number = training.job().number
             time.sleep(25)  # of the 24 seconds that a limit of two minutes leaves it
             process.resume()
             training.wait(lambda number=number: state_of(training, number) == "FAILED")
@@ -326,9 +329,8 @@ def test_a_time_limit_twice(disturb, prepared, tmp_path):
 @pytest.mark.slow
 def test_a_hanging_job_is_killed_at_its_limit(disturb):
     def hang(training):
-        training.wait_for_step(EARLY)
+        training.hold()
         number = training.job().number
-        trainer(training.workflow).send_signal(signal.SIGSTOP)
         slurm.client("scontrol", "update", f"jobid={number}", "TimeLimit=1")
         training.wait(lambda: state_of(training, number) == "TIMEOUT")
         training.disturbed()
@@ -339,7 +341,7 @@ def test_a_hanging_job_is_killed_at_its_limit(disturb):
 @pytest.mark.slow
 def test_the_job_is_requeued(disturb):
     def requeue(training):
-        training.wait_for_step(EARLY)
+        training.hold()
         slurm.client("scontrol", "requeue", str(training.job().number))
         training.wait(lambda: not any(job.running for job in jobs(training.workflow.folder)))
         training.disturbed()
@@ -352,10 +354,10 @@ def test_the_job_is_requeued(disturb):
 @pytest.mark.slow
 def test_an_urgent_job_displaces_it(disturb):
     def preempt(training):
-        training.wait_for_step(EARLY)
+        training.hold()
         job = training.job()
         everything = ["--partition=urgent", "--exclusive", "--nodes=3", "--mem=0", "--time=1"]
-        slurm.client("srun", "-Q", *everything, "sleep", "3", timeout=120)
+        slurm.client("srun", "-Q", *everything, "sleep", "3", timeout=300)
         assert state_of(training, job.number) == "PENDING"
         training.disturbed()
 
@@ -381,7 +383,7 @@ def test_too_little_memory(disturb, cluster):
 @pytest.mark.slow
 def test_its_node_goes_down(disturb):
     def crash(training):
-        training.wait_for_step(EARLY)
+        training.hold()
         node = training.job().node
         slurm.kill_node(node)
         training.disturbed()
@@ -398,8 +400,7 @@ def test_its_node_goes_down(disturb):
 @pytest.mark.slow
 def test_the_trainer_is_killed(disturb):
     def kill(training):
-        training.wait_for_step(EARLY)
-        trainer(training.workflow).kill()
+        training.hold().kill()
         training.disturbed()
 
     training = disturb("SIGKILL of the trainer", kill)
@@ -409,10 +410,11 @@ def test_the_trainer_is_killed(disturb):
 @pytest.mark.slow
 def test_the_controller_is_gone_for_a_while(disturb):
     def restart(training):
-        training.wait_for_step(EARLY)
+        process = training.hold()
         slurm.kill(slurm.running("slurmctld"))
         time.sleep(15)
         slurm.up()
+        process.resume()
         training.disturbed()
 
     training = disturb("the cluster's controller is down for 15 seconds", restart)
@@ -421,11 +423,11 @@ def test_the_controller_is_gone_for_a_while(disturb):
 
 def test_snakemake_is_killed(disturb):
     def kill(training):
-        training.wait_for_step(EARLY)
+        training.hold()
         training.snakemake.kill()
         training.snakemake.wait()
         assert any((training.workflow.folder / ".snakemake" / "locks").iterdir())
-        training.reached_before = training.reached()
+        training.disturbed()
 
     training = disturb("SIGKILL of snakemake, its job left running", kill, calls=2)
     states = [job.state for job in jobs(training.workflow.folder)]

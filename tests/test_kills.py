@@ -86,7 +86,7 @@ def prepared(tmp_path_factory):
     """A project whose data set is there and whose run is not trained."""
     folder = tmp_path_factory.mktemp("kills")
     workflow = new_project(
-        folder / "project", folder / "mirror", {"epochs": 40, "batch_size": 8}, {}
+        folder / "project", folder / "mirror", {"epochs": 10, "batch_size": 8}, {}
     )
     workflow.do("snakemake", "--cores", "2", "data/static_mnist.npz")
     return workflow
@@ -118,7 +118,7 @@ def test_killed_on_one_machine_the_same_command_goes_on(
     prepared, undisturbed, record, tmp_path, victim, said
 ):
     workflow = prepared.copy_to(tmp_path / "project")
-    workflow.env["VLAE_CHECKPOINT_SECONDS"] = "1"
+    workflow.env["VLAE_CHECKPOINT_SECONDS"] = "0.5"
     command = ["snakemake", "--cores", "2", "--set-threads", "train=1", "--", MODEL]
     started = time.monotonic()
     first = subprocess.Popen(command, cwd=workflow.folder, env=workflow.env)
