@@ -235,7 +235,7 @@ def disturb(cluster, prepared, undisturbed, record, tmp_path):
     check, and write down what it came to."""
     trainings = []
 
-    def run(what: str, fault, *options: str, calls: int = 1, reason: str = "") -> Training:
+    def run(what: str, fault, *options: str, calls: int = 1) -> Training:
         training = Training(prepared.copy_to(tmp_path / "project"), *options)
         trainings.append(training)
         fault(training)
