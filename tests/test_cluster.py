@@ -301,14 +301,14 @@ def test_a_time_limit_twice(disturb, prepared, tmp_path):
     shutil.copytree(prepared.folder / "slurm", profile)
     settings = yaml.safe_load((profile / "config.yaml").read_text())
     settings["default-resources"]["slurm_partition"] = "urgent"
-    settings["set-resources"]["train"]["runtime"] = 2
+    settings["set-resources"]["train"]["runtime"] = 3
     (profile / "config.yaml").write_text(yaml.safe_dump(settings))
 
     def take_long(training):
-        for step in (EARLY, 2 * EARLY):
-            process = training.hold(step)
+        for _ in range(2):
+            process = training.hold(training.saved() + 1)
             number = training.job().number
-            time.sleep(25)  # of the 24 seconds that a limit of two minutes leaves it
+            time.sleep(49)  # of the 48 seconds that a limit of three minutes leaves it
             process.resume()
             training.wait(lambda number=number: state_of(training, number) == "FAILED")
 

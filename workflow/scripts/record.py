@@ -20,6 +20,7 @@ status 2.
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from dvc.repo import Repo
 from vlae.configuration import reconfigured
 from vlae.params import load_params
 
+logging.getLogger("dvc").setLevel(logging.ERROR)  # its remarks go where our answer goes
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 RECIPES = "recipes"
 
@@ -223,7 +225,7 @@ def run(no_train):
         if gone:
             say(f"warning: recorded, but neither in the cache nor in the remote: {' '.join(gone)}")
     here = put_in_place(record)
-    if take_from_run_cache(name for name in record.results if name not in here):
+    if take_from_run_cache(record, here):
         record = Record()
         here = put_in_place(record)
     if no_train:
@@ -241,23 +243,26 @@ def put_in_place(record):
     return here
 
 
-def take_from_run_cache(names):
+def take_from_run_cache(record, here):
     """Record those stages again that have once run with the same inputs; returns whether any.
 
     Here rather than by a job, which would wait for a GPU only to copy files.
     """
-    taken = False
+    there = set(here)
     with Repo(_wait_for_lock=True) as repo:
         stages = {stage.addressing: stage for stage in repo.index.stages}
-        for name in names:
+        for name in record.results:
+            if name in there or not there.issuperset({*record.upstream[name]} - {RECIPES}):
+                continue
             try:
                 stages[name].save_deps()
                 repo.stage_cache.restore(stages[name], dry=True)
             except DvcException:
-                continue  # it has not, or an input is missing
+                continue  # it has not run with them
             code, _ = dvc("repro", "-q", "--single-item", name)
-            taken |= code == 0
-    return taken
+            if code == 0:
+                there.add(name)
+    return len(there) > len(here)
 
 
 def answer(record, here, restore):
