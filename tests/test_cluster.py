@@ -166,7 +166,7 @@ class Training:
         self.calls += 1
         with open(self.workflow.folder / f"call-{self.calls}.txt", "w") as said:
             self.snakemake = subprocess.Popen(
-                [*COMMAND, *IMPATIENT, *self.options, MODEL],
+                [*COMMAND, *IMPATIENT, *self.options, "--", MODEL],
                 cwd=self.workflow.folder,
                 env=self.workflow.env,
                 stdout=said,
