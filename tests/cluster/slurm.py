@@ -69,16 +69,24 @@ def install() -> None:
         return
     if os.geteuid() or not which("apt-get"):
         raise ClusterError("SLURM is not installed, and only root on Debian can install it here")
+    patience = ["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20"]
     with no_services():
-        for command in (
-            ["apt-get", "-q", "update"],
-            ["apt-get", "-q", "-y", "--no-install-recommends", "install", *PACKAGES],
-        ):
-            env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            done = subprocess.run(command, env=env, text=True, capture_output=True, check=False)
-            if done.returncode:
-                last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-                raise ClusterError(f"{' '.join(command[:3])} failed: {' '.join(last)}")
+        apt_get(*patience, "update")
+        apt_get(*patience, "-y", "--no-install-recommends", "install", *PACKAGES)
+
+
+def apt_get(*arguments: str) -> None:
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "-q", *arguments]
+    try:
+        done = subprocess.run(
+            command, env=env, text=True, capture_output=True, timeout=300, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError("apt-get does not get anywhere; SLURM is not installed") from None
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise ClusterError(f"apt-get failed, SLURM is not installed: {' '.join(last)}")
 
 
 @contextmanager
@@ -108,16 +116,16 @@ def up() -> str:
             start_daemons()
             return confinement()
         for proctrack in ("cgroup", "linuxproc"):
-            configure(proctrack)
             try:
+                configure(proctrack)
                 start_daemons()
                 for node in NODES:  # a job on each: cgroups may fail only when one starts
                     client("srun", "-Q", "-t1", f"-w{node}", "true", timeout=30)
                 return proctrack
-            except ClusterError as error:
+            except (ClusterError, OSError) as error:  # OSError: no device nodes, say
                 failure = error
                 stop_daemons()
-        raise failure
+        raise ClusterError(f"no cluster here: {failure}")
 
 
 def confinement() -> str:
