@@ -14,7 +14,7 @@ SNAKEMAKE   := .venv/bin/snakemake --cores $(CORES) --show-failed-logs
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-slow lint bench format environment lock rulegraph clean
+.PHONY: help reproduce test test-slow test-cluster lint bench format environment lock rulegraph clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,13 +24,17 @@ reproduce: $(ENVIRONMENT)  ## draw every table and figure from the recorded resu
 	@$(MAKE) --no-print-directory results/report.html
 
 # The tests' networks are tiny: threads would only wait for each other.
-test test-slow: export OMP_NUM_THREADS = 1
+test test-slow test-cluster: export OMP_NUM_THREADS = 1
 
 test: $(ENVIRONMENT) lint  ## check the code, then run the tests (minutes)
 	.venv/bin/python -m pytest -m "not slow"
 
 test-slow: $(ENVIRONMENT)  ## run the tests that take longer
 	.venv/bin/python -m pytest -m slow
+
+test-cluster: $(ENVIRONMENT)  ## run the tests on a real SLURM cluster on this machine (Debian, root; half an hour)
+	.venv/bin/python tests/cluster/slurm.py install
+	.venv/bin/python -m pytest -m cluster --record-figures
 
 lint: $(ENVIRONMENT)  ## check style, types of errors and the workflow's form
 	.venv/bin/ruff check

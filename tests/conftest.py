@@ -2,6 +2,10 @@
 
 import os
 
+import pytest
+
+import reliability
+
 os.environ.pop("VLAE_SCRATCH", None)
 
 
@@ -12,3 +16,19 @@ def pytest_sessionfinish() -> None:
 
         if fuzzing.TALLY:
             fuzzing.write_report()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--record-figures",
+        action="store_true",
+        help="write what the tests of reliability measure to results/reliability.md",
+    )
+
+
+@pytest.fixture(scope="session")
+def record(request):
+    """reliability.record, if the figures are to be written."""
+    if request.config.getoption("--record-figures"):
+        return reliability.record
+    return lambda *row: None

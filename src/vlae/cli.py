@@ -209,9 +209,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--checkpoint-seconds",
         type=_minutes,
-        default=120,
+        default=os.environ.get("VLAE_CHECKPOINT_SECONDS", 120),
         metavar="SECONDS",
-        help="between two saves of the state (default: %(default)s)",
+        help="between two saves of the state (default: $VLAE_CHECKPOINT_SECONDS, else 120)",
     )
     sub.add_argument(
         "--processes",

@@ -153,7 +153,8 @@ def _differences(theirs: object, ours: object, where: str = "") -> Iterator[str]
 def exclusive(path: Path) -> Iterator[None]:
     """Only one process trains a run at a time; the kernel frees the lock of one that dies.
 
-    Raises VlaeError when another process holds it.
+    What such a process was writing when it died is removed. Raises VlaeError when another
+    process holds it.
     """
     lock = path.with_suffix(".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +163,8 @@ def exclusive(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise VlaeError(f"{path}: another process is training this run") from None
+        for half_written in path.parent.glob(f".{path.name}.*"):
+            half_written.unlink()
         yield
 
 

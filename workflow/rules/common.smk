@@ -7,6 +7,7 @@
 # `dvc repro`, which compares contents once more, takes the result from the cache or runs the
 # stage's command, and writes the record.
 
+import atexit
 import json
 import os
 import re
@@ -25,8 +26,9 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", "")]),
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.getenv("PYTHONPATH")])),
 )
-sys.path.insert(0, str(SOURCE))
+sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
+import alone
 from vlae.errors import VlaeError
 from vlae.figures import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.params import load_params
@@ -71,11 +73,31 @@ def mode():
     def wanted(*names):
         return any(getattr(options, name) not in (None, False) for name in names)
 
-    if wanted("lint", "rulegraph", "filegraph", "list_rules", "list_target_rules", "unlock"):
+    if wanted("unlock"):
+        return "unlock"
+    if wanted(*"lint rulegraph filegraph list_rules list_target_rules print_compilation".split()):
         return "draw"
     if wanted("dryrun", "report", "summary", "detailed_summary", "dag", "d3dag"):
         return "look"
     return "run"
+
+
+def be_alone():
+    """Hold this folder's lock until this Snakemake ends, and clear up after a killed one."""
+    try:
+        lock = alone.take_over()
+    except alone.NotAlone as reason:
+        stop(reason)
+    atexit.register(alone.release, lock)
+
+
+def rerun_incomplete():
+    """What a killed job has half made is made again, without --rerun-incomplete.
+
+    Called by the rules' input functions: the settings are not there before the DAG is built.
+    """
+    if workflow.dag_settings:
+        workflow.dag_settings.force_incomplete = True
 
 
 def ask_dvc():
@@ -84,7 +106,11 @@ def ask_dvc():
     if not workflow.is_main_process:
         return json.loads(notes.read_text())
     asked = mode()
-    if asked == "draw":
+    if asked == "unlock":
+        alone.forget()
+    if asked == "run":
+        be_alone()
+    if asked in ("draw", "unlock"):
         return {"to_run": {}, "perhaps": [], "restore": []}
     command = [sys.executable, SCRIPTS / "record.py", asked] + ["--no-train"] * (not TRAIN)
     answer = subprocess.run(command, stdout=subprocess.PIPE)
@@ -108,6 +134,7 @@ def renew(note, outputs):
 
 def asked(stage):
     """The input by which Snakemake learns that DVC wants this stage to run again."""
+    rerun_incomplete()
     return [] if DRAWING else NOTES / "asked" / stage
 
 
@@ -138,6 +165,7 @@ def source(modules):
 
 def drawn_from(paths):
     """Those of the results that are there to draw from, or will be."""
+    rerun_incomplete()
     missing = {path for outputs in FOUND["to_run"].values() for path in outputs}
     return [path for path in map(str, paths) if TRAIN or path not in missing]
 
@@ -165,7 +193,7 @@ def clock(wildcards, resources):
 
 PARAMS = checked_params()
 TRAIN, SHARDS = checked_config()
-DRAWING = workflow.is_main_process and mode() == "draw"
+DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")
 FOUND = ask_dvc()
 # Those that show any of the runs in params.yaml.
 TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]

@@ -21,4 +21,4 @@ rule train:
         clock=clock,
         repro=lambda wildcards: repro(f"train@{wildcards.run}"),
     shell:
-        "({params.clock}{params.repro}) > {log} 2>&1"
+        "({params.clock}{params.repro}) >> {log} 2>&1"  # a resumed run keeps what was said before

@@ -21,6 +21,7 @@ status 2.
 import argparse
 import hashlib
 import json
+import logging
 import os
 import re
 import subprocess
@@ -33,6 +34,7 @@ from dvc.repo import Repo
 from vlae.configuration import reconfigured
 from vlae.params import load_params
 
+logging.getLogger("dvc").setLevel(logging.ERROR)  # its remarks go where our answer goes
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 RECIPES = "recipes"
 MD5 = re.compile("[0-9a-f]{30}")  # the first two digits are the folder's name
@@ -245,14 +247,45 @@ def run(no_train):
         gone = [name for name in published if name not in record.cached]
         if gone:
             say(f"warning: recorded, but neither in the cache nor in the remote: {' '.join(gone)}")
-    here = [name for name in recorded if name in record.cached]
+    here = put_in_place(record)
+    if take_from_run_cache(record, here):
+        record = Record()
+        here = put_in_place(record)
+    if no_train:
+        put_away(record, [name for name in record.results if name not in here])
+    return answer(record, here, [])
+
+
+def put_in_place(record):
+    """Check out the recorded results that the cache has; returns their stages."""
+    here = [name for name in record.recorded_stages() if name in record.cached]
     keep_what_only_the_user_has(record, here)
     displaced = [name for name in here if record.out_of_place(name)]
     if displaced:
         check_out(displaced)
-    if no_train:
-        put_away(record, [name for name in record.results if name not in here])
-    return answer(record, here, [])
+    return here
+
+
+def take_from_run_cache(record, here):
+    """Record those stages again that have once run with the same inputs; returns whether any.
+
+    Here rather than by a job, which would wait for a GPU only to copy files.
+    """
+    there = set(here)
+    with Repo(_wait_for_lock=True) as repo:
+        stages = {stage.addressing: stage for stage in repo.index.stages}
+        for name in record.results:
+            if name in there or not there.issuperset({*record.upstream[name]} - {RECIPES}):
+                continue
+            try:
+                stages[name].save_deps()
+                repo.stage_cache.restore(stages[name], dry=True)
+            except DvcException:
+                continue  # it has not run with them
+            code, _ = dvc("repro", "-q", "--single-item", name)
+            if code == 0:
+                there.add(name)
+    return len(there) > len(here)
 
 
 def answer(record, here, restore):

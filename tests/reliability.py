@@ -1,0 +1,48 @@
+"""results/reliability.md: what was done to the workflow, and what became of it.
+
+Each section is a file results/reliability/NAME.json with a title, an introduction and rows,
+written by the tests that measured them (`pytest --record-figures`). The report is drawn from
+all of them; a row that is measured again takes the place of the old one.
+"""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+TITLE = "# What it survives\n\nWritten by the tests, which also check it (`make test-cluster`).\n"
+
+
+def record(name: str, title: str, introduction: str, row: dict[str, str]) -> None:
+    """Put a row (column -> cell; the first one names it) in its section, and draw the report."""
+    folder = PROJECT / "results" / "reliability"
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # tests may run side by side
+    path = folder / f"{name}.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    key = next(iter(row))
+    there = [i for i, other in enumerate(rows) if other.get(key) == row[key]]
+    if there:
+        rows[there[0]] = row
+    else:
+        rows.append(row)
+    section = {"title": title, "introduction": introduction, "rows": rows}
+    path.write_text(json.dumps(section, indent=2, ensure_ascii=False) + "\n")
+    draw(folder)
+    os.close(descriptor)
+
+
+def draw(folder: Path) -> None:
+    sections = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    report = "\n".join([TITLE, *map(markdown, sections)])
+    (folder.parent / "reliability.md").write_text(report)
+
+
+def markdown(section: dict) -> str:
+    columns = list(dict.fromkeys(column for row in section["rows"] for column in row))
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[str(row.get(column, "")) for column in columns] for row in section["rows"]]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"## {section['title']}\n\n{section['introduction']}\n\n{table}\n"

@@ -1,0 +1,108 @@
+"""One snakemake at a time; what a killed one leaves goes (workflow/scripts/alone.py)."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from miniature import PROJECT
+
+# A process that is alone in the folder, starts another one, and does not end by itself.
+WORK = """
+import subprocess, sys, time
+sys.path.insert(0, {scripts!r})
+import alone
+try:
+    lock = alone.take_over()
+except alone.NotAlone as reason:
+    sys.exit(str(reason))
+if sys.argv[1:] == ["end"]:
+    alone.release(lock)
+    sys.exit()
+child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    program = WORK.format(scripts=str(PROJECT / "workflow" / "scripts"))
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.fixture
+def at_work(tmp_path):
+    """A process at work in the folder, and the one that it has started."""
+    process = start(tmp_path)
+    child = psutil.Process(int(process.stdout.readline()))
+    yield process, child
+    process.kill()
+    process.communicate()
+    if alive(child):
+        child.kill()
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def here(process: subprocess.Popen) -> str:
+    return f"{socket.gethostname()} process {process.pid}"
+
+
+def test_a_second_one_is_told_who_is_at_work(at_work, tmp_path):
+    second = start(tmp_path, "end")
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert said == f"another snakemake is at work in this folder ({here(at_work[0])})\n"
+
+
+def test_what_a_killed_one_left_goes(at_work, tmp_path):
+    process, child = at_work
+    locks = tmp_path / ".snakemake" / "locks"
+    locks.mkdir()
+    (locks / "0.input.lock").write_text("data\n")
+    process.kill()
+    process.wait()
+    assert alive(child)
+    second = start(tmp_path, "end")
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 0, said
+    assert said.splitlines() == [
+        f"vlae: the last snakemake here ({here(process)}) was killed; clearing up after it",
+        "vlae: stopping the 1 processes that an earlier run left here",
+    ]
+    assert not alive(child)
+    assert not locks.exists()
+    third = start(tmp_path, "end")
+    assert third.communicate(timeout=60) == ("", "")
+
+
+def test_one_on_another_machine_may_be_alive(tmp_path):
+    note = tmp_path / ".snakemake" / "vlae" / "lock"
+    note.parent.mkdir(parents=True)
+    note.write_text("elsewhere process 7")
+    second = start(tmp_path, "end")
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert said.startswith("the last snakemake here (elsewhere process 7) has not ended, or was")
+    assert "`snakemake --unlock`" in said
+    assert note.read_text() == "elsewhere process 7"
+
+
+@pytest.mark.parametrize(("text", "stays"), [("", False), ('{"read": ', False), ("{}", True)])
+def test_a_half_written_list_of_dvcs_locks_goes(tmp_path, text, stays):
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert start(tmp_path, "end").wait(60) == 0
+    assert path.exists() == stays

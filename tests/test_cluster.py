@@ -1,0 +1,458 @@
+"""The workflow on a real SLURM cluster (tests/cluster/slurm.py), and what goes wrong there.
+
+A training is disturbed in mid-run in every way that a cluster knows. Whatever happened, the
+same command again finishes the work, no step before the last checkpoint is done twice, and
+the weights are those of a run that nothing disturbed, to the bit.
+"""
+
+import re
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager
+from itertools import pairwise
+
+import psutil
+import pytest
+import yaml
+
+from cluster import slurm
+from cluster.jobs import Job, jobs
+from one_run import MODEL, RUN, history, new_project, trainer
+from test_workflow import MIRROR, Workflow
+from vlae.files import sha256
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(slurm.missing() is not None, reason=str(slurm.missing())),
+]
+
+COMMAND = ("snakemake", "--cores", "all", "--profile", "slurm")
+IMPATIENT = ("--slurm-init-seconds-before-status-checks", "3")
+EPOCHS = 10
+STEPS_OF_EPOCH = 16  # 128 images in batches of 8
+CHECKPOINT_SECONDS = "0.5"
+EARLY = 2 * STEPS_OF_EPOCH  # the step from which on a training is disturbed
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The cluster, left as it was found: up or down."""
+    was_up = slurm.running("slurmctld")
+    try:
+        confinement = slurm.up()
+    except slurm.ClusterError as reason:
+        pytest.skip(str(reason))
+    yield confinement
+    if not was_up:
+        slurm.down()
+
+
+@pytest.fixture(scope="module")
+def reproduced(cluster, record, tmp_path_factory) -> Workflow:
+    """A fresh clone in which the command of the README has been typed."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    origin = new_project(
+        folder / "origin",
+        MIRROR or folder / "mirror",
+        {"batch_size": 1000 if MIRROR else 32},
+        {"importance_samples": 4, "images": 100},
+    )
+    clone = origin.clone_to(folder / "clone", origin.env["VLAE_DATA_MIRROR"])
+    with stopwatch(record, "fresh clone, 3 shards", clone):
+        clone.do(*COMMAND, *IMPATIENT, "--config", "shards=3")
+    return clone
+
+
+def test_download_training_shards_tables_and_figures(reproduced):
+    done = jobs(reproduced.folder)
+    assert sorted((job.rule, job.gpus) for job in done) == [
+        ("evaluate", 1),
+        ("evaluate_shard", 1),
+        ("evaluate_shard", 1),
+        ("evaluate_shard", 1),
+        ("fetch", 0),
+        ("sample", 0),
+        ("train", 1),
+    ]
+    assert {job.state for job in done} == {"COMPLETED"}
+    assert "not trained" not in line_of_table(reproduced)
+    assert (reproduced.folder / "results/figures/figure1_static_mnist.png").exists()
+    assert "up to date" in reproduced.do("dvc", "status")
+
+
+def test_what_is_recorded_books_nothing(reproduced, record, tmp_path):
+    reproduced.do("dvc", "push", "-q", "--run-cache")
+    reproduced.commit("the results")
+    other = reproduced.clone_to(tmp_path / "other", "/nowhere")
+    with stopwatch(record, "fresh clone of what is recorded", other):
+        other.do(*COMMAND, *IMPATIENT)
+    assert jobs(other.folder) == []
+    assert line_of_table(other) == line_of_table(reproduced)
+
+
+@pytest.mark.slow
+def test_a_learning_rate_set_back_books_nothing(reproduced, record, tmp_path):
+    workflow = reproduced.copy_to(tmp_path / "copy")
+    training = yaml.safe_load(workflow.read("params.yaml"))["defaults"]["training"]
+    for rate in (10 * training["learning_rate"], training["learning_rate"]):
+        change = {"learning_rate": rate}
+        workflow.edit_params(lambda tree, new=change: tree["defaults"]["training"].update(new))
+        before = len(jobs(workflow.folder))
+        with stopwatch(record, f"learning rate {rate:g}", workflow):
+            workflow.do(*COMMAND, *IMPATIENT)
+    assert before == 3  # training, evaluation and samples with the other learning rate
+    assert len(jobs(workflow.folder)) == before
+    assert line_of_table(workflow) == line_of_table(reproduced)
+
+
+def line_of_table(workflow: Workflow) -> str:
+    table = workflow.read("results/tables/table1_static_mnist.md")
+    (line,) = re.findall(r".*\*\*VLAE\*\*.*", table)
+    return line
+
+
+@contextmanager
+def stopwatch(record, what: str, workflow: Workflow):
+    """Write down how long the workflow took in the block, and what it asked of the cluster."""
+    before = len(jobs(workflow.folder))
+    started = time.monotonic()
+    yield
+    done = jobs(workflow.folder)[before:]
+    record(
+        "cluster-pipeline",
+        "The pipeline on a SLURM cluster",
+        "`snakemake --cores all --profile slurm`, one run with a tiny network, on a cluster of "
+        "three nodes on one machine.",
+        {
+            "What": what,
+            "Seconds": f"{time.monotonic() - started:.0f}",
+            "Jobs": str(len(done)),
+            "of them with a GPU": str(sum(job.gpus > 0 for job in done)),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Workflow:
+    """A project whose data set is there and whose run is not trained, and the right weights."""
+    folder = tmp_path_factory.mktemp("cluster")
+    workflow = new_project(
+        folder / "project", folder / "mirror", {"epochs": EPOCHS, "batch_size": 8}, {}
+    )
+    workflow.do("snakemake", "--cores", "2", "data/static_mnist.npz")
+    workflow.commit("the data set")
+    return workflow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared, tmp_path_factory) -> str:
+    """SHA-256 of the weights of a training that nothing disturbed."""
+    workflow = prepared.copy_to(tmp_path_factory.mktemp("undisturbed") / "project")
+    workflow.do("vlae", "train", RUN)
+    return sha256(workflow.folder / MODEL)
+
+
+class Training:
+    """`snakemake --profile slurm` at work on one training, to be disturbed."""
+
+    def __init__(self, workflow: Workflow, *options: str):
+        self.workflow = workflow
+        self.options = options
+        self.started = time.monotonic()
+        self.calls = 0
+        self.steps_again = 0
+        self.workflow.env["VLAE_CHECKPOINT_SECONDS"] = CHECKPOINT_SECONDS
+        self.start()
+
+    def start(self) -> None:
+        self.calls += 1
+        with open(self.workflow.folder / f"call-{self.calls}.txt", "w") as said:
+            self.snakemake = subprocess.Popen(
+                [*COMMAND, *IMPATIENT, *self.options, "--", MODEL],
+                cwd=self.workflow.folder,
+                env=self.workflow.env,
+                stdout=said,
+                stderr=said,
+            )
+
+    def said(self) -> str:
+        return "".join(self.workflow.read(f"call-{i + 1}.txt") for i in range(self.calls))
+
+    def saved(self) -> int:
+        """The step of the last checkpoint."""
+        starts = history(self.workflow)
+        return starts[-1]["to_step"] if starts else 0
+
+    def reached(self) -> int:
+        """The step of the last epoch that the trainer reported."""
+        log = self.workflow.folder / "results" / "logs" / "train" / f"{RUN}.log"
+        epochs = re.findall(r": epoch (\d+)  ELBO", log.read_text()) if log.exists() else []
+        return int(epochs[-1]) * STEPS_OF_EPOCH if epochs else 0
+
+    def job(self) -> Job:
+        (job,) = [job for job in jobs(self.workflow.folder) if job.running]
+        return job
+
+    def wait(self, condition, seconds: float = 600) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert self.snakemake.poll() is None, self.said()
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.1)
+
+    def hold(self, step: int = EARLY) -> psutil.Process:
+        """Stop the trainer in mid-run, so that there is time to disturb it on any machine."""
+        self.wait(lambda: self.saved() >= step)
+        process = trainer(self.workflow)
+        process.suspend()
+        return process
+
+    def disturbed(self) -> None:
+        """Called when the trainer has died: note what it had done beyond its last checkpoint."""
+        self.at = self.saved()
+        self.steps_again += max(0, self.reached() - self.at)
+
+    def finish(self) -> None:
+        """Wait for the end; while there is something left to do, the same command again."""
+        while self.snakemake.wait(900) and self.calls < 3:
+            self.start()
+        assert self.snakemake.returncode == 0, self.said()
+        self.seconds = time.monotonic() - self.started
+
+    def check(self, undisturbed: str) -> None:
+        assert sha256(self.workflow.folder / MODEL) == undisturbed
+        assert "up to date" in self.workflow.do("dvc", "status", f"train@{RUN}")
+        starts = history(self.workflow)
+        assert starts[-1]["to_step"] == EPOCHS * STEPS_OF_EPOCH
+        for before, after in pairwise(starts):
+            assert after["from_step"] == before["to_step"]
+
+    def starts(self) -> int:
+        return sum(1 + job.restarts for job in jobs(self.workflow.folder))
+
+
+@pytest.fixture
+def disturb(cluster, prepared, undisturbed, record, tmp_path):
+    """disturb(what, fault, *options): train on the cluster, let `fault(training)` happen, finish,
+    check, and write down what it came to."""
+    trainings = []
+
+    def run(what: str, fault, *options: str, calls: int = 1) -> Training:
+        training = Training(prepared.copy_to(tmp_path / "project"), *options)
+        trainings.append(training)
+        fault(training)
+        training.finish()
+        training.check(undisturbed)
+        assert training.calls == calls
+        record(
+            "cluster-faults",
+            "On a SLURM cluster",
+            f"A training of {EPOCHS * STEPS_OF_EPOCH} steps, a checkpoint every "
+            f"{CHECKPOINT_SECONDS} seconds, disturbed in mid-run. *Starts* counts how often SLURM "
+            "started it, *commands* how often `snakemake --cores all --profile slurm` was typed, "
+            "*steps done again* those after the last checkpoint (to within an epoch, "
+            f"{STEPS_OF_EPOCH} steps). The weights are compared with those of an undisturbed run.",
+            {
+                "What happened": what,
+                "Starts": str(training.starts()),
+                "Commands": str(training.calls),
+                "Steps done again": str(training.steps_again),
+                "Seconds in all": f"{training.seconds:.0f}",
+                "Weights": "identical",
+            },
+        )
+        return training
+
+    yield run
+    for training in trainings:
+        if training.snakemake.poll() is None:
+            training.snakemake.kill()
+        for job in jobs(training.workflow.folder):
+            if job.running:
+                slurm.client("scancel", str(job.number))
+
+
+@pytest.mark.slow
+def test_nothing(disturb):
+    training = disturb("nothing", lambda training: None)
+    assert training.starts() == 1
+
+
+@pytest.mark.slow
+def test_the_training_job_is_cancelled(disturb):
+    def cancel(training):
+        training.hold()
+        number = training.job().number
+        slurm.client("scancel", str(number))
+        training.wait(lambda: state_of(training, number) == "CANCELLED")
+        training.disturbed()
+
+    training = disturb("`scancel` of the job", cancel)
+    assert [job.state for job in jobs(training.workflow.folder)] == ["CANCELLED", "COMPLETED"]
+
+
+def state_of(training: Training, number: int) -> str:
+    (job,) = [job for job in jobs(training.workflow.folder) if job.number == number]
+    return job.state
+
+
+@pytest.mark.slow
+def test_a_time_limit_twice(disturb, prepared, tmp_path):
+    """The trainer stops itself before its limit; in a copied profile with another partition."""
+    profile = tmp_path / "mycluster"
+    shutil.copytree(prepared.folder / "slurm", profile)
+    settings = yaml.safe_load((profile / "config.yaml").read_text())
+    settings["default-resources"]["slurm_partition"] = "urgent"
+    settings["set-resources"]["train"]["runtime"] = 3
+    (profile / "config.yaml").write_text(yaml.safe_dump(settings))
+
+    def take_long(training):
+        for _ in range(2):
+            process = training.hold(training.saved() + 1)
+            number = training.job().number
+            time.sleep(49)  # of the 48 seconds that a limit of three minutes leaves it
+            process.resume()
+            training.wait(lambda number=number: state_of(training, number) == "FAILED")
+
+    training = disturb(
+        "its time limit, twice: the trainer stops itself",
+        take_long,
+        "--profile",
+        str(profile),
+    )
+    assert {job.partition for job in jobs(training.workflow.folder)} == {"urgent"}
+    states = [job.state for job in jobs(training.workflow.folder)]
+    assert states[-1] == "COMPLETED"
+    assert set(states[:-1]) == {"FAILED"}
+    log = training.workflow.read(f"results/logs/train/{RUN}.log")
+    assert log.count("stopped by the clock") == len(states) - 1 >= 2  # more if it is slow here
+
+
+@pytest.mark.slow
+def test_a_hanging_job_is_killed_at_its_limit(disturb):
+    def hang(training):
+        training.hold()
+        number = training.job().number
+        slurm.client("scontrol", "update", f"jobid={number}", "TimeLimit=1")
+        training.wait(lambda: state_of(training, number) == "TIMEOUT")
+        training.disturbed()
+
+    disturb("a trainer that hangs, killed at the job's time limit", hang)
+
+
+@pytest.mark.slow
+def test_the_job_is_requeued(disturb):
+    def requeue(training):
+        training.hold()
+        slurm.client("scontrol", "requeue", str(training.job().number))
+        training.wait(lambda: not any(job.running for job in jobs(training.workflow.folder)))
+        training.disturbed()
+
+    training = disturb("`scontrol requeue`", requeue)
+    (job,) = jobs(training.workflow.folder)
+    assert job.restarts == 1
+
+
+@pytest.mark.slow
+def test_an_urgent_job_displaces_it(disturb):
+    def preempt(training):
+        training.hold()
+        job = training.job()
+        everything = ["--partition=urgent", "--exclusive", "--nodes=3", "--mem=0", "--time=1"]
+        slurm.client("srun", "-Q", *everything, "sleep", "3", timeout=300)
+        assert state_of(training, job.number) == "PENDING"
+        training.disturbed()
+
+    training = disturb("an urgent job that takes its node", preempt)
+    (job,) = jobs(training.workflow.folder)
+    assert job.restarts == 1
+
+
+@pytest.mark.slow
+def test_too_little_memory(disturb, cluster):
+    if cluster != "cgroup":
+        pytest.skip("without cgroups nothing confines a job's memory here")
+    training = disturb(
+        "out of memory: 450 MB, then 900 MB",
+        lambda training: None,
+        "--set-resources",
+        "train:mem_mb=450*attempt",
+    )
+    first, second = jobs(training.workflow.folder)
+    assert (first.memory, second.memory) == ("450M", "900M")
+    assert (first.state, second.state) in [
+        ("OUT_OF_MEMORY", "COMPLETED"),
+        ("FAILED", "COMPLETED"),  # its step was out of memory, and the job gave up by itself
+    ]
+    folder = training.workflow.folder / "results" / "logs" / "slurm" / "rule_train" / RUN
+    assert "oom" in (folder / f"{first.number}.log").read_text()
+
+
+@pytest.mark.slow
+def test_its_node_goes_down(disturb):
+    def crash(training):
+        training.hold()
+        node = training.job().node
+        slurm.kill_node(node)
+        training.disturbed()
+        training.wait(lambda: slurm.state(node) == "DOWN")
+        training.wait(lambda: training.saved() > training.at)
+        assert training.job().node != node
+        slurm.start_node(node)
+
+    training = disturb("its node goes down", crash)
+    (job,) = jobs(training.workflow.folder)
+    assert job.restarts == 1
+
+
+@pytest.mark.slow
+def test_the_trainer_is_killed(disturb):
+    def kill(training):
+        training.hold().kill()
+        training.disturbed()
+
+    training = disturb("SIGKILL of the trainer", kill)
+    assert [job.state for job in jobs(training.workflow.folder)] == ["FAILED", "COMPLETED"]
+
+
+@pytest.mark.slow
+def test_the_controller_is_gone_for_a_while(disturb):
+    def restart(training):
+        process = training.hold()
+        slurm.kill(slurm.running("slurmctld"))
+        time.sleep(15)
+        slurm.up()
+        process.resume()
+        training.disturbed()
+
+    training = disturb("the cluster's controller is down for 15 seconds", restart)
+    assert training.starts() == 1
+
+
+def test_snakemake_is_killed(disturb):
+    def kill(training):
+        training.hold()
+        training.snakemake.kill()
+        training.snakemake.wait()
+        assert any((training.workflow.folder / ".snakemake" / "locks").iterdir())
+        training.disturbed()
+
+    training = disturb("SIGKILL of snakemake, its job left running", kill, calls=2)
+    states = [job.state for job in jobs(training.workflow.folder)]
+    assert states == ["CANCELLED", "COMPLETED"]
+    assert "cancelling the 1 jobs that it left in the queue" in training.said()
+
+
+@pytest.mark.slow
+def test_a_second_snakemake_is_told_to_wait(disturb):
+    def second(training):
+        training.wait(lambda: jobs(training.workflow.folder))
+        done = training.workflow.call(*COMMAND, MODEL)
+        assert done.returncode == 2
+        assert re.fullmatch(
+            r"vlae: error: another snakemake is at work in this folder \(\S+ process \d+\)\n",
+            done.stderr,
+        )
+
+    disturb("a second snakemake in the same folder", second)

@@ -1,0 +1,149 @@
+"""SIGKILL without a cluster: of the trainer, a hundred times, of DVC and of Snakemake."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import time
+from itertools import pairwise
+
+import psutil
+import pytest
+
+from miniature import small_params, write_data
+from one_run import MODEL, RUN, history, new_project, trainer
+from processes import Command
+from vlae.files import sha256
+
+KILLS = 100
+EPOCHS = 150  # of 10 steps; a checkpoint after every step
+
+
+@pytest.mark.slow
+def test_a_hundred_kills(tmp_path, record):
+    write_data(tmp_path, small_params(tmp_path, {"epochs": EPOCHS}))
+    model = tmp_path / "results" / "checkpoints" / RUN / "model.safetensors"
+    command = Command(tmp_path, "train", RUN)
+    assert command.wait() == 0, command.stderr
+    undisturbed = sha256(model)
+    steps = json.loads((model.parent / "train.json").read_text())["steps"]
+    shutil.rmtree(tmp_path / "results")
+    shutil.rmtree(tmp_path / "scratch")
+
+    chance = random.Random(0)
+    started = time.monotonic()
+    kills = dict.fromkeys(("before a first step", "between two saves", "while saving"), 0)
+    while sum(kills.values()) < KILLS:
+        before = newest(tmp_path)
+        command = Command(tmp_path, "train", RUN, "--checkpoint-seconds", "0.001")
+        if chance.random() < 0.9:
+            wait_for_a_checkpoint(command, tmp_path, before)
+        time.sleep(chance.uniform(0, 0.05))
+        command.process.kill()
+        assert command.wait() == -signal.SIGKILL, f"done after {kills}: {command.stderr}"
+        if half_written(tmp_path):
+            kills["while saving"] += 1
+        elif newest(tmp_path) == before:
+            kills["before a first step"] += 1
+        else:
+            kills["between two saves"] += 1
+    command = Command(tmp_path, "train", RUN)
+    assert command.wait() == 0, command.stderr
+    assert sha256(model) == undisturbed
+    assert not half_written(tmp_path)
+    assert json.loads((model.parent / "train.json").read_text())["steps"] == steps
+    record(
+        "soak",
+        "A hundred kills",
+        f"A training of {steps} steps that saves its state after every step, without a cluster: "
+        "SIGKILL at random moments, and the same command again.",
+        {
+            "Kills": str(sum(kills.values())),
+            **{f"of them {moment}": str(count) for moment, count in kills.items()},
+            "Seconds in all": f"{time.monotonic() - started:.0f}",
+            "Weights": "identical",
+        },
+    )
+
+
+def newest(folder) -> int:
+    states = (folder / "scratch").glob("*/state-*.safetensors")
+    return max((path.stat().st_mtime_ns for path in states), default=0)
+
+
+def wait_for_a_checkpoint(command, folder, before) -> None:
+    while command.running() and newest(folder) == before:
+        time.sleep(0.002)
+
+
+def half_written(folder) -> list:
+    return list((folder / "scratch").glob("*/.state-*"))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A project whose data set is there and whose run is not trained."""
+    folder = tmp_path_factory.mktemp("kills")
+    workflow = new_project(
+        folder / "project", folder / "mirror", {"epochs": 10, "batch_size": 8}, {}
+    )
+    workflow.do("snakemake", "--cores", "2", "data/static_mnist.npz")
+    return workflow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared, tmp_path_factory) -> str:
+    """SHA-256 of the weights of a training that nothing disturbed."""
+    workflow = prepared.copy_to(tmp_path_factory.mktemp("undisturbed") / "project")
+    workflow.do("vlae", "train", RUN)
+    return sha256(workflow.folder / MODEL)
+
+
+def ancestor(process: psutil.Process, program: str) -> psutil.Process:
+    """The topmost process above this one that runs the program."""
+    return [p for p in process.parents() if any(program in part for part in p.cmdline())][-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("victim", "said"),
+    [
+        ("snakemake", "stopping the"),
+        ("dvc", "stopping the"),
+        ("trainer", "not recorded: train"),
+    ],
+)
+def test_killed_on_one_machine_the_same_command_goes_on(
+    prepared, undisturbed, record, tmp_path, victim, said
+):
+    workflow = prepared.copy_to(tmp_path / "project")
+    workflow.env["VLAE_CHECKPOINT_SECONDS"] = "0.5"
+    command = ["snakemake", "--cores", "2", "--set-threads", "train=1", "--", MODEL]
+    started = time.monotonic()
+    first = subprocess.Popen(command, cwd=workflow.folder, env=workflow.env)
+    while not history(workflow):
+        assert first.poll() is None
+        time.sleep(0.1)
+    process = trainer(workflow)
+    (process if victim == "trainer" else ancestor(process, victim)).kill()
+    assert first.wait() != 0
+    assert said in workflow.do(*command)
+    assert not process.is_running()
+    assert sha256(workflow.folder / MODEL) == undisturbed
+    assert "up to date" in workflow.do("dvc", "status", f"train@{RUN}")
+    starts = history(workflow)
+    assert all(after["from_step"] == before["to_step"] for before, after in pairwise(starts))
+    record(
+        "kills",
+        "Killed on one machine",
+        "`snakemake --cores all`, SIGKILL of one process in mid-training, and the same command "
+        "again.",
+        {
+            "What was killed": victim,
+            "Commands": "2",
+            "Went on from step": f"{starts[-1]['from_step']} of {starts[-1]['to_step']}",
+            "Seconds in all": f"{time.monotonic() - started:.0f}",
+            "Weights": "identical",
+        },
+    )

@@ -1,0 +1,157 @@
+"""One Snakemake at a time works in a folder, and one that was killed leaves nothing in the way.
+
+Snakemake's own lock is a file that stays when Snakemake is killed, and its jobs go on
+without it. Here the kernel keeps the lock, and lets go of it with the process. Whoever gets
+it knows that no other Snakemake is at work, so that what a killed one has left can go: its
+lock, its jobs in the queue, its processes. Training goes on from its last checkpoint.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+LOCK = Path(".snakemake", "vlae", "lock")
+SNAKEMAKES_LOCKS = Path(".snakemake", "locks")
+DVCS_LOCKS = Path(".dvc", "tmp", "rwlock")
+MARK = "VLAE_AT_WORK_IN"  # in the environment of every process that a run has started
+SECONDS = 90  # for what was left to end: a training saves its state before
+
+
+class NotAlone(Exception):
+    """Why this Snakemake cannot work here, in one line."""
+
+
+def say(message):
+    print(f"vlae: {message}", file=sys.stderr, flush=True)
+
+
+def take_over():
+    """Be the only Snakemake in this folder until the process ends; returns the lock to hold.
+
+    Raises NotAlone if another one is at work, or if what it left does not end.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    lock = open(LOCK, "a+")  # noqa: SIM115 - held as long as the process lives
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise NotAlone(f"another snakemake is at work in this folder ({holder(lock)})") from None
+    except OSError:
+        return lock  # no such locks on this file system: Snakemake's own has to do
+    before = holder(lock)
+    if before.startswith(socket.gethostname() + " "):
+        say(f"the last snakemake here ({before}) was killed; clearing up after it")
+        end_jobs()
+        shutil.rmtree(SNAKEMAKES_LOCKS, ignore_errors=True)
+    elif before:  # not every file system has its locks on all machines: it may be alive
+        raise NotAlone(
+            f"the last snakemake here ({before}) has not ended, or was killed; go on there, or, "
+            "if it is not at work any more, type `snakemake --unlock` first"
+        )
+    end_processes()  # a trainer outlives the DVC that was killed above it, too
+    drop_broken_lock()
+    write(lock, f"{socket.gethostname()} process {os.getpid()}")
+    os.environ[MARK] = os.getcwd()
+    return lock
+
+
+def release(lock):
+    """Note that this Snakemake ended by itself: nothing is left behind."""
+    write(lock, "")
+    lock.close()
+
+
+def forget():
+    """For `snakemake --unlock`: the user says that no other Snakemake is at work here."""
+    end_jobs()
+    LOCK.unlink(missing_ok=True)
+
+
+def holder(lock):
+    lock.seek(0)
+    return lock.read().strip()
+
+
+def write(lock, text):
+    lock.seek(0)
+    lock.truncate()
+    lock.write(text)
+    lock.flush()
+
+
+def end_jobs():
+    """Cancel the SLURM jobs that work in this folder, and wait until they are gone."""
+    if not shutil.which("squeue"):
+        return
+    told = False
+    end = time.monotonic() + SECONDS
+    while jobs := jobs_left():
+        if not told:
+            say(f"cancelling the {len(jobs)} jobs that it left in the queue")
+            subprocess.run(["scancel", *jobs], capture_output=True, check=False)
+            told = True
+        if time.monotonic() > end:
+            raise NotAlone(f"jobs of a killed snakemake do not end: {' '.join(jobs)}")
+        time.sleep(1)
+
+
+def jobs_left():
+    """The SLURM jobs that a Snakemake has submitted from this folder."""
+    command = ["squeue", "--me", "--noheader", "--format=%i|%k|%Z"]
+    try:
+        done = subprocess.run(command, text=True, capture_output=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        raise NotAlone("squeue does not answer: are jobs left of a killed snakemake?") from None
+    rows = [line.split("|", 2) for line in done.stdout.splitlines()]
+    here = os.path.realpath(".")
+    return [
+        number
+        for number, comment, folder in rows
+        if comment.startswith("rule_") and os.path.realpath(folder) == here
+    ]
+
+
+def end_processes():
+    """Ask the processes on this machine that work in this folder to end, and wait for it."""
+    left = processes_left()
+    if left:
+        say(f"stopping the {len(left)} processes that an earlier run left here")
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+    end = time.monotonic() + SECONDS
+    while left := processes_left():
+        if time.monotonic() > end:
+            numbers = " ".join(str(process.pid) for process in left)
+            raise NotAlone(f"processes of a killed snakemake do not end: {numbers}")
+        time.sleep(0.2)
+
+
+def processes_left():
+    found = []
+    ours = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # another user's, or gone
+            if process.pid not in ours and process.environ().get(MARK) == os.getcwd():
+                found.append(process)
+    return found
+
+
+def drop_broken_lock():
+    """DVC does not get over a list of its locks that it was killed in the middle of writing."""
+    try:
+        json.loads(DVCS_LOCKS.read_text())
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        DVCS_LOCKS.unlink()
