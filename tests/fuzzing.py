@@ -23,11 +23,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+import reliability
 from vlae.errors import VlaeError
-from vlae.files import write_json
 
 PROJECT = Path(__file__).resolve().parent.parent
-REPORT = PROJECT / "results" / "reliability" / "hostile_input.json"
 TIMES = int(os.environ.get("VLAE_FUZZ", "1"))
 
 LONGEST_LINE = 2000  # characters of a message, the paths in it included
@@ -178,28 +177,31 @@ def empty_folder():
 
 def write_report() -> None:
     """The tally as a section of the report on reliability."""
-    columns = ["Input", "Cases", "Refused in one line", "Accepted", "Crashes", "Slowest (s)"]
-    columns.append("Most memory (MiB)")
     rows = [
-        [
-            *(kind, c.tried, c.refused, c.accepted, c.crashes),
-            *(round(c.seconds, 2), round(c.memory / 2**20, 1)),
-        ]
+        {
+            "Input": kind,
+            "Cases": c.tried,
+            "Refused in one line": c.refused,
+            "Accepted": c.accepted,
+            "Crashes": c.crashes,
+            "Slowest (s)": round(c.seconds, 2),
+            "Most memory (MiB)": round(c.memory / 2**20, 1),
+        }
         for kind, c in TALLY.items()
     ]
-    numbers = [sum(row[i] for row in rows) for i in range(1, 5)]
-    largest = [max(row[i] for row in rows) for i in (5, 6)]
-    rows.append(["all", *numbers, *largest])
-    notes = [
+    columns = list(rows[0])[1:]
+    whole = [sum(row[c] for row in rows) for c in columns[:4]]
+    whole += [max(row[c] for row in rows) for c in columns[4:]]
+    rows.append({"Input": "all", **dict(zip(columns, whole, strict=True))})
+    introduction = (
         "A case is accepted where the damage does not matter or cannot be seen, such as in a "
-        "comment, or where another valid input came out; what may then be read is bounded.",
+        "comment, or where another valid input came out; what may then be read is bounded. "
         "During every case an audit hook of the interpreter checks that nothing is unpickled, "
-        "no program is started and nothing is written outside the case's folder.",
+        "no program is started and nothing is written outside the case's folder. "
         f"Made by `VLAE_FUZZ={TIMES} pytest tests/test_hostile_*.py`; the usual suite tries "
-        f"1 / {TIMES} of the generated cases.",
-    ]
-    title = "Hostile input"
-    write_json(REPORT, {"title": title, "columns": columns, "rows": rows, "notes": notes})
+        f"1 / {TIMES} of the generated cases."
+    )
+    reliability.write_section("hostile_input", "Hostile input", introduction, rows)
 
 
 # --- Damage ----------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """results/reliability.md: what was done to the workflow, and what became of it.
 
 Each section is a file results/reliability/NAME.json with a title, an introduction and rows,
-written by the tests that measured them (`pytest --record-figures`). The report is drawn from
+written by the tests that measured them (`pytest --record-figures`, with hostile input
+`VLAE_FUZZ=20 pytest`, of remotes `VLAE_FUZZ=1 pytest -m slow`). The report is drawn from
 all of them; a row that is measured again takes the place of the old one.
 """
 
@@ -28,10 +29,20 @@ def record(name: str, title: str, introduction: str, row: dict[str, str]) -> Non
         rows[there[0]] = row
     else:
         rows.append(row)
-    section = {"title": title, "introduction": introduction, "rows": rows}
-    path.write_text(json.dumps(section, indent=2, ensure_ascii=False) + "\n")
-    draw(folder)
+    _write(path, {"title": title, "introduction": introduction, "rows": rows})
     os.close(descriptor)
+
+
+def write_section(name: str, title: str, introduction: str, rows: list[dict]) -> None:
+    """Write a section as a whole, measured in one go, and draw the report."""
+    path = PROJECT / "results" / "reliability" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, {"title": title, "introduction": introduction, "rows": rows})
+
+
+def _write(path: Path, section: dict) -> None:
+    path.write_text(json.dumps(section, indent=2, ensure_ascii=False) + "\n")
+    draw(path.parent)
 
 
 def draw(folder: Path) -> None:

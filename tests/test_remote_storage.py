@@ -17,17 +17,15 @@ import pytest
 import requests
 import yaml
 
-from fuzzing import PROJECT
+import reliability
 from http_server import Server
 from test_workflow import RUNS, Workflow, built  # noqa: F401  the fixture
-from vlae.files import write_json
 
 pytestmark = pytest.mark.slow
 
 RUN = RUNS[0]
 STAGE = f"train@{RUN}"
 MODEL = f"results/checkpoints/{RUN}/model.safetensors"
-REPORT = PROJECT / "results" / "reliability" / "remote_storage.json"
 COLUMNS = ["Remote", "What happened to it", "Wrong files used", "Outcome", "Exit status"]
 COLUMNS.append("Seconds")
 ROWS: list[list] = []
@@ -38,19 +36,13 @@ def report():
     """With VLAE_FUZZ set, the figures as a section of the report on reliability."""
     yield
     if ROWS and "VLAE_FUZZ" in os.environ:
-        write_json(
-            REPORT,
-            {
-                "title": "Remote storage",
-                "columns": COLUMNS,
-                "rows": ROWS,
-                "notes": [
-                    "A miniature of the project: three runs, published, cloned, and asked for "
-                    "in the clone; S3 is a real server of that interface on this machine.",
-                    "Wrong files: outputs in the clone with another MD5 than dvc.lock says.",
-                ],
-            },
+        introduction = (
+            "A miniature of the project: three runs, published, cloned, and asked for in the "
+            "clone; S3 is a real server of that interface on this machine. Wrong files: "
+            "outputs in the clone with another MD5 than dvc.lock says."
         )
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in ROWS]
+        reliability.write_section("remote_storage", "Remote storage", introduction, rows)
 
 
 def recorded_md5(workflow: Workflow) -> dict[str, str]:
