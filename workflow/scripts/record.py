@@ -30,6 +30,7 @@ from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc_data.hashfile.hash_info import HashInfo
 
 from vlae.configuration import reconfigured
 from vlae.params import load_params
@@ -279,6 +280,9 @@ def take_from_run_cache(record, here):
                 continue
             try:
                 stages[name].save_deps()
+                # With what dvc.lock says of its outputs it would be looked up by that alone.
+                for out in stages[name].outs:
+                    out.hash_info = HashInfo()
                 repo.stage_cache.restore(stages[name], dry=True)
             except DvcException:
                 continue  # it has not run with them
