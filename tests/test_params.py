@@ -103,7 +103,7 @@ def test_a_binary_model_takes_binary_images(tmp_path):
 
 
 def test_parts_of_a_data_set_are_all_needed(tmp_path):
-    with pytest.raises(VlaeError, match="cifar10_9980[.]files: key 'test_2' is missing"):
+    with pytest.raises(VlaeError, match="files: key 'test_2' is missing"):
         load_changed(tmp_path, delete("datasets", "cifar10_9980", "files", "test_2"))
 
 
