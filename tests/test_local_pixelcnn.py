@@ -157,14 +157,15 @@ def test_steps_of_the_wavefront(window):
     assert sum(g.shape[1] for g in groups) == 1024
 
 
-@pytest.mark.parametrize("grayscale", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("window", WINDOWS)
-def test_wavefront_equals_raster_order_bit_for_bit(window, grayscale):
-    model = decoder(window, grayscale, blocks=2, maps=4, conditioning=2)
+def test_wavefront_equals_raster_order_bit_for_bit(window, dtype):
+    grayscale = window == "7x4" and dtype == torch.float64
+    model = decoder(window, grayscale, blocks=2, maps=4, conditioning=2).to(dtype)
     side = 9
     torch.manual_seed(3)
-    maps = torch.randn(2, 2, side, side).double()
-    uniform = torch.rand(2, 4, side, side).double()
+    maps = torch.randn(2, 2, side, side).to(dtype)
+    uniform = torch.rand(2, 4, side, side).to(dtype)
     raster = [torch.tensor([[r], [c]]) for r in range(side) for c in range(side)]
     together = model.sample(maps, uniform)
     assert torch.equal(together, model.sample(maps, uniform, raster))

@@ -36,6 +36,7 @@ from vlae.native.library import in_use
 from vlae.params import EvaluationConfig, Run, as_dict
 from vlae.randomness import generator
 from vlae.train import load_model
+from vlae.units import bits_per_dim
 
 CHUNK = 16  # samples of an image that are decoded together; fixes which noise is drawn
 ROWS = 512  # images x samples decoded at once: the one number that sets peak memory
@@ -417,7 +418,7 @@ def _record(
         "kl": kl,
         "kl_se": kl_se,
         "reconstruction": -elbo - kl,
-        "bits_per_dim": nll / PIXELS / math.log(2),
+        "bits_per_dim": bits_per_dim(nll, PIXELS),
         "importance_samples": samples,
         "estimator": estimator,
         "deep": deep,

@@ -227,22 +227,21 @@ class LocalPixelCNN(nn.Module):
         `groups`: pixels that are drawn together, as of `wavefront`, by default that of the
         window; the result does not depend on them. Each group costs one pass of the network.
         """
-        side = uniform.shape[-1]
-        groups = wavefront(self.context_pixels(), side) if groups is None else groups
+        groups = groups or wavefront(self.context_pixels(), uniform.shape[-1])
         x = torch.zeros_like(uniform[:, :3])
         for pixels in groups:
             rows, columns = pixels.to(x.device)
-            features = self.features(x, maps)[:, :, rows, columns].unsqueeze(2)
-            noise = uniform[:, :, rows, columns].unsqueeze(2)  # (B, 4, 1, n)
+            # All pixels are computed, so that no number depends on which ones are kept.
+            features = self.features(x, maps)
             logits, *place = self.head.first(features)
-            component = draw_component(logits.to(x), noise[:, 0]).unsqueeze(1)
-            drawn: list[Tensor] = []
+            component = draw_component(logits.to(x), uniform[:, 0]).unsqueeze(1)
+            drawn = torch.empty_like(x)
             for colour in range(3):
-                if drawn:
-                    place = self.head.next(features, torch.stack(drawn, 1))
+                if colour:
+                    place = self.head.next(features, drawn[:, :colour])
                 mean, log_scale = (p.to(x).gather(1, component).squeeze(1) for p in place)
-                drawn.append(draw_value(mean, log_scale, noise[:, 1 + colour]))
-            x[:, :, rows, columns] = torch.stack(drawn, 1).squeeze(2)
+                drawn[:, colour] = draw_value(mean, log_scale, uniform[:, 1 + colour])
+            x[:, :, rows, columns] = drawn[:, :, rows, columns]
         return x
 
 
