@@ -67,8 +67,12 @@ def small_params(
 
 
 def made_up_arrays(binarization: str, train: int = 64, valid: int = 16, test: int = 40) -> dict:
-    """Blobs at random places: something to learn, in a second."""
+    """Blobs at random places: something to learn, in a second. Noise for colour images."""
     random = np.random.default_rng(0)
+    if binarization == "none":
+        counts = {"train": train, "valid": valid, "test": test}
+        images = {s: random.integers(0, 256, (n, 3, 32, 32), np.uint8) for s, n in counts.items()}
+        return images | {f"{s}_labels": np.zeros(n, np.uint8) for s, n in counts.items()}
     arrays = {}
     for split, count in (("train", train), ("valid", valid), ("test", test)):
         centre = random.uniform(8, 20, (2, count, 1, 1))

@@ -23,7 +23,7 @@ from vlae.data.archives import (
     write_silhouettes,
 )
 from vlae.errors import VlaeError
-from vlae.params import WHOLE_FORMATS
+from vlae.params import PART_FORMATS, WHOLE_FORMATS
 
 RANDOM = np.random.default_rng(5)
 BITS = {
@@ -54,7 +54,7 @@ def message(read, path, counts) -> str:
 
 
 def test_the_formats_are_those_of_params():
-    assert tuple(ARCHIVES) == WHOLE_FORMATS
+    assert tuple(ARCHIVES) == (*WHOLE_FORMATS, *PART_FORMATS)
 
 
 # --- Caltech-101 Silhouettes -----------------------------------------------------------------

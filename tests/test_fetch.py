@@ -41,6 +41,8 @@ REPOSITORY = Path(__file__).parents[1]
 SOURCES = REPOSITORY / "src"
 PARAMS = yaml.safe_load(REPOSITORY.joinpath("params.yaml").read_text())
 COUNTS = {"train": 60, "valid": 3, "test": 4}
+CIFAR10 = ("f203bdbacef1", "468987e657ac", "351444acf48b")
+CIFAR10 += ("57355ac3303c", "66a6757151f8", "054edec1d021")
 HTML = b"\n <!DOCTYPE html><html><body>Please log in</body></html>"
 
 
@@ -645,6 +647,9 @@ def test_recipe_is_recorded_here():
         "omniglot": ["85e3f38c2f77", "2e79cd1e7a4f", "c4efd1a52e47"],
         "omniglot_resized": ["4b3058cd178d", "4a7d5560348a", "f38236bc2f73"],
         "caltech101": ["9112d83b89c0", "4c570b7978ce", "119733155ffe"],
+        # images, then labels; the same from both kinds of files
+        "cifar10": [*CIFAR10],
+        "cifar10_9980": [*CIFAR10],
     }
 
 

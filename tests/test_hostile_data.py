@@ -362,6 +362,6 @@ def test_foreign_files_are_refused_by_every_reader():
     for content in FOREIGN:
         for kind in READERS:
             assert isinstance(read_raw(kind, content), VlaeError)
-        for kind in ARCHIVES:
+        for kind in WHOLE:
             assert isinstance(read_whole(kind, content), VlaeError)
         assert isinstance(load_prepared(content), VlaeError)

@@ -97,6 +97,16 @@ def repeat(**changes):
     return assign("runs", "static_mnist-vlae_again", block)
 
 
+def test_a_binary_model_takes_binary_images(tmp_path):
+    with pytest.raises(VlaeError, match="cifar10 is not binary, the models are"):
+        load_changed(tmp_path, assign(*RUN, "dataset", "cifar10"))
+
+
+def test_parts_of_a_data_set_are_all_needed(tmp_path):
+    with pytest.raises(VlaeError, match="files: key 'test_2' is missing"):
+        load_changed(tmp_path, delete("datasets", "cifar10_9980", "files", "test_2"))
+
+
 def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
     params = load_changed(tmp_path, repeat())
     run, again = (params.runs[f"static_mnist-vlae{end}"] for end in ("", "_again"))

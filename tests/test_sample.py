@@ -8,7 +8,8 @@ from miniature import small_params, write_data
 from vlae.data.dataset import load
 from vlae.model import VLAE
 from vlae.nn.pixelcnn import PixelCNN
-from vlae.sample import decompress, draw_samples, sample_pixels, wavefront, write_samples
+from vlae.nn.wavefront import wavefront
+from vlae.sample import decompress, draw_samples, sample_pixels, write_samples
 from vlae.train import train
 
 
@@ -47,7 +48,7 @@ def test_wavefront_equals_raster_order_bit_for_bit(
 ):
     model = DecoderOnly(first_kernel, masked_blocks, maps)
     model.pixelcnn.to(dtype)
-    groups = wavefront(model.pixelcnn.context_pixels())
+    groups = wavefront(model.pixelcnn.context_pixels(), 28)
     assert len(groups) == steps
     drawn = torch.cat(groups, 1)
     assert sorted(map(tuple, drawn.T.tolist())) == [(r, c) for r in range(28) for c in range(28)]

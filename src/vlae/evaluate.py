@@ -38,6 +38,7 @@ from vlae.randomness import generator
 from vlae.reading import read_npz
 from vlae.results import read_training, training_file
 from vlae.train import load_model
+from vlae.units import bits_per_dim
 
 CHUNK = 16  # samples of an image that are decoded together; fixes which noise is drawn
 ROWS = 512  # images x samples decoded at once: the one number that sets peak memory
@@ -437,7 +438,7 @@ def _record(
         "kl": kl,
         "kl_se": kl_se,
         "reconstruction": -elbo - kl,
-        "bits_per_dim": nll / PIXELS / math.log(2),
+        "bits_per_dim": bits_per_dim(nll, PIXELS),
         "importance_samples": samples,
         "estimator": estimator,
         "deep": deep,

@@ -26,9 +26,11 @@ WIDEST = 100_000  # units of a layer
 MOST_MAPS = 10_000
 DEEPEST = 1000  # layers, blocks, steps of a flow
 
-# The raw formats (vlae.data): with a file for each split, and with one file for all of them.
+# The raw formats (vlae.data): with a file for each split, with one file for all of them, and
+# with files that together hold them.
 SPLIT_FORMATS = ("amat", "idx")
-WHOLE_FORMATS = ("silhouettes_mat", "chardata_mat", "drawings_npz")
+WHOLE_FORMATS = ("silhouettes_mat", "chardata_mat", "drawings_npz", "cifar10_tar")
+PART_FORMATS = {"cifar10_xz": (*(f"train_{i}" for i in range(1, 6)), "test_1", "test_2")}
 
 
 def _range(low: float | None = None, high: float | None = None, above: float | None = None):
@@ -198,6 +200,8 @@ def _params(tree: object) -> Params:
             raise VlaeError(
                 f"{where}.dataset: no data set {shown(block['dataset'])} under datasets"
             )
+        if datasets[block["dataset"]]["binarization"] == "none":
+            raise VlaeError(f"{where}.dataset: {block['dataset']} is not binary, the models are")
         merged = {
             part: _merge(defaults[part], block[part], f"{where}.{part}") for part in sorted(parts)
         }
@@ -340,20 +344,21 @@ def _value(kind: type, value: object, where: str, limits: typing.Mapping):
 
 def _check_dataset(spec: object, where: str) -> None:
     spec = _mapping(spec, where, {"title", "binarization", "format", "files", "splits"})
-    formats = (*SPLIT_FORMATS, *WHOLE_FORMATS)
-    for key, choices in (("binarization", ("fixed", "dynamic")), ("format", formats)):
+    formats = (*SPLIT_FORMATS, *WHOLE_FORMATS, *PART_FORMATS)
+    for key, choices in (("binarization", ("fixed", "dynamic", "none")), ("format", formats)):
         _value(str, spec[key], f"{where}.{key}", {"choices": choices})
     _value(str, spec["title"], f"{where}.title", {})
     splits = _mapping(spec["splits"], f"{where}.splits", {"train", "valid", "test"})
     for split, count in splits.items():
         _value(int, count, f"{where}.splits.{split}", {"low": 1, "high": MOST_IMAGES})
     files = _mapping(spec["files"], f"{where}.files")
-    whole = spec["format"] in WHOLE_FORMATS
-    known = ("all",) if whole else ("train", "valid", "test")
+    known, needed = ("train", "valid", "test"), ("train", "test")
+    if spec["format"] not in SPLIT_FORMATS:
+        known = needed = PART_FORMATS.get(spec["format"], ("all",))
     for key in files:
         if key not in known:
             raise VlaeError(f"{where}.files: unknown key {shown(key)}; known: {', '.join(known)}")
-    for key in ("all",) if whole else ("train", "test"):
+    for key in needed:
         if key not in files:
             raise VlaeError(f"{where}.files: key {key!r} is missing")
     for split, entry in files.items():

@@ -17,24 +17,12 @@ from vlae.files import write_npz
 from vlae.hardware import choose_device
 from vlae.model import SIDE, VLAE
 from vlae.nn.pixel_by_pixel import PixelByPixel
+from vlae.nn.wavefront import wavefront
 from vlae.params import Run
 from vlae.randomness import generator
 from vlae.train import load_model
 
 COUNT = 100  # originals, decompressions and samples that figures are made from
-
-
-def wavefront(context: set[tuple[int, int]]) -> list[Tensor]:
-    """Pixels that can be drawn together, as (rows, columns) (2, n), in order.
-
-    `context`: offsets (rows down, columns right) of the pixels that a pixel depends on.
-    Pixel (r, c) is drawn at step c + slope * r, the least slope by which every pixel of
-    the window comes before.
-    """
-    slope = max([1, *(dc // -dr + 1 for dr, dc in context if dr < 0)])
-    rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
-    step = columns + slope * rows
-    return [torch.stack(torch.where(step == t)) for t in range(int(step.max()) + 1)]
 
 
 @torch.no_grad()
@@ -44,7 +32,7 @@ def sample_pixels(model: VLAE, maps: Tensor | None, uniform: Tensor) -> Tensor:
         return (uniform < torch.sigmoid(maps.to(uniform.dtype))).to(uniform.dtype)
     x = torch.zeros_like(uniform)
     network = PixelByPixel(model.pixelcnn, maps, (len(x), SIDE, SIDE))
-    for pixels in wavefront(model.pixelcnn.context_pixels()):
+    for pixels in wavefront(model.pixelcnn.context_pixels(), SIDE):
         pixels = pixels.to(x.device)
         rows, columns = pixels
         drawn = uniform[:, 0, rows, columns] < torch.sigmoid(network.logits(pixels))

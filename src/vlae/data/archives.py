@@ -1,4 +1,4 @@
-"""Data sets that come as one file with all splits in it, read strictly and written back.
+"""Data sets whose files do not each hold one split, read strictly and written back.
 
 silhouettes_mat: MATLAB 5 file of Caltech-101 Silhouettes (Marlin): train_data, val_data and
       test_data, uint8 (N, 784) of 0 and 1, an image's pixels column by column, the object 0.
@@ -7,10 +7,11 @@ chardata_mat: MATLAB 5 file of OMNIGLOT (Burda et al.): data and testdata, real 
 drawings_npz: numpy archive of Lake's drawings: images, uint8 (N, 105, 14), each row of 105
       pixels packed into 14 bytes, first pixel in the highest bit, ink 1; label, 1, 2, ... with
       20 drawings each; drawer, 1 to 20 within each label.
+cifar10_tar, cifar10_xz: CIFAR-10, see vlae.data.cifar.
 
-Every reader takes a file and the number of images of each split, and returns train, valid and
-test as uint8 (N, 28, 28), upright, the object or the ink being what is not 0. Anything else in
-the file is a VlaeError in one line that names it. Nothing is ever unpickled.
+Every reader here takes a file and the number of images of each split, and returns train, valid
+and test as uint8 (N, 28, 28), upright, the object or the ink being what is not 0. Anything else
+in the file is a VlaeError in one line that names it. Nothing is ever unpickled.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vlae.data import cifar
 from vlae.data.formats import PIXELS, SHAPE
 from vlae.data.matlab import is_matlab, read_matrices
 from vlae.errors import VlaeError
@@ -235,14 +237,18 @@ def example_drawings(path: Path) -> Counts:
 
 @dataclass(frozen=True)
 class Archive:
-    """A format: its reader, and what writes a small file of it and tells what it holds."""
+    """A format: its reader, and what writes small files of it and tells what they hold. `files`
+    are the keys of the files in params.yaml; both functions take their paths in this order."""
 
-    read: Callable[[Path, Counts], Splits]
-    example: Callable[[Path], Counts]
+    read: Callable[..., Splits]  # (path, ..., counts=Counts)
+    example: Callable[..., Counts]  # (path, ...)
+    files: tuple[str, ...] = ("all",)
 
 
 ARCHIVES = {
     "silhouettes_mat": Archive(read_silhouettes, example_silhouettes),
     "chardata_mat": Archive(read_chardata, example_chardata),
     "drawings_npz": Archive(read_drawings, example_drawings),
+    "cifar10_tar": Archive(cifar.read_tar, cifar.example_tar),
+    "cifar10_xz": Archive(cifar.read_xz, cifar.example_xz, cifar.XZ_FILES),
 }

@@ -7,19 +7,24 @@ from pathlib import Path
 import numpy as np
 
 from vlae import paths
-from vlae.data.formats import SHAPE
+from vlae.data import cifar, formats
 from vlae.errors import VlaeError
 from vlae.reading import read_npz
 
 SPLITS = ("train", "valid", "test")
 
+# The shape of an image, by what is done to turn its values into the network's input.
+IMAGE_SHAPES = {"fixed": formats.SHAPE, "dynamic": formats.SHAPE, "none": cifar.SHAPE}
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a data set: train, valid, test, each uint8 (N, 28, 28).
+    """The images of a data set: train, valid, test, each uint8 (N, 28, 28) or (N, 3, 32, 32).
 
     binarization "fixed": values 0 and 1. "dynamic": grey values 0 to 255, of which bits are
-    drawn with probability pixel / 255. `sha256` is that of the prepared file.
+    drawn with probability pixel / 255. "none": colour images, values 0 to 255 that are modelled
+    as they are; only these have `labels`, by split uint8 (N,). `sha256` is that of the prepared
+    file.
     """
 
     name: str
@@ -28,31 +33,49 @@ class Dataset:
     valid: np.ndarray
     test: np.ndarray
     sha256: str
+    labels: dict[str, np.ndarray]
+
+
+def label_name(split: str) -> str:
+    """What the labels of a split are called in the prepared file."""
+    return f"{split}_labels"
+
+
+def array_names(binarization: str) -> tuple[str, ...]:
+    """The arrays of a prepared file, in their order there."""
+    labels = tuple(label_name(split) for split in SPLITS) if binarization == "none" else ()
+    return SPLITS + labels
 
 
 def check_arrays(arrays: dict[str, np.ndarray], binarization: str) -> None:
     """Raise ValueError unless these are the three splits, whole, typed and valued as they ought
-    to be (see Dataset)."""
-    if set(arrays) != set(SPLITS):
-        raise ValueError(
-            f"holds {', '.join(sorted(arrays)) or 'nothing'}, not {', '.join(SPLITS)}"
-        )
+    to be (see Dataset), with their labels where there are any."""
+    names, shape = array_names(binarization), IMAGE_SHAPES[binarization]
+    if set(arrays) != set(names):
+        raise ValueError(f"holds {', '.join(sorted(arrays)) or 'nothing'}, not {', '.join(names)}")
     for split in SPLITS:
         array = arrays[split]
-        if array.dtype != np.uint8 or array.shape[1:] != SHAPE or len(array) == 0:
-            rows, columns = SHAPE
-            raise ValueError(
-                f"{split} is {array.dtype} {array.shape}, not uint8 (N, {rows}, {columns})"
-            )
+        if array.dtype != np.uint8 or array.shape[1:] != shape or len(array) == 0:
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(f"{split} is {array.dtype} {array.shape}, not uint8 (N, {wanted})")
         if binarization == "fixed" and array.max() > 1:
             raise ValueError(f"{split} has the value {array.max()}: not binarized")
+    for split in SPLITS if label_name(SPLITS[0]) in names else ():
+        name, labels = label_name(split), arrays[label_name(split)]
+        if not isinstance(labels, np.ndarray):
+            raise ValueError(f"{name} is not an array")
+        if labels.dtype != np.uint8 or labels.shape != (len(arrays[split]),):
+            wanted = f"uint8 ({len(arrays[split])},)"
+            raise ValueError(f"{name} is {labels.dtype} {labels.shape}, not {wanted}")
+        if labels.max() >= cifar.CLASSES:
+            raise ValueError(f"{name} has the value {labels.max()}: no class")
 
 
 def load(name: str, binarization: str, root: Path = Path("data")) -> Dataset:
     """Read the prepared data set `name` from the folder `root`.
 
     Raises VlaeError if it has not been fetched, or is not a prepared data set of this
-    binarization ("fixed" or "dynamic").
+    binarization ("fixed", "dynamic" or "none").
     """
     path = root / paths.dataset(name).name
     again = f"run `vlae fetch {name}`"
@@ -66,4 +89,6 @@ def load(name: str, binarization: str, root: Path = Path("data")) -> Dataset:
         raise VlaeError(f"{path} is missing: {again}") from None
     except (OSError, ValueError) as error:
         raise VlaeError(f"{path} cannot be used: {error}; {again} again") from None
-    return Dataset(name, binarization, sha256=sha256, **arrays)
+    images = {split: arrays[split] for split in SPLITS}
+    labels = {s: arrays[label_name(s)] for s in SPLITS if label_name(s) in arrays}
+    return Dataset(name, binarization, sha256=sha256, labels=labels, **images)

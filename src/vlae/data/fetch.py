@@ -18,7 +18,7 @@ import numpy as np
 
 from vlae import paths
 from vlae.data.archives import ARCHIVES
-from vlae.data.dataset import SPLITS, check_arrays
+from vlae.data.dataset import array_names, check_arrays
 from vlae.data.download import (
     DOWN,
     MISSING,
@@ -73,7 +73,7 @@ def fetch(
 
 
 def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray]:
-    """The images of the data set `name` from its raw files, by split: uint8 (N, 28, 28).
+    """The prepared arrays of the data set `name` from its raw files (see Dataset).
 
     Where the splits have files of their own, a validation set without one is the end of the
     training file; the formats with all splits in one file say how they divide it (archives).
@@ -81,14 +81,15 @@ def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray
     """
     counts = spec["splits"]
     if spec["format"] in ARCHIVES:
-        arrays = ARCHIVES[spec["format"]].read(raw["all"], counts)
+        archive = ARCHIVES[spec["format"]]
+        arrays = archive.read(*(raw[key] for key in archive.files), counts=counts)
     else:
         arrays = _read_each(spec["format"], raw, counts)
     try:
         check_arrays(arrays, spec["binarization"])
     except ValueError as error:
         raise VlaeError(f"{name}: {error}") from None
-    return {split: arrays[split] for split in SPLITS}
+    return {key: arrays[key] for key in array_names(spec["binarization"])}
 
 
 def _read_each(format: str, raw: dict[str, Path], counts: dict[str, int]) -> dict[str, np.ndarray]:
@@ -106,13 +107,14 @@ def data_recipe(name: str, spec: dict) -> dict:
     """All that the prepared data depend on: what is pinned, and what the preparation does.
 
     Small files of the right format and fixed content go through `prepare`; the sha256 of each
-    split that comes out changes when the preparation changes its meaning, and only then. Where
+    array that comes out changes when the preparation changes its meaning, and only then. Where
     the files are downloaded from is no part of it.
     """
     with tempfile.TemporaryDirectory() as folder:
         if spec["format"] in ARCHIVES:
-            raw = {"all": Path(folder, "all")}
-            tiny = ARCHIVES[spec["format"]].example(raw["all"])
+            archive = ARCHIVES[spec["format"]]
+            raw = {key: Path(folder, key) for key in archive.files}
+            tiny = archive.example(*raw.values())
         else:
             tiny = {"train": 5, "valid": 3, "test": 4}
             raw = _examples(spec, tiny, Path(folder))
@@ -123,7 +125,7 @@ def data_recipe(name: str, spec: dict) -> dict:
         "format": spec["format"],
         "splits": spec["splits"],
         "files": {key: _pinned(file) for key, file in spec["files"].items()},
-        "sha256": {split: hashlib.sha256(a.tobytes()).hexdigest() for split, a in arrays.items()},
+        "sha256": {key: hashlib.sha256(a.tobytes()).hexdigest() for key, a in arrays.items()},
     }
 
 

@@ -1,0 +1,108 @@
+"""The model of colour images (section 4.4 and appendix B): CIFAR-10 at 32x32.
+
+    log p(x) >= E_q(z|x) [ log p(x|z) + log p(z) - log q(z|x) ]        (nats)
+
+The code is a stack of feature maps; for whoever uses the model it is a vector (B, latent_dim),
+as that of vlae.model.VLAE, whose methods these are.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vlae.model import Posterior, standard_normal_log_density
+from vlae.nn.colour_trunk import ColourDecoder, ColourEncoder
+from vlae.nn.latent_pixelcnn import LatentFlow
+from vlae.nn.local_pixelcnn import LocalPixelCNN
+
+SIDE = 32  # pixels of an image's side
+
+
+@dataclass(frozen=True)
+class ColourConfig:
+    """The paper's values, where it has them, in brackets."""
+
+    trunk: str  # resnet or densenet
+    widths: tuple[int, int, int]  # a ResNet's feature maps at 32x32, 16x16, 8x8 [48, 96, 96]
+    latent_maps: int  # [16], a quarter of the image's side
+    flow_steps: int  # [6]
+    flow_maps: int  # of a flow's hidden layers [128]
+    flow_layers: int  # hidden ones [2]
+    flow_scale: bool
+    window: str  # of the decoder [4x2, 5x3, 7x4]
+    grayscale: bool  # the window's pixels by their luma only
+    blocks: int  # of the decoder, side by side [4]
+    maps: int  # feature maps of each [64]
+    mixtures: int  # logistic distributions
+
+
+class ColourVLAE(nn.Module):
+    """Encoder q(z|x), a diagonal Gaussian; autoregressive prior p(z); local decoder p(x|z).
+
+    Images are scaled to [-1, 1] (vlae.nn.logistic_mixture.scaled) and square, `side` a multiple
+    of 4.
+    """
+
+    def __init__(self, config: ColourConfig, side: int = SIDE):
+        super().__init__()
+        self.code_shape = (config.latent_maps, side // 4, side // 4)
+        self.latent_dim = config.latent_maps * (side // 4) ** 2
+        self.encoder = ColourEncoder(config.trunk, config.widths, 2 * config.latent_maps)
+        self.prior_flow = LatentFlow(
+            config.latent_maps,
+            config.flow_steps,
+            config.flow_maps,
+            config.flow_layers,
+            config.flow_scale,
+        )
+        self.trunk = ColourDecoder(config.trunk, config.widths, config.latent_maps)
+        self.pixelcnn = LocalPixelCNN(
+            config.window,
+            config.grayscale,
+            config.blocks,
+            config.maps,
+            self.trunk.channels,
+            config.mixtures,
+        )
+        self.to(memory_format=torch.channels_last)  # as the model of binary images
+
+    def _maps(self, code: Tensor) -> Tensor:
+        """(B, latent_dim) -> (B, latent_maps, side / 4, side / 4)."""
+        return code.view(-1, *self.code_shape)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """Images (B, 3, side, side) -> q(z|x)."""
+        h = self.encoder(x)
+        full = torch.promote_types(h.dtype, torch.float32)
+        mean, log_std = h.to(full).flatten(1).chunk(2, 1)
+        return Posterior(mean, 0.5 * log_std, None)
+
+    def sample_posterior(self, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Reparametrised z ~ q(z|x) from standard normal noise (B, latent_dim), and log q(z|x)."""
+        z = posterior.mean + posterior.log_std.exp() * noise
+        return z, standard_normal_log_density(noise) - posterior.log_std.sum(-1)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z) in nats: (B, latent_dim) -> (B,)."""
+        noise, log_det = self.prior_flow.normalise(self._maps(z))
+        return standard_normal_log_density(noise.flatten(1)) + log_det
+
+    def sample_prior(self, noise: Tensor) -> Tensor:
+        """z = f(noise) ~ p(z) for standard normal noise (B, latent_dim)."""
+        return self.prior_flow.generate(self._maps(noise)).flatten(1)
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), nats: (B, 3, side, side), (B, latent_dim) -> (B,)."""
+        return self.pixelcnn.log_likelihood(x, self.trunk(self._maps(z)))
+
+    def bound_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """One-sample terms (B,), nats: log p(x|z), and log q(z|x) - log p(z), in mean the KL."""
+        z, log_q = self.sample_posterior(self.encode(x), noise)
+        return self.log_likelihood(x, z), log_q - self.log_prior(z)
+
+    def sample_images(self, z: Tensor, uniform: Tensor) -> Tensor:
+        """x ~ p(x|z), (B, 3, side, side) in [-1, 1], from codes (B, latent_dim) and noise in
+        [0, 1), (B, 4, side, side): for the mixture's component and for each colour."""
+        with torch.no_grad():
+            return self.pixelcnn.sample(self.trunk(self._maps(z)), uniform)

@@ -1,0 +1,192 @@
+"""The binary version of CIFAR-10 (Krizhevsky 2009), read strictly and written back.
+
+A record is 3,073 bytes: the label, 0 to 9, then 1,024 red, 1,024 green and 1,024 blue values,
+each plane row by row from the top.
+
+cifar10_tar: cifar-10-binary.tar.gz as published: data_batch_1.bin to data_batch_5.bin and
+      test_batch.bin in a folder, with two short texts.
+cifar10_xz: the five batches and the test images, these in two files, each compressed by xz.
+
+The readers return train, valid and test as uint8 (N, 3, 32, 32), and the labels of each as
+uint8 (N,) under train_labels, valid_labels and test_labels. The validation images are the last
+of the training ones. Anything else in a file is a VlaeError in one line that names it. Nothing
+is unpacked to the disk, and nothing is ever unpickled.
+"""
+
+import gzip
+import hashlib
+import io
+import lzma
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from vlae.errors import VlaeError
+
+SHAPE = (3, 32, 32)
+RECORD = 1 + 3 * 32 * 32
+CLASSES = 10
+
+BATCHES = 5  # files of training images, all of the same size
+FOLDER = "cifar-10-batches-bin"
+TRAIN_MEMBERS = tuple(f"{FOLDER}/data_batch_{i}.bin" for i in range(1, BATCHES + 1))
+TEST_MEMBER = f"{FOLDER}/test_batch.bin"
+TEXT_MEMBERS = (f"{FOLDER}/batches.meta.txt", f"{FOLDER}/readme.html")
+TEXT_BYTES = 10_000  # no text is larger
+
+# The files of cifar10_xz, as params.yaml names them.
+XZ_FILES = ("train_1", "train_2", "train_3", "train_4", "train_5", "test_1", "test_2")
+
+Arrays = dict[str, np.ndarray]
+Counts = dict[str, int]
+
+
+def read_tar(path: Path, counts: Counts) -> Arrays:
+    """CIFAR-10 from the archive as published.
+
+    Every member has to be one of those named above, a regular file and of its size; a link, a
+    device, an absolute name or one with `..` is none of them. Raises VlaeError otherwise, and
+    unless the archive holds exactly the images of `counts`.
+    """
+    sizes = dict.fromkeys(TRAIN_MEMBERS, _batch(path, counts) * RECORD)
+    sizes[TEST_MEMBER] = counts["test"] * RECORD
+    found = {}
+    try:
+        # As a stream: what comes is looked at before it is read, in the order it comes in.
+        with tarfile.open(path, mode="r|gz") as archive:
+            for member in archive:
+                _check_member(path, member, sizes, found)
+                if not member.isdir():
+                    found[member.name] = archive.extractfile(member).read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+        raise VlaeError(f"{path}: a damaged tar.gz file ({_line(error)})") from None
+    missing = [name for name in sizes if name not in found]
+    if missing:
+        raise VlaeError(f"{path}: {', '.join(missing)} missing")
+    train = b"".join(found[name] for name in TRAIN_MEMBERS)
+    return _splits(path, train, path, found[TEST_MEMBER], counts)
+
+
+def _check_member(path: Path, member: tarfile.TarInfo, sizes: dict, found: dict) -> None:
+    """Raise VlaeError unless the archive may have this member next."""
+    name = member.name
+    if name == FOLDER and member.isdir():
+        return
+    if name not in sizes and name not in TEXT_MEMBERS:
+        raise VlaeError(f"{path}: the member {name!r} does not belong to CIFAR-10")
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        raise VlaeError(f"{path}: the member {name!r} is not a regular file")
+    if name in found:
+        raise VlaeError(f"{path}: the member {name!r} is there twice")
+    if member.size != sizes.get(name, member.size) or member.size > sizes.get(name, TEXT_BYTES):
+        wanted = f"{sizes[name]:,}" if name in sizes else f"at most {TEXT_BYTES:,}"
+        raise VlaeError(f"{path}: the member {name!r} has {member.size:,} bytes, not {wanted}")
+
+
+def read_xz(*paths: Path, counts: Counts) -> Arrays:
+    """CIFAR-10 from the seven files of XZ_FILES, in that order.
+
+    How many test images each of the two last ones holds is not looked at, only that together
+    they are counts["test"]. Raises VlaeError unless the files hold exactly the images of
+    `counts`; never unpacks more than those.
+    """
+    batch = _batch(paths[0], counts) * RECORD
+    train = [_unpacked(path, batch, batch) for path in paths[:BATCHES]]
+    test, left = [], counts["test"] * RECORD
+    for path in paths[BATCHES:]:
+        last = path == paths[-1]
+        test.append(_unpacked(path, left if last else RECORD, left))
+        left -= len(test[-1])
+    return _splits(paths[0], b"".join(train), paths[-1], b"".join(test), counts)
+
+
+def _unpacked(path: Path, least: int, most: int) -> bytes:
+    try:
+        with lzma.open(path, format=lzma.FORMAT_XZ) as file:
+            content = file.read(most + 1)  # one more: this also checks the end of the file
+    except (lzma.LZMAError, EOFError) as error:
+        raise VlaeError(f"{path}: not a complete xz file ({_line(error)})") from None
+    if len(content) > most:
+        raise VlaeError(f"{path}: goes on after the last of {most // RECORD:,} images")
+    if len(content) < least:
+        raise VlaeError(f"{path}: ends after {len(content):,} of {least:,} bytes")
+    if len(content) % RECORD:
+        raise VlaeError(f"{path}: {len(content):,} bytes are no whole images of {RECORD:,}")
+    return content
+
+
+def _batch(path: Path, counts: Counts) -> int:
+    """Images of a training file."""
+    images = counts["train"] + counts["valid"]
+    if images % BATCHES:
+        raise VlaeError(f"{path}: {images:,} training images are no {BATCHES} equal batches")
+    return images // BATCHES
+
+
+def _splits(train_at: Path, train: bytes, test_at: Path, test: bytes, counts: Counts) -> Arrays:
+    images, labels = _records(train_at, train)
+    held_out = [counts["train"]]
+    arrays = dict(zip(("train", "valid"), np.split(images, held_out), strict=True))
+    named = dict(zip(("train_labels", "valid_labels"), np.split(labels, held_out), strict=True))
+    arrays["test"], named["test_labels"] = _records(test_at, test)
+    return arrays | named
+
+
+def _records(path: Path, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Images, uint8 (N, 3, 32, 32), and labels, uint8 (N,)."""
+    table = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
+    labels = table[:, 0].copy()
+    if labels.max() >= CLASSES:
+        row = int(np.argmax(labels >= CLASSES))
+        raise VlaeError(f"{path}: image {row:,} of its part has the label {labels[row]}, not 0-9")
+    return table[:, 1:].reshape(-1, *SHAPE).copy(), labels
+
+
+def _line(error: Exception) -> str:
+    """What an error says, as one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def records(images: np.ndarray, labels: np.ndarray) -> bytes:
+    """Images, uint8 (N, 3, 32, 32), with labels (N,), in the binary version of CIFAR-10."""
+    flat = images.reshape(len(images), -1)
+    return np.concatenate([labels[:, None].astype(np.uint8), flat], 1).tobytes()
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
+    """A tar.gz of regular files, the same bytes each time."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name, body in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            archive.addfile(member, io.BytesIO(body))
+    path.write_bytes(gzip.compress(content.getvalue(), mtime=0))
+
+
+def _noise(count: int) -> bytes:
+    """`count` records of fixed images."""
+    pixels = hashlib.shake_256(f"cifar10 {count}".encode()).digest(count * (RECORD - 1))
+    images = np.frombuffer(pixels, np.uint8).reshape(count, *SHAPE)
+    return records(images, np.arange(count) % CLASSES)
+
+
+def _batches(content: bytes) -> list[bytes]:
+    size = len(content) // BATCHES
+    return [content[i * size : (i + 1) * size] for i in range(BATCHES)]
+
+
+def example_tar(path: Path) -> Counts:
+    members = dict(zip(TRAIN_MEMBERS, _batches(_noise(10)), strict=True))
+    write_tar(path, members | {TEST_MEMBER: _noise(4), TEXT_MEMBERS[0]: b"airplane\n"})
+    return {"train": 7, "valid": 3, "test": 4}
+
+
+def example_xz(*paths: Path) -> Counts:
+    test = _noise(4)
+    parts = [*_batches(_noise(10)), test[:RECORD], test[RECORD:]]
+    for path, part in zip(paths, parts, strict=True):
+        path.write_bytes(lzma.compress(part))
+    return {"train": 7, "valid": 3, "test": 4}

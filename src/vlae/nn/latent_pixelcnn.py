@@ -1,0 +1,128 @@
+"""The prior over latent maps: autoregressive flows, each a PixelCNN (appendix B).
+
+As in vlae.nn.flow, `normalise` takes the code to noise in one parallel pass and the log-density
+of z is log N(normalise(z)) + log_det. The numbers of a code are ordered as in a PixelCNN: pixel
+after pixel row by row, and the maps of a pixel one after the other (openai/iaf).
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlae.nn.elu import elu
+from vlae.nn.flow import STEP_SCALE
+from vlae.nn.pixelcnn import causal_mask
+from vlae.nn.wavefront import wavefront
+from vlae.nn.weightnorm import WeightNorm
+
+KERNEL = 3
+
+
+class MapwiseMaskedConv2d(WeightNorm):
+    """Masked 3x3 convolution (B, in, H, W) -> (B, out, H, W) that also orders the channels.
+
+    `seen`: (out, in), 1 where an output channel sees an input channel of its own pixel. Of the
+    pixels before, it sees all.
+    """
+
+    def __init__(self, seen: Tensor):
+        outputs, inputs = seen.shape
+        mask = causal_mask(KERNEL, own_pixel=False).repeat(outputs, inputs, 1, 1)
+        mask[:, :, KERNEL // 2, KERNEL // 2] = seen
+        super().__init__(tuple(mask.shape), mask=mask)
+
+    def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        half = KERNEL // 2
+        return F.conv2d(F.pad(x, (half, half, half, 0)), weight, bias)
+
+
+class LatentPixelCNN(nn.Module):
+    """(B, maps, H, W) -> `outputs` tensors of that shape; each number depends on those before.
+
+    `layers` hidden layers of `hidden` feature maps, in contiguous blocks, one for each latent
+    map: block i sees, of its own pixel, maps up to i, and output i sees blocks before i.
+    """
+
+    def __init__(self, maps: int, hidden: int, layers: int, outputs: int):
+        super().__init__()
+        self.outputs = outputs
+        inputs = torch.arange(maps)
+        blocks = torch.arange(hidden) * maps // hidden
+        degrees = [inputs] + [blocks] * layers
+        self.hidden = nn.ModuleList(
+            MapwiseMaskedConv2d((after[:, None] >= before[None, :]).float())
+            for before, after in pairwise(degrees)
+        )
+        last = (inputs[:, None] > blocks[None, :]).float().repeat(outputs, 1)
+        self.output = MapwiseMaskedConv2d(last)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
+        h = z
+        for layer in self.hidden:
+            h = elu(layer(h))
+        return self.output(h).chunk(self.outputs, 1)
+
+    def context_pixels(self) -> set[tuple[int, int]]:
+        """The pixels that a pixel depends on, as offsets (rows down, columns right)."""
+        half = KERNEL // 2
+        taps = causal_mask(KERNEL, own_pixel=True).nonzero().tolist()
+        reach = {(0, 0)}
+        for _ in range(len(self.hidden) + 1):
+            reach = {(r + i - half, c + j - half) for r, c in reach for i, j in taps}
+        return reach - {(0, 0)}
+
+
+class LatentFlow(nn.Module):
+    """`steps` autoregressive transformations of latent maps (B, maps, H, W).
+
+    Every other one works in the reversed order: last pixel, last map first. Without `scale`
+    they only shift: the log-determinant is 0.
+    """
+
+    def __init__(self, maps: int, steps: int, hidden: int, layers: int, scale: bool = False):
+        super().__init__()
+        self.scale = scale
+        self.steps = nn.ModuleList(
+            LatentPixelCNN(maps, hidden, layers, 2 if scale else 1) for _ in range(steps)
+        )
+
+    def _shift_and_log_scale(
+        self, step: LatentPixelCNN, z: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        parts = [STEP_SCALE * part.to(z.dtype) for part in step(z)]
+        return parts[0], parts[1] if self.scale else None
+
+    def normalise(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """z (B, maps, H, W) -> noise u of that shape and log |det du/dz| (B,), nats."""
+        log_det = z.new_zeros(len(z))
+        for i, step in enumerate(self.steps):
+            if i:
+                z = z.flip(1, 2, 3)
+            shift, log_scale = self._shift_and_log_scale(step, z)
+            z = z - shift
+            if log_scale is not None:
+                z = z * torch.exp(-log_scale)
+                log_det = log_det - log_scale.sum((1, 2, 3))
+        return z, log_det
+
+    @torch.no_grad()
+    def generate(self, u: Tensor) -> Tensor:
+        """The inverse of `normalise`, number after number: noise -> z, both (B, maps, H, H).
+
+        Pixels are made in a wavefront, the maps of each one by one; each of these steps costs a
+        pass of one PixelCNN.
+        """
+        for i, step in reversed(list(enumerate(self.steps))):
+            z = torch.zeros_like(u)
+            for pixels in wavefront(step.context_pixels(), u.shape[-1]):
+                rows, columns = pixels.to(u.device)
+                for k in range(u.shape[1]):
+                    shift, log_scale = self._shift_and_log_scale(step, z)
+                    value = u[:, k, rows, columns]
+                    if log_scale is not None:
+                        value = value * log_scale[:, k, rows, columns].exp()
+                    z[:, k, rows, columns] = value + shift[:, k, rows, columns]
+            u = z.flip(1, 2, 3) if i else z
+        return u

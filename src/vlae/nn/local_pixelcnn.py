@@ -1,0 +1,251 @@
+"""The local decoder of colour images: PixelCNN++ with a small, exact window (appendix B).
+
+    p(x | z) = prod_i p(x_i | z, x_window(i)),      x_i the three colours of a pixel
+
+A window AxB is the rectangle A wide and B tall right above the pixel, and ceil((A - 1) / 2)
+pixels to its left. Two streams make it, as in PixelCNN++ (Salimans et al. 2017): the vertical
+one sees the rows above, the horizontal one the row itself too. Layers are added up so that the
+window comes out exactly: in a gated residual block only the first convolution sees neighbours,
+and vertical features enter the horizontal stream where no more than the window is reached.
+
+The network is shallow and very wide: `blocks` pairs of streams side by side, each from the
+image to the end, and each conditioned on the features of those before it at the same depth.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vlae.nn.elu import elu
+from vlae.nn.logistic_mixture import draw_component, draw_value, mixture_log_likelihood
+from vlae.nn.wavefront import wavefront
+from vlae.nn.weightnorm import Conv2d, WeightNorm
+
+GREY = (0.299, 0.587, 0.114)  # of red, green and blue in a grayscale context
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Convolutions that see neighbours in each stream, the first one included."""
+
+    vertical: int
+    horizontal: int
+
+
+WINDOWS = {"4x2": Depth(1, 2), "5x3": Depth(2, 2), "7x4": Depth(3, 3)}
+
+# Offsets (rows down, columns right) that each kind of convolution sees: the first ones leave
+# the pixel itself out, the others may have it.
+FIRST_VERTICAL = (range(-2, 0), range(-1, 2))
+FIRST_HORIZONTAL = ((range(-1, 0), range(-1, 2)), (range(-1, 1), range(-1, 0)))
+VERTICAL = (range(-1, 1), range(-1, 2))
+HORIZONTAL = (range(-1, 1), range(-1, 1))
+
+
+class OffsetConv2d(WeightNorm):
+    """(B, in, H, W) -> (B, out, H, W): output pixel (r, c) sees inputs (r + i, c + j) for i in
+    `rows` and j in `columns`, zeros beyond the border."""
+
+    def __init__(self, inputs: int, outputs: int, rows: range, columns: range):
+        super().__init__((outputs, inputs, len(rows), len(columns)))
+        # What the kernel does not reach is cut off: negative padding.
+        self.padding = (-columns[0], columns[-1], -rows[0], rows[-1])
+
+    def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        padded = nn.functional.pad(x, self.padding)
+        return nn.functional.conv2d(padded, weight, bias)
+
+
+def concat_elu(x: Tensor) -> Tensor:
+    """ELU of x and of -x: twice the channels (PixelCNN++)."""
+    return elu(torch.cat([x, -x], 1))
+
+
+class GatedBlock(nn.Module):
+    """x + a sigmoid(b), a gated residual block (PixelCNN++).
+
+    a and b come from x by way of `first`, which may see neighbours, and 1x1 convolutions;
+    `beside` channels of other features of the same pixel are added inside, and the
+    `conditioning` maps before the gate.
+    """
+
+    def __init__(self, first: WeightNorm, maps: int, beside: int, conditioning: int):
+        super().__init__()
+        self.first = first
+        self.beside = Conv2d(2 * beside, maps, 1) if beside else None
+        self.second = Conv2d(2 * maps, 2 * maps, 1)
+        self.conditioning = Conv2d(conditioning, 2 * maps, 1) if conditioning else None
+
+    def forward(self, x: Tensor, beside: list[Tensor], maps: Tensor | None) -> Tensor:
+        h = self.first(concat_elu(x))
+        if self.beside is not None:
+            h = h + self.beside(concat_elu(torch.cat(beside, 1)))
+        h = self.second(concat_elu(h))
+        if self.conditioning is not None:
+            h = h + self.conditioning(maps)
+        value, gate = h.chunk(2, 1)
+        return x + value * torch.sigmoid(gate)
+
+
+Features = tuple[list[Tensor], list[Tensor]]  # of the vertical and horizontal layers
+
+
+class Streams(nn.Module):
+    """A vertical and a horizontal stream of `maps` feature maps, from the image to the end.
+
+    `previous`: how many others it is conditioned on.
+    """
+
+    def __init__(self, inputs: int, maps: int, depth: Depth, previous: int, conditioning: int):
+        super().__init__()
+        self.first_vertical = OffsetConv2d(inputs, maps, *FIRST_VERTICAL)
+        self.first_horizontal = nn.ModuleList(
+            OffsetConv2d(inputs, maps, *offsets) for offsets in FIRST_HORIZONTAL
+        )
+        # Vertical layer j enters horizontal layer j + behind: both streams end together.
+        self.behind = depth.horizontal - depth.vertical
+
+        def block(layer: int, offsets: tuple[range, range], entering: int) -> GatedBlock:
+            # Behind the first convolution, which has seen the neighbours, a block sees none.
+            seen = offsets if layer else (range(1), range(1))
+            first = OffsetConv2d(2 * maps, maps, *seen)
+            return GatedBlock(first, maps, (previous + entering) * maps, conditioning)
+
+        self.vertical = nn.ModuleList(block(i, VERTICAL, 0) for i in range(depth.vertical))
+        self.horizontal = nn.ModuleList(
+            block(i, HORIZONTAL, int(i >= self.behind)) for i in range(depth.horizontal)
+        )
+
+    def forward(self, image: Tensor, previous: list[Features], maps: Tensor | None) -> Features:
+        vertical, horizontal = [], []
+        h = self.first_vertical(image)
+        for i, block in enumerate(self.vertical):
+            h = block(h, [others[i] for others, _ in previous], maps)
+            vertical.append(h)
+        h = self.first_horizontal[0](image) + self.first_horizontal[1](image)
+        for i, block in enumerate(self.horizontal):
+            beside = [others[i] for _, others in previous]
+            if i >= self.behind:
+                beside.append(vertical[i - self.behind])
+            h = block(h, beside, maps)
+            horizontal.append(h)
+        return vertical, horizontal
+
+
+class ColourHead(nn.Module):
+    """The mixture's parameters of a pixel, colour after colour, from the features and from its
+    colours before: 1x1 convolutions, so that the window stays as it is."""
+
+    def __init__(self, features: int, hidden: int, mixtures: int):
+        super().__init__()
+        self.mixtures = mixtures
+        self.red = Conv2d(2 * features, 3 * mixtures, 1)
+        self.hidden = nn.ModuleList(Conv2d(2 * features + before, hidden, 1) for before in (1, 2))
+        self.later = nn.ModuleList(Conv2d(hidden, 2 * mixtures, 1) for _ in range(2))
+
+    def first(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights' logits, and means and log-scales of red, each (B, K, H, W)."""
+        return self.red(concat_elu(features)).chunk(3, 1)
+
+    def next(self, features: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-scales of the next colour, given those before it, (B, 1 or 2, H, W)."""
+        which = before.shape[1] - 1
+        inputs = torch.cat([concat_elu(features), before.to(features.dtype)], 1)
+        return self.later[which](elu(self.hidden[which](inputs))).chunk(2, 1)
+
+
+class LocalPixelCNN(nn.Module):
+    """log p(x|z) of colour images, and their sampling.
+
+    window: a key of WINDOWS. grayscale: the window's pixels count by their luma only; the
+    pixel's own colours before the one predicted are seen all the same. conditioning: channels
+    of the maps from z, 0 for none.
+    """
+
+    def __init__(
+        self,
+        window: str,
+        grayscale: bool,
+        blocks: int,
+        maps: int,
+        conditioning: int,
+        mixtures: int,
+    ):
+        super().__init__()
+        self.depth, self.grayscale = WINDOWS[window], grayscale
+        inputs = (1 if grayscale else 3) + 1
+        self.streams = nn.ModuleList(
+            Streams(inputs, maps, self.depth, i, conditioning) for i in range(blocks)
+        )
+        self.head = ColourHead(blocks * maps, maps, mixtures)
+
+    def features(self, x: Tensor, maps: Tensor | None) -> Tensor:
+        """What is seen of each pixel's window: scaled images x (B, 3, H, W) in [-1, 1] and maps
+        (B, conditioning, H, W) or None -> (B, blocks * maps, H, W)."""
+        if self.grayscale:
+            grey = x.new_tensor(GREY).view(1, 3, 1, 1)
+            x = (x * grey).sum(1, keepdim=True)
+        # A channel of ones tells the image, whose values may be 0, from the zeros around it.
+        image = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        done: list[Features] = []
+        for streams in self.streams:
+            done.append(streams(image, done, maps))
+        return torch.cat([horizontal[-1] for _, horizontal in done], 1)
+
+    def log_likelihood(self, x: Tensor, maps: Tensor | None) -> Tensor:
+        """log p(x|z), nats, summed over the image: (B, 3, H, W) in [-1, 1] -> (B,)."""
+        features = self.features(x, maps)
+        logits, *red = self.head.first(features)
+        green, blue = self.head.next(features, x[:, :1]), self.head.next(features, x[:, :2])
+        means, log_scales = (
+            torch.stack(colours, 1) for colours in zip(red, green, blue, strict=True)
+        )
+        return mixture_log_likelihood(x, logits, means, log_scales).sum((1, 2))
+
+    def context_pixels(self) -> set[tuple[int, int]]:
+        """The window as offsets (rows down, columns right) that the kernels can reach."""
+        vertical = [_reach({(0, 0)}, FIRST_VERTICAL)]
+        for _ in range(self.depth.vertical - 1):
+            vertical.append(_reach(vertical[-1], VERTICAL))
+        horizontal = set().union(*(_reach({(0, 0)}, offsets) for offsets in FIRST_HORIZONTAL))
+        behind = self.depth.horizontal - self.depth.vertical
+        for i in range(self.depth.horizontal):
+            if i:
+                horizontal = _reach(horizontal, HORIZONTAL)
+            if i >= behind:
+                horizontal = horizontal | vertical[i - behind]
+        return horizontal
+
+    @torch.no_grad()
+    def sample(
+        self, maps: Tensor | None, uniform: Tensor, groups: list[Tensor] | None = None
+    ) -> Tensor:
+        """x ~ p(x|z), scaled (B, 3, H, W), from maps (B, conditioning, H, W) or None and noise
+        in [0, 1), (B, 4, H, W): for the mixture's component and for each colour.
+
+        `groups`: pixels that are drawn together, as of `wavefront`, by default that of the
+        window; the result does not depend on them. Each group costs one pass of the network.
+        """
+        groups = groups or wavefront(self.context_pixels(), uniform.shape[-1])
+        x = torch.zeros_like(uniform[:, :3])
+        for pixels in groups:
+            rows, columns = pixels.to(x.device)
+            # All pixels are computed, so that no number depends on which ones are kept.
+            features = self.features(x, maps)
+            logits, *place = self.head.first(features)
+            component = draw_component(logits.to(x), uniform[:, 0]).unsqueeze(1)
+            drawn = torch.empty_like(x)
+            for colour in range(3):
+                if colour:
+                    place = self.head.next(features, drawn[:, :colour])
+                mean, log_scale = (p.to(x).gather(1, component).squeeze(1) for p in place)
+                drawn[:, colour] = draw_value(mean, log_scale, uniform[:, 1 + colour])
+            x[:, :, rows, columns] = drawn[:, :, rows, columns]
+        return x
+
+
+def _reach(seen: set[tuple[int, int]], offsets: tuple[range, range]) -> set[tuple[int, int]]:
+    """What a convolution over features sees that each see `seen`."""
+    rows, columns = offsets
+    return {(r + i, c + j) for r, c in seen for i in rows for j in columns}

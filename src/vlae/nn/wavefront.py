@@ -1,0 +1,17 @@
+"""Which pixels of an image can be drawn together, given the window that each depends on."""
+
+import torch
+from torch import Tensor
+
+
+def wavefront(context: set[tuple[int, int]], side: int) -> list[Tensor]:
+    """Pixels of a square image that can be drawn together, as (rows, columns) (2, n), in order.
+
+    `context`: offsets (rows down, columns right) of the pixels that a pixel depends on.
+    Pixel (r, c) is drawn at step c + slope * r, the least slope by which every pixel of
+    the window comes before.
+    """
+    slope = max([1, *(dc // -dr + 1 for dr, dc in context if dr < 0)])
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    step = columns + slope * rows
+    return [torch.stack(torch.where(step == t)) for t in range(int(step.max()) + 1)]

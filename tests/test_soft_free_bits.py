@@ -1,0 +1,84 @@
+"""The weight of the KL as a control loop: it settles, it never exceeds 1, it can be put back."""
+
+import math
+from itertools import pairwise
+
+import pytest
+
+from vlae.soft_free_bits import SoftFreeBits
+
+FLOOR = 40.0
+
+
+def run(control, response, steps):
+    """KLs and gammas; `response`: gamma, the KL before -> KL."""
+    kl, kls, gammas = response(control.gamma, 0.0), [], []
+    for _ in range(steps):
+        gammas.append(control.update(kl))
+        kl = response(gammas[-1], kl)
+        kls.append(kl)
+    return kls, gammas
+
+
+def within(kl):
+    return FLOOR <= kl <= 1.05 * FLOOR
+
+
+@pytest.mark.parametrize("power", [0.3, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("start", [1.0, 0.03])
+def test_settles_at_the_floor(power, start):
+    """On a KL that falls as gamma rises, 20 nats at gamma 1: in the band, and there it stays."""
+    kls, gammas = run(SoftFreeBits(FLOOR, start), lambda g, _: 20 * g**-power, 400)
+    assert all(within(kl) for kl in kls[-50:])
+    assert len(set(gammas[-50:])) == 1 and 0 < gammas[-1] < 1
+
+
+@pytest.mark.parametrize("inertia", [0.8, 0.95])
+def test_keeps_a_slow_kl_near_the_floor(inertia):
+    """The KL of a training follows gamma slowly: in mean it is at the floor all the same."""
+    kls, gammas = run(
+        SoftFreeBits(FLOOR), lambda g, kl: inertia * kl + (1 - inertia) * 20 / g, 4000
+    )
+    late = kls[2000:]
+    assert 0.9 * FLOOR < sum(late) / len(late) < 1.25 * FLOOR
+    assert max(gammas) <= 1
+
+
+def test_is_the_true_bound_when_the_code_is_used_anyway():
+    kls, gammas = run(SoftFreeBits(FLOOR, 0.2), lambda g, _: 90 - 20 * g, 100)
+    assert gammas[-1] == 1 and min(kls) > FLOOR
+    assert all(b >= a for a, b in pairwise(gammas))
+    assert max(gammas) == 1
+
+
+def test_the_steps_are_the_papers():
+    control = SoftFreeBits(FLOOR, 0.5)
+    assert control.update(FLOOR * 1.051) == pytest.approx(0.55)
+    assert control.update(FLOOR * 1.049) == control.update(FLOOR) == pytest.approx(0.55)
+    assert control.update(FLOOR * 0.999) == pytest.approx(0.495)
+    assert control.update(math.nan) == pytest.approx(0.495)
+    assert SoftFreeBits(FLOOR, 0.99).update(1e9) == 1.0
+
+
+def test_gamma_is_all_of_its_state():
+    def response(gamma, kl):
+        return 0.7 * kl + 9 / gamma
+
+    whole = run(SoftFreeBits(FLOOR), response, 60)
+    first = SoftFreeBits(FLOOR)
+    kls, _ = run(first, response, 25)
+    again = SoftFreeBits(FLOOR, first.gamma)
+    kl, gammas = kls[-1], []
+    for _ in range(35):
+        gammas.append(again.update(kl))
+        kl = response(gammas[-1], kl)
+    assert gammas == whole[1][25:]
+
+
+@pytest.mark.parametrize(
+    ("floor", "gamma", "fault"),
+    [(0.0, 1.0, "floor"), (math.nan, 1.0, "floor"), (1.0, 0.0, "gamma"), (1.0, 1.1, "gamma")],
+)
+def test_what_is_no_floor_and_no_weight(floor, gamma, fault):
+    with pytest.raises(ValueError, match=fault):
+        SoftFreeBits(floor, gamma)
