@@ -178,6 +178,16 @@ def test_curves_are_the_recorded_ones(tmp_path):
         assert text in written
 
 
+def test_the_epochs_of_the_longest_run_are_all_shown(tmp_path):
+    """Also where the KL, whose panel shares the axis, is of a shorter run."""
+    alone = "static_mnist-pixelcnn"
+    write_curve(tmp_path, VLAE, [-90.0, -82.5], [9.0, 11.5])
+    write_curve(tmp_path, alone, [-95.0, -89.0, -88.0, -87.0, -86.0], [0.0] * 5)
+    figure = build_figure("learning_curves", params(VLAE, alone), tmp_path)
+    assert len(figure.axes) == 2
+    assert all(axes.get_xlim()[1] > 5 for axes in figure.axes)
+
+
 def test_other_seeds_are_thin_lines_of_the_same_colour(tmp_path):
     again = f"{VLAE}_seed1"
     runs = params(VLAE, PIXELCNN, repetitions={VLAE: [again, f"{VLAE}_seed2"]})

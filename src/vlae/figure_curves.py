@@ -83,6 +83,8 @@ def draw_curves(params, root: Path):
         if column.divergences:
             lower = axes(index, BOTTOM, HEIGHTS[1], sharex=upper, label=f"{dataset} kl")
             _draw_panel(lower, column.divergences, "KL (nats per image)", HEIGHTS[1], low=0.0)
+            # The axis is shared, and the longest run may be one without a KL.
+            upper.set_xlim(0, 1.02 * max(line.epoch[-1] for line in column.bounds))
             upper.tick_params(labelbottom=False)
             upper.set_xlabel("")
     repeated = any(line.repeated for column in panels.values() for line in column.bounds)
