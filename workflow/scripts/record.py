@@ -30,7 +30,6 @@ from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc_data.hashfile.hash_info import HashInfo
 
 from vlae.configuration import reconfigured
 from vlae.params import load_params
@@ -282,7 +281,7 @@ def take_from_run_cache(record, here):
                 stages[name].save_deps()
                 # With what dvc.lock says of its outputs it would be looked up by that alone.
                 for out in stages[name].outs:
-                    out.hash_info = HashInfo()
+                    out.hash_info = type(out.hash_info)()
                 repo.stage_cache.restore(stages[name], dry=True)
             except DvcException:
                 continue  # it has not run with them
