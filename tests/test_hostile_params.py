@@ -12,7 +12,7 @@ from fuzzing import attempt, cases, damaged, empty_folder
 from miniature import PROJECT
 from vlae.cli import main
 from vlae.errors import VlaeError
-from vlae.params import Params, load_params
+from vlae.params import Params, _merge, load_params
 
 TEXT = (PROJECT / "params.yaml").read_bytes()
 TREE = yaml.safe_load(TEXT)
@@ -162,6 +162,14 @@ def test_every_command_says_it_in_one_line(tmp_path, capfd):
         said = capfd.readouterr()
         assert said.out == "" and said.err.startswith(f"vlae: error: {path}")
         assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", [2**20_000, (1, 2), None, 1.5], ids=["huge", "two", "none", "1.5"])
+def test_a_key_that_is_no_text_among_the_defaults(tmp_path, key):
+    """Python does not print numbers of more than 4,300 digits, not even to name the known keys."""
+    defaults = {key: 1, "epochs": 1}
+    with pytest.raises(VlaeError, match=r"unknown key 'epoch'; known: .*epochs"):
+        _merge(defaults, {"epoch": 2}, "runs.a.training")
 
 
 def test_the_file_itself_is_accepted():

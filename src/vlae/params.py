@@ -287,7 +287,7 @@ def _merge(defaults: object, changes: object, where: str) -> dict:
     merged = dict(defaults)
     for key, value in changes.items():
         if key not in defaults:
-            known = ", ".join(map(str, defaults))
+            known = ", ".join(k if isinstance(k, str) else shown(k) for k in defaults)
             raise VlaeError(f"{where}: unknown key {shown(key)}; known: {known}")
         nested = isinstance(defaults[key], dict)
         merged[key] = _merge(defaults[key], value, f"{where}.{key}") if nested else value
@@ -326,19 +326,19 @@ def _value(kind: type, value: object, where: str, limits: typing.Mapping):
     if kind is str and not value.isprintable():
         raise VlaeError(f"{where} must be printable text, not {shown(value)}")
     if kind is float and value != value:
-        raise VlaeError(f"{where} must be a number, not {value!r}")
+        raise VlaeError(f"{where} must be a number, not {shown(value)}")
     if "choices" in limits and value not in limits["choices"]:
         choices = ", ".join(limits["choices"])
         raise VlaeError(f"{where} must be one of {choices}, not {shown(value)}")
     low, high, above = (limits.get(k) for k in ("low", "high", "above"))
     if low is not None and value < low:
-        raise VlaeError(f"{where} must be at least {low}, not {value!r}")
+        raise VlaeError(f"{where} must be at least {low}, not {shown(value)}")
     if high is not None and value > high:
-        raise VlaeError(f"{where} must be at most {high}, not {value!r}")
+        raise VlaeError(f"{where} must be at most {high}, not {shown(value)}")
     if above is not None and not above < value < float("inf"):
-        raise VlaeError(f"{where} must be greater than {above} and finite, not {value!r}")
+        raise VlaeError(f"{where} must be greater than {above} and finite, not {shown(value)}")
     if kind is float and value == float("inf"):
-        raise VlaeError(f"{where} must be finite, not {value!r}")
+        raise VlaeError(f"{where} must be finite, not {shown(value)}")
     return value
 
 
