@@ -132,6 +132,14 @@ def test_verdicts_from_records(tmp_path, iaf, expected):
     assert (one.higher, one.lower, one.epochs, one.note) == (iaf, 80.0, (30, 30), "")
 
 
+def test_why_a_claim_could_not_be_checked_is_said_once(tmp_path):
+    omniglot = params("omniglot-pixelcnn", "omniglot-vlae")
+    notes = [c.note for c in check_claims(omniglot, tmp_path) if c.claim.group == "OMNIGLOT"]
+    assert notes == [
+        "omniglot-pixelcnn: not trained; omniglot-vlae: not trained; its file is lost"
+    ]
+
+
 def test_seeds_on_both_sides_are_mentioned_with_their_own_error(tmp_path):
     again = {run: [f"{run}_seed1"] for run in (VLAE, IAF)}
     for run, nll in ((VLAE, 80.0), (IAF, 80.6), (again[VLAE][0], 80.2), (again[IAF][0], 80.4)):

@@ -142,6 +142,7 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
         (assign(*RUN, "training", {"learning_rate": float("nan")}), "must be a number"),
         (assign(*RUN, "training", {"learning_rate": float("inf")}), "finite"),
         (assign(*RUN, "training", {"epochs": 0}), "epochs must be at least 1"),
+        (assign("datasets", "omniglot", "unavailable", 1), "omniglot.unavailable must be str"),
         (assign(*RUN, "gpus", 0), "static_mnist-vlae.gpus must be at least 1"),
         (assign(*RUN, "gpus", "2"), "static_mnist-vlae.gpus must be int"),
         (delete("defaults", "gpus"), "key 'gpus' is missing"),

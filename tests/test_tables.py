@@ -151,6 +151,11 @@ def test_row_of_two_levels(tmp_path):
         assert "Importance samples, where two numbers stand: " in path.read_text()
 
 
+def test_a_row_says_why_it_could_not_be_trained(tmp_path):
+    frame = build_table("table3_omniglot", params("omniglot-vlae"), tmp_path)
+    assert line_of(frame, "omniglot-vlae")["note"].startswith("not trained: its file is lost")
+
+
 def test_mean_and_spread_over_seeds(tmp_path):
     again = [f"{VLAE}_seed{seed}" for seed in (1, 2, 3, 4)]
     runs = params(VLAE, repetitions={VLAE: again})
@@ -316,7 +321,7 @@ def test_a_row_on_another_data_set_is_marked(tmp_path):
     )
     note = line_of(frame, "omniglot_resized-pixelcnn")["note"]
     assert note == "not trained; another data set, not comparable with any published number"
-    assert line_of(frame, "omniglot-vlae")["note"] == "not trained"
+    assert line_of(frame, "omniglot-vlae")["note"] == "not trained: its file is lost"
     markdown = write_table("table3_omniglot", runs, tmp_path)[1].read_text()
     assert "*Not comparable with the rows above: Lake's drawings, resized here*" in markdown
     runs.runs["omniglot_resized-vlae"].dataset = "omniglot"

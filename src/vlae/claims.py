@@ -121,17 +121,19 @@ def paired_error(
 
 def _check(claim: Claim, params, root: Path) -> Checked:
     runs = claim.higher, claim.lower
-    records, missing = [], []
+    records, missing, reasons = [], [], []
     for run in dict.fromkeys(runs):
         training = evaluation = None
         if run in params.runs:
             training, evaluation = read_results(root, run, params.runs[run].dataset)
         if training is None:
             missing.append(f"{run}: not trained")
+            reasons.append(params.why_not_trained(run) if run in params.runs else "")
         elif evaluation is None and claim.quantity != "training_bound":
             missing.append(f"{run}: not evaluated")
         records.append((training, evaluation))
     if missing:
+        missing += dict.fromkeys(filter(None, reasons))  # once: both are on one data set
         return Checked(claim, NOT_TRAINED, "; ".join(missing))
     if claim.quantity == "training_bound":
         return _training_difference(claim, root, [training for training, _ in records])

@@ -121,6 +121,10 @@ class Params:
             raise VlaeError(f"no run {name!r} in params.yaml; there are: {', '.join(self.runs)}")
         return self.runs[name]
 
+    def why_not_trained(self, name: str) -> str:
+        """Why run `name` could not be trained, or "": what its data set says of itself."""
+        return self.datasets[self.runs[name].dataset].get("unavailable", "")
+
     def repetitions(self, name: str) -> list[str]:
         """The runs that repeat run `name` with other seeds, in the order of the file."""
         return [run.name for run in self.runs.values() if run.repeats == name]
@@ -343,7 +347,11 @@ def _value(kind: type, value: object, where: str, limits: typing.Mapping):
 
 
 def _check_dataset(spec: object, where: str) -> None:
-    spec = _mapping(spec, where, {"title", "binarization", "format", "files", "splits"})
+    required = {"title", "binarization", "format", "files", "splits"}
+    optional = {"unavailable"} & _mapping(spec, where).keys()
+    spec = _mapping(spec, where, required | optional)
+    for key in optional:  # why no run on it could be trained, for the tables
+        _value(str, spec[key], f"{where}.{key}", {})
     formats = (*SPLIT_FORMATS, *WHOLE_FORMATS, *PART_FORMATS)
     for key, choices in (("binarization", ("fixed", "dynamic", "none")), ("format", formats)):
         _value(str, spec[key], f"{where}.{key}", {"choices": choices})

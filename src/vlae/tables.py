@@ -124,7 +124,8 @@ def _our_cells(row: PaperRow, table: PaperTable, params, root: Path) -> dict:
         raise VlaeError(f"run {row.run}: data set {dataset!r}, but {table.name} is {wanted}")
     training, evaluation = read_results(root, row.run, dataset)
     if training is None:
-        return {"note": "; ".join(["not trained", *remarks])}
+        why = params.why_not_trained(row.run)
+        return {"note": "; ".join([f"not trained: {why}" if why else "not trained", *remarks])}
     if evaluation is None:
         trained = f"trained for {_count(training['epochs'], 'epoch')}, not evaluated"
         return {
