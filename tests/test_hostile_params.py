@@ -12,7 +12,7 @@ from fuzzing import attempt, cases, damaged, empty_folder
 from miniature import PROJECT
 from vlae.cli import main
 from vlae.errors import VlaeError
-from vlae.params import Params, _merge, load_params
+from vlae.params import Params, _merge, _params, load_params
 
 TEXT = (PROJECT / "params.yaml").read_bytes()
 TREE = yaml.safe_load(TEXT)
@@ -170,6 +170,14 @@ def test_a_key_that_is_no_text_among_the_defaults(tmp_path, key):
     defaults = {key: 1, "epochs": 1}
     with pytest.raises(VlaeError, match=r"unknown key 'epoch'; known: .*epochs"):
         _merge(defaults, {"epoch": 2}, "runs.a.training")
+
+
+@pytest.mark.parametrize("section", ["datasets", "runs"])
+def test_a_name_that_is_a_huge_number(section):
+    tree = yaml.safe_load(TEXT)
+    tree[section][2**20_000] = tree[section].pop(next(reversed(tree[section])))
+    with pytest.raises(VlaeError, match="is no valid name"):
+        _params(tree)
 
 
 def test_the_file_itself_is_accepted():

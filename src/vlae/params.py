@@ -195,8 +195,8 @@ def _params(tree: object) -> Params:
     runs = {}
     blocks = _mapping(top["runs"], "runs")
     for name, block in blocks.items():
-        where = f"runs.{name}"
         _check_name(name, "runs")
+        where = f"runs.{name}"
         if "repeats" in _mapping(block, where):
             continue
         block = _mapping({"gpus": defaults["gpus"]} | block, where, {"dataset", "gpus", *parts})
