@@ -10,6 +10,7 @@ import yaml
 
 from miniature import PROJECT, small_params
 from test_workflow import MIRROR, TREE, Workflow, generate_files
+from vlae.files import sha256
 
 RUN = "static_mnist-vlae"
 MODEL = f"results/checkpoints/{RUN}/model.safetensors"
@@ -37,6 +38,21 @@ def new_project(folder: Path, mirror: Path | str, training: dict, evaluation: di
     workflow.do("git", "init", "--quiet")
     workflow.commit("the project")
     return workflow
+
+
+def prepared_project(folder: Path, epochs: int) -> Workflow:
+    """On generated data, which are there; the run is not trained."""
+    training = {"epochs": epochs, "batch_size": 8}
+    workflow = new_project(folder / "project", folder / "mirror", training, {})
+    workflow.do("snakemake", "--cores", "2", "data/static_mnist.npz")
+    return workflow
+
+
+def undisturbed_weights(prepared: Workflow, folder: Path) -> str:
+    """SHA-256 of the weights of a training that nothing disturbed, in a copy of the project."""
+    workflow = prepared.copy_to(folder)
+    workflow.do("vlae", "train", RUN)
+    return sha256(workflow.folder / MODEL)
 
 
 def history(workflow: Workflow) -> list[dict]:

@@ -18,7 +18,15 @@ import yaml
 
 from cluster import slurm
 from cluster.jobs import Job, jobs
-from one_run import MODEL, RUN, history, new_project, trainer
+from one_run import (
+    MODEL,
+    RUN,
+    history,
+    new_project,
+    prepared_project,
+    trainer,
+    undisturbed_weights,
+)
 from test_workflow import MIRROR, Workflow
 from vlae.files import sha256
 
@@ -137,10 +145,7 @@ def stopwatch(record, what: str, workflow: Workflow):
 def prepared(tmp_path_factory) -> Workflow:
     """A project whose data set is there and whose run is not trained, and the right weights."""
     folder = tmp_path_factory.mktemp("cluster")
-    workflow = new_project(
-        folder / "project", folder / "mirror", {"epochs": EPOCHS, "batch_size": 8}, {}
-    )
-    workflow.do("snakemake", "--cores", "2", "data/static_mnist.npz")
+    workflow = prepared_project(folder, EPOCHS)
     workflow.commit("the data set")
     return workflow
 
@@ -148,9 +153,7 @@ def prepared(tmp_path_factory) -> Workflow:
 @pytest.fixture(scope="module")
 def undisturbed(prepared, tmp_path_factory) -> str:
     """SHA-256 of the weights of a training that nothing disturbed."""
-    workflow = prepared.copy_to(tmp_path_factory.mktemp("undisturbed") / "project")
-    workflow.do("vlae", "train", RUN)
-    return sha256(workflow.folder / MODEL)
+    return undisturbed_weights(prepared, tmp_path_factory.mktemp("undisturbed") / "project")
 
 
 class Training:

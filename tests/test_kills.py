@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from miniature import small_params, write_data
-from one_run import MODEL, RUN, history, new_project, trainer
+from one_run import MODEL, RUN, history, prepared_project, trainer, undisturbed_weights
 from processes import Command
 from vlae.files import sha256
 
@@ -84,20 +84,13 @@ def half_written(folder) -> list:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A project whose data set is there and whose run is not trained."""
-    folder = tmp_path_factory.mktemp("kills")
-    workflow = new_project(
-        folder / "project", folder / "mirror", {"epochs": 10, "batch_size": 8}, {}
-    )
-    workflow.do("snakemake", "--cores", "2", "data/static_mnist.npz")
-    return workflow
+    return prepared_project(tmp_path_factory.mktemp("kills"), 10)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared, tmp_path_factory) -> str:
     """SHA-256 of the weights of a training that nothing disturbed."""
-    workflow = prepared.copy_to(tmp_path_factory.mktemp("undisturbed") / "project")
-    workflow.do("vlae", "train", RUN)
-    return sha256(workflow.folder / MODEL)
+    return undisturbed_weights(prepared, tmp_path_factory.mktemp("undisturbed") / "project")
 
 
 def ancestor(process: psutil.Process, program: str) -> psutil.Process:
