@@ -84,7 +84,7 @@ def half_written(folder) -> list:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A project whose data set is there and whose run is not trained."""
-    return prepared_project(tmp_path_factory.mktemp("kills"), 10)
+    return prepared_project(tmp_path_factory.mktemp("kills"), 100)
 
 
 @pytest.fixture(scope="module")
