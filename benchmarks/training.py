@@ -28,7 +28,7 @@ class Step:
         self.optimizer = new_optimizer(model, run.training)
         self.average = [p.detach().clone() for p in model.parameters()]
         self.x = made_up_images(batch).unsqueeze(1).float()
-        self.noise = latent_noise(run, self.x, torch.Generator().manual_seed(0))
+        self.noise = latent_noise(run.model.latent_dim, self.x, torch.Generator().manual_seed(0))
 
     def __call__(self) -> None:
         training_step(

@@ -20,6 +20,16 @@ SMALL = {
     "decoder": {"filters": 4, "maps": 2},
 }
 
+SMALL_COLOUR = {
+    "widths": [6, 6, 6],
+    "latent_maps": 2,
+    "flow_steps": 2,
+    "flow_maps": 4,
+    "blocks": 2,
+    "maps": 4,
+    "mixtures": 2,
+}
+
 
 def merge(base: dict, changes: dict) -> dict:
     merged = copy.deepcopy(base)
@@ -35,32 +45,34 @@ def small_params(
     """params.yaml with tiny networks, one epoch, 20 samples and 50 for a few images; written
     to `folder` and read."""
     tree = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    tree["defaults"] = merge(
-        tree["defaults"],
-        {
-            "model": SMALL,
-            "training": {"epochs": 1, "batch_size": 8, "init_images": 16, **(training or {})},
-            "evaluation": {
-                "importance_samples": 20,
-                "images": 0,
-                "deep_images": 12,
-                "deep_samples": 50,
-                **(evaluation or {}),
-            },
+    small = {
+        "training": {"epochs": 1, "batch_size": 8, "init_images": 16, **(training or {})},
+        "evaluation": {
+            "importance_samples": 20,
+            "images": 0,
+            "deep_images": 12,
+            "deep_samples": 50,
+            **(evaluation or {}),
         },
-    )
-    for name, run in tree["runs"].items():
+    }
+    few = {"evaluation": {"importance_samples": 3, "images": 8, "deep_images": 3}}
+    colour = merge(small, few) | {"model": SMALL_COLOUR}
+    tree["defaults"] = merge(tree["defaults"], small | {"model": SMALL, "colour": colour})
+    for run in tree["runs"].values():
         if "repeats" in run:
             continue
-        if run["model"].get("latent_dim") != 0:
-            kept = {"flow", "kind"}  # what makes the run itself; its sizes are the small ones
+        # What makes the run itself is kept; its sizes are the small ones.
+        if tree["datasets"][run["dataset"]]["binarization"] == "none":
+            kept = {"trunk", "window", "grayscale"}
+            run["model"] = {key: value for key, value in run["model"].items() if key in kept}
+        elif run["model"].get("latent_dim") != 0:
+            kept = {"flow", "kind"}
             run["model"] = {
                 part: {key: value for key, value in block.items() if key in kept}
                 for part, block in run["model"].items()
                 if isinstance(block, dict)
             }
         run["training"] = {}
-        tree["runs"][name] = run
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
     return load_params(path)

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from vlae.colour_model import ColourConfig, ColourVLAE
+from vlae.colour_model import ColourVLAE
 from vlae.evaluate import importance_sampled
 from vlae.model import objective, standard_normal_log_density
 from vlae.nn.logistic_mixture import scaled
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation
+from vlae.params import ColourModelConfig
 from vlae.units import bits_per_dim
 
 SMALL = {"widths": (6, 12, 12), "latent_maps": 2, "flow_steps": 2, "flow_maps": 8}
@@ -24,7 +25,7 @@ SIDE = 8
 
 def initialised(batch=16, trunk="resnet", **changes):
     torch.manual_seed(0)
-    model = ColourVLAE(ColourConfig(trunk=trunk, **SMALL | changes), SIDE).double()
+    model = ColourVLAE(ColourModelConfig(trunk=trunk, **SMALL | changes), SIDE).double()
     x = scaled(torch.randint(0, 256, (batch, 3, SIDE, SIDE)).double())
     noise = torch.randn(batch, model.latent_dim).double()
     with data_dependent_initialisation(model):
@@ -115,7 +116,7 @@ def test_samples_are_images_and_follow_their_noise():
 @pytest.mark.parametrize("trunk", ["resnet", "densenet"])
 def test_the_papers_model_on_one_image(trunk):
     torch.manual_seed(0)
-    model = ColourVLAE(ColourConfig(trunk=trunk, **PAPER))
+    model = ColourVLAE(ColourModelConfig(trunk=trunk, **PAPER))
     assert model.latent_dim == 1024
     with torch.no_grad():
         terms = model.bound_terms(torch.zeros(1, 3, 32, 32), torch.randn(1, 1024))

@@ -153,7 +153,7 @@ def test_static_inputs_hold_what_a_step_draws(folder, name, binarization):
         inputs.fill(visits, generator(0, "step", step))
         random = generator(0, "step", step)
         x = as_input(images[visits], binarization, random)
-        noise = latent_noise(run, x, random)
+        noise = latent_noise(run.model.latent_dim, x, random)
         assert torch.equal(inputs.x(), x)
         assert inputs.noise is None if noise is None else torch.equal(inputs.noise, noise)
     assert held == {tensor.data_ptr() for tensor in vars(inputs).values() if tensor is not None}

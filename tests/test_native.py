@@ -268,7 +268,7 @@ def test_the_core_trains_like_pytorch(tmp_path, without_core, monkeypatch):
         for step in range(60):
             random = torch.Generator().manual_seed(step)
             x = data[step * 8 % 64 :][:8].unsqueeze(1).float()
-            noise = latent_noise(run, x, random)
+            noise = latent_noise(run.model.latent_dim, x, random)
             losses.append(training_step(model, optimizer, average, x, noise, run, "bfloat16")[0])
         return torch.stack(losses)
 

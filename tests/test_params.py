@@ -7,7 +7,7 @@ import yaml
 
 from miniature import PROJECT
 from vlae.errors import VlaeError
-from vlae.params import as_dict, load_params
+from vlae.params import ColourModelConfig, ColourTrainingConfig, as_dict, load_params
 
 TEXT = (PROJECT / "params.yaml").read_text()
 
@@ -40,6 +40,7 @@ def delete(*keys):
     return change
 
 
+COLOUR_RUN = ("runs", "cifar10-vlae_7x4")
 RUN = ("runs", "static_mnist-vlae")
 ONE_FILE = ("datasets", "omniglot", "files", "all")
 
@@ -97,9 +98,36 @@ def repeat(**changes):
     return assign("runs", "static_mnist-vlae_again", block)
 
 
-def test_a_binary_model_takes_binary_images(tmp_path):
-    with pytest.raises(VlaeError, match="cifar10 is not binary, the models are"):
-        load_changed(tmp_path, assign(*RUN, "dataset", "cifar10"))
+def test_a_data_set_of_colour_images_takes_the_colour_model(tmp_path):
+    run = load_params(PROJECT / "params.yaml").runs["cifar10-vlae_7x4"]
+    model, training = run.model, run.training
+    assert isinstance(model, ColourModelConfig) and isinstance(training, ColourTrainingConfig)
+    assert (model.trunk, model.widths, model.window) == ("densenet", (48, 96, 96), "7x4")
+    assert (model.latent_maps, model.latent_dim) == (16, 1024)
+    assert (model.flow_steps, model.flow_layers, model.flow_maps) == (6, 2, 128)
+    assert (model.blocks, model.maps, model.grayscale) == (4, 64, False)
+    with pytest.raises(VlaeError, match="model: unknown key 'latent_dim'"):
+        load_changed(tmp_path, assign(*COLOUR_RUN, "model", {"latent_dim": 64}))
+    with pytest.raises(VlaeError, match="model: unknown key 'window'"):
+        load_changed(tmp_path, assign(*RUN, "model", {"window": "7x4"}))
+    with pytest.raises(
+        VlaeError, match="is one of colour images, whose runs need defaults.colour"
+    ):
+        load_changed(tmp_path, delete("defaults", "colour"))
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"widths": [48, 96]}, "model.widths must have three entries"),
+        ({"window": "3x3"}, "model.window must be one of 4x2, 5x3, 7x4, not '3x3'"),
+        ({"flow_maps": 8}, "model.flow_maps must be latent_maps or more"),
+        ({"trunk": "vgg"}, "model.trunk must be one of resnet, densenet"),
+    ],
+)
+def test_a_colour_model_that_cannot_be(tmp_path, change, line):
+    with pytest.raises(VlaeError, match=line):
+        load_changed(tmp_path, assign(*COLOUR_RUN, "model", change))
 
 
 def test_parts_of_a_data_set_are_all_needed(tmp_path):

@@ -1,8 +1,9 @@
-"""Which images a training step sees, and how grey values become bits (section 4.1)."""
+"""Which images a training step sees, and how their values become the network's input."""
 
 import torch
 from torch import Tensor
 
+from vlae.nn.logistic_mixture import scaled
 from vlae.randomness import generator
 
 
@@ -22,9 +23,13 @@ def bits_below(grey: Tensor, uniform: Tensor) -> Tensor:
 
 
 def as_input(images: Tensor, binarization: str, random: torch.Generator) -> Tensor:
-    """uint8 images (B, 28, 28) -> network input (B, 1, 28, 28) of 0.0 and 1.0.
+    """uint8 images -> network input.
 
-    A dynamically binarized set is drawn afresh at each call; a fixed one is taken as it is.
+    Binary ones (B, 28, 28) -> (B, 1, 28, 28) of 0.0 and 1.0: a dynamically binarized set is
+    drawn afresh at each call (section 4.1); a fixed one is taken as it is. Colour images
+    (B, 3, H, W) -> the same shape, scaled to [-1, 1].
     """
+    if binarization == "none":
+        return scaled(images)
     bits = binarize(images, random) if binarization == "dynamic" else images.float()
     return bits.unsqueeze(1)

@@ -6,8 +6,6 @@ The code is a stack of feature maps; for whoever uses the model it is a vector (
 as that of vlae.model.VLAE, whose methods these are.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -15,26 +13,9 @@ from vlae.model import Posterior, standard_normal_log_density
 from vlae.nn.colour_trunk import ColourDecoder, ColourEncoder
 from vlae.nn.latent_pixelcnn import LatentFlow
 from vlae.nn.local_pixelcnn import LocalPixelCNN
+from vlae.params import ColourModelConfig
 
 SIDE = 32  # pixels of an image's side
-
-
-@dataclass(frozen=True)
-class ColourConfig:
-    """The paper's values, where it has them, in brackets."""
-
-    trunk: str  # resnet or densenet
-    widths: tuple[int, int, int]  # a ResNet's feature maps at 32x32, 16x16, 8x8 [48, 96, 96]
-    latent_maps: int  # [16], a quarter of the image's side
-    flow_steps: int  # [6]
-    flow_maps: int  # of a flow's hidden layers [128]
-    flow_layers: int  # hidden ones [2]
-    flow_scale: bool
-    window: str  # of the decoder [4x2, 5x3, 7x4]
-    grayscale: bool  # the window's pixels by their luma only
-    blocks: int  # of the decoder, side by side [4]
-    maps: int  # feature maps of each [64]
-    mixtures: int  # logistic distributions
 
 
 class ColourVLAE(nn.Module):
@@ -44,8 +25,9 @@ class ColourVLAE(nn.Module):
     of 4.
     """
 
-    def __init__(self, config: ColourConfig, side: int = SIDE):
+    def __init__(self, config: ColourModelConfig, side: int = SIDE):
         super().__init__()
+        self.side = side
         self.code_shape = (config.latent_maps, side // 4, side // 4)
         self.latent_dim = config.latent_maps * (side // 4) ** 2
         self.encoder = ColourEncoder(config.trunk, config.widths, 2 * config.latent_maps)

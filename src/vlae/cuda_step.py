@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vlae.batches import bits_below
+from vlae.nn.logistic_mixture import scaled
 
 WARM_UP = 3  # steps before capture, in which libraries choose kernels and take workspaces
 
@@ -27,7 +28,7 @@ class StaticInputs:
 
     def __init__(self, images: Tensor, binarization: str, size: int, latent_dim: int):
         on = images.device
-        self.images = images
+        self.images, self.binarization = images, binarization
         self.visits = torch.zeros(size, dtype=torch.int64, device=on)
         dynamic = binarization == "dynamic"
         self.uniform = torch.zeros((size, *images.shape[1:]), device=on) if dynamic else None
@@ -41,8 +42,10 @@ class StaticInputs:
                 draw(static.shape, generator=random, out=static)
 
     def x(self) -> Tensor:
-        """Network input (B, 1, 28, 28) of 0.0 and 1.0."""
+        """Network input, the same as as_input's."""
         images = self.images[self.visits]
+        if self.binarization == "none":
+            return scaled(images)
         bits = images.float() if self.uniform is None else bits_below(images, self.uniform)
         return bits.unsqueeze(1)
 
@@ -75,7 +78,7 @@ def unchanged(tensors: Sequence[Tensor]) -> Iterator[None]:
 class CapturedStep:
     """step(visits, random): one training step, by a single launch.
 
-    `update(x, noise)` does the work on the input (B, 1, 28, 28) and the noise (B, latent_dim) or
+    `update(x, noise)` does the work on the input (B, C, H, W) and the noise (B, latent_dim) or
     None; `changed` are all tensors that it changes, each in place.
     """
 

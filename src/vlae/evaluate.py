@@ -31,8 +31,8 @@ from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError, one_line
 from vlae.files import sha256, write_json, write_npz
 from vlae.hardware import autocast, choose_device, choose_precision, describe
-from vlae.model import VLAE, Posterior
-from vlae.native.library import in_use
+from vlae.model import Posterior
+from vlae.models import Model, core_at_work
 from vlae.params import EvaluationConfig, Run, as_dict
 from vlae.randomness import generator
 from vlae.reading import read_npz
@@ -41,14 +41,14 @@ from vlae.train import load_model
 from vlae.units import bits_per_dim
 
 CHUNK = 16  # samples of an image that are decoded together; fixes which noise is drawn
-ROWS = 512  # images x samples decoded at once: the one number that sets peak memory
+# Images x samples decoded at once, by the colours of an image: what sets peak memory.
+ROWS = {1: 512, 3: 64}
 BLOCK = 250  # test images between two saves
 DEEP_BLOCK = 8  # the same with K' samples each: at 64 and 4096 the work of two such blocks
 BLOCK_VALUES = ("log_likelihood", "elbo", "kl", "ess")  # of each image, beside its curve
 DRAWS = 5  # further binarizations of a dynamic test set: how much the draw matters
 DRAW_SAMPLES = 8  # importance samples of each image in each of them
 DRAW_BLOCK = 1000  # test images of one such block
-PIXELS = 784
 
 
 @dataclass
@@ -94,9 +94,9 @@ def curve_points(samples: int) -> list[int]:
 
 @torch.no_grad()
 def importance_sampled(
-    model: VLAE, x: Tensor, noise_seeds: list[int], samples: int, seed: int, precision: str
+    model: Model, x: Tensor, noise_seeds: list[int], samples: int, seed: int, precision: str
 ) -> PerImage:
-    """Estimates for images x (B, 1, 28, 28); image b draws its noise from noise_seeds[b]."""
+    """Estimates for images x (B, C, H, W); image b draws its noise from noise_seeds[b]."""
     images = len(x)
     ks = curve_points(samples)
     full = x.dtype if x.dtype == torch.float64 else torch.float32
@@ -138,7 +138,7 @@ def importance_sampled(
 
 
 def _log_weights(
-    model: VLAE, x: Tensor, posterior: Posterior, noise: Tensor, precision: str
+    model: Model, x: Tensor, posterior: Posterior, noise: Tensor, precision: str
 ) -> tuple[Tensor, Tensor]:
     """log p(x|z) + log p(z) - log q(z|x), and log q(z|x) - log p(z).
 
@@ -159,7 +159,7 @@ def _log_weights(
 
 
 @torch.no_grad()
-def exact(model: VLAE, x: Tensor, precision: str) -> PerImage:
+def exact(model: Model, x: Tensor, precision: str) -> PerImage:
     """The same record for a model without a latent: no sampling, no bound."""
     with autocast(x.device, precision):
         value = model.log_likelihood(x, None).double()
@@ -168,7 +168,8 @@ def exact(model: VLAE, x: Tensor, precision: str) -> PerImage:
 
 
 def test_input(dataset: Dataset, config: EvaluationConfig, binarization_seed: int) -> Tensor:
-    """The test images as bits, float (N, 1, 28, 28): one fixed draw for a dynamic set."""
+    """The test images as the network's input, float (N, 1, 28, 28) or (N, 3, 32, 32): of a
+    dynamic set one fixed draw."""
     random = generator(binarization_seed, "test set")
     x = as_input(torch.from_numpy(dataset.test), dataset.binarization, random)
     return x[: config.images] if config.images else x
@@ -263,7 +264,7 @@ def evaluate(
             about |= {
                 "device": on.type,
                 "precision": precision,
-                "core": in_use(on.type, precision),
+                "core": core_at_work(run.model, on.type, precision),
                 "hardware": describe(on),
             }
             part["about"] = np.array(json.dumps(about))
@@ -299,17 +300,17 @@ def evaluate(
 
 
 def evaluate_images(
-    model: VLAE, x: Tensor, first: int, samples: int, seed: int, precision: str
+    model: Model, x: Tensor, first: int, samples: int, seed: int, precision: str
 ) -> dict[str, np.ndarray]:
-    """The arrays of PerImage for test images first, first + 1, …: x (N, 1, 28, 28)."""
+    """The arrays of PerImage for test images first, first + 1, …: x (N, C, H, W)."""
     return _estimates(model, x, range(first, first + len(x)), samples, seed, precision)
 
 
 def _estimates(
-    model: VLAE, x: Tensor, numbers: Sequence[int], samples: int, seed: int, precision: str
+    model: Model, x: Tensor, numbers: Sequence[int], samples: int, seed: int, precision: str
 ) -> dict[str, np.ndarray]:
     """The same for test images `numbers` (N,), whichever they are."""
-    at_once = max(1, ROWS // min(samples, CHUNK))
+    at_once = max(1, ROWS[x.shape[1]] // min(samples, CHUNK))
     pieces = []
     for start in range(0, len(x), at_once):
         piece = x[start : start + at_once]
@@ -438,7 +439,7 @@ def _record(
         "kl": kl,
         "kl_se": kl_se,
         "reconstruction": -elbo - kl,
-        "bits_per_dim": bits_per_dim(nll, PIXELS),
+        "bits_per_dim": bits_per_dim(nll, dataset.test[0].size),
         "importance_samples": samples,
         "estimator": estimator,
         "deep": deep,

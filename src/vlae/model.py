@@ -139,12 +139,16 @@ def objective(
     noise: Tensor | None,
     free_bits: float,
     mean_of_all: Callable[[Tensor], Tensor] | None = None,
+    gamma: Tensor | None = None,
 ):
     """Training loss and its parts, nats an image, means over the minibatch.
 
     -E[log p(x|z)] + max(free_bits, KL): free bits with the whole code as one group, the
     maximum taken on the minibatch mean (Kingma et al. 2016, appendix C). Returns the
     loss and the detached (reconstruction = -log p(x|z), KL).
+
+    `gamma`, a number as a tensor (): soft free bits instead, -E[log p(x|z)] + gamma KL
+    (appendix C); the floor is then the affair of who sets gamma (vlae.soft_free_bits).
 
     `mean_of_all`: of several processes, each with its share of the minibatch, the mean over
     them. The values are then of the whole minibatch, and so is the KL that free bits look at;
@@ -156,9 +160,14 @@ def objective(
     else:
         log_likelihood, kl = model.bound_terms(x, noise)
         reconstruction, kl = -log_likelihood.mean(), kl.mean()
+
+    def cost(kl: Tensor) -> Tensor:
+        return kl.clamp(min=free_bits) if gamma is None else gamma * kl
+
     if mean_of_all is None:
-        return reconstruction + kl.clamp(min=free_bits), (reconstruction.detach(), kl.detach())
+        return reconstruction + cost(kl), (reconstruction.detach(), kl.detach())
     whole = mean_of_all(torch.stack([reconstruction, kl]).detach())
-    share = reconstruction + kl * (whole[1] >= free_bits)
-    loss = whole[0] + whole[1].clamp(min=free_bits)
+    slope = (whole[1] >= free_bits) if gamma is None else gamma
+    share = reconstruction + kl * slope
+    loss = whole[0] + cost(whole[1])
     return loss + (share - share.detach()), (whole[0], whole[1])

@@ -25,6 +25,7 @@ MOST_IMAGES = 10_000_000  # of a split; also epochs, samples, and images of an e
 WIDEST = 100_000  # units of a layer
 MOST_MAPS = 10_000
 DEEPEST = 1000  # layers, blocks, steps of a flow
+CODE_SIDE = 8  # of the latent maps of a colour image, a quarter of its side
 
 # The raw formats (vlae.data): with a file for each split, with one file for all of them, and
 # with files that together hold them.
@@ -72,6 +73,29 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class ColourModelConfig:
+    """Of a colour data set; the paper's values (appendix B), where it has them, in brackets."""
+
+    trunk: str = _choice("resnet", "densenet")
+    widths: tuple[int, ...] = _range(low=6, high=MOST_MAPS)  # at 32x32, 16x16, 8x8 [48, 96, 96]
+    latent_maps: int = _range(low=1, high=MOST_MAPS)  # of a quarter of the image's side [16]
+    flow_steps: int = _range(low=1, high=DEEPEST)  # [6]
+    flow_maps: int = _range(low=1, high=MOST_MAPS)  # of a flow's hidden layers [128]
+    flow_layers: int = _range(low=1, high=DEEPEST)  # hidden ones [2]
+    flow_scale: bool = field()
+    window: str = _choice("4x2", "5x3", "7x4")  # of the decoder
+    grayscale: bool = field()  # the window's pixels by their luma only
+    blocks: int = _range(low=1, high=DEEPEST)  # of the decoder, side by side [4]
+    maps: int = _range(low=1, high=MOST_MAPS)  # feature maps of each [64]
+    mixtures: int = _range(low=1, high=MOST_MAPS)  # logistic distributions
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers in the code of an image."""
+        return self.latent_maps * CODE_SIDE**2
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     epochs: int = _range(low=1, high=MOST_IMAGES)
     batch_size: int = _range(low=1, high=MOST_IMAGES)
@@ -82,6 +106,14 @@ class TrainingConfig:
     split: str = _choice("train", "train+valid")
     init_images: int = _range(low=2, high=MOST_IMAGES)
     seed: int = _range(low=0)
+
+
+@dataclass(frozen=True)
+class ColourTrainingConfig(TrainingConfig):
+    """With soft free bits (appendix C): `free_bits` is their floor, and gamma is updated after
+    every `gamma_steps` steps, by the mean KL of those."""
+
+    gamma_steps: int = _range(low=1, high=MOST_IMAGES)
 
 
 @dataclass(frozen=True)
@@ -101,7 +133,7 @@ class Run:
 
     name: str
     dataset: str
-    model: ModelConfig
+    model: ModelConfig | ColourModelConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
     repeats: str | None
@@ -191,7 +223,9 @@ def _params(tree: object) -> Params:
         _check_name(name, "datasets")
         _check_dataset(spec, f"datasets.{name}")
     parts = {"model", "training", "evaluation"}
-    defaults = _mapping(top["defaults"], "defaults", {*parts, "gpus"})
+    colour = {"colour"} & _mapping(top["defaults"], "defaults").keys()
+    defaults = _mapping(top["defaults"], "defaults", {*parts, "gpus", *colour})
+    colour_defaults = _mapping(defaults["colour"], "defaults.colour", parts) if colour else None
     runs = {}
     blocks = _mapping(top["runs"], "runs")
     for name, block in blocks.items():
@@ -204,16 +238,22 @@ def _params(tree: object) -> Params:
             raise VlaeError(
                 f"{where}.dataset: no data set {shown(block['dataset'])} under datasets"
             )
+        inherited, schema = defaults, (ModelConfig, TrainingConfig)
         if datasets[block["dataset"]]["binarization"] == "none":
-            raise VlaeError(f"{where}.dataset: {block['dataset']} is not binary, the models are")
+            inherited, schema = colour_defaults, (ColourModelConfig, ColourTrainingConfig)
+            if inherited is None:
+                raise VlaeError(
+                    f"{where}.dataset: {block['dataset']} is one of colour images, whose runs "
+                    "need defaults.colour"
+                )
         merged = {
-            part: _merge(defaults[part], block[part], f"{where}.{part}") for part in sorted(parts)
+            part: _merge(inherited[part], block[part], f"{where}.{part}") for part in sorted(parts)
         }
         runs[name] = Run(
             name=name,
             dataset=block["dataset"],
-            model=_build(ModelConfig, merged["model"], f"{where}.model"),
-            training=_build(TrainingConfig, merged["training"], f"{where}.training"),
+            model=_build(schema[0], merged["model"], f"{where}.model"),
+            training=_build(schema[1], merged["training"], f"{where}.training"),
             evaluation=_build(EvaluationConfig, merged["evaluation"], f"{where}.evaluation"),
             repeats=None,
             gpus=_value(int, block["gpus"], f"{where}.gpus", {"low": 1, "high": 64}),
@@ -397,15 +437,10 @@ def _check_dataset(spec: object, where: str) -> None:
 
 def _check_run(run: Run, where: str) -> None:
     """What a single value's range cannot say."""
-    model = run.model
-    if model.prior.flow == "iaf":
-        raise VlaeError(f"{where}.model.prior.flow must be af or none, not 'iaf'")
-    if model.posterior.flow == "af":
-        raise VlaeError(f"{where}.model.posterior.flow must be iaf or none, not 'af'")
-    if model.decoder.first_kernel % 2 == 0:
-        raise VlaeError(f"{where}.model.decoder.first_kernel must be odd")
-    if len(model.trunk_maps) != 3:
-        raise VlaeError(f"{where}.model.trunk_maps must have three entries (28 - 14 - 7 - 4)")
+    if isinstance(run.model, ColourModelConfig):
+        _check_colour_model(run.model, f"{where}.model")
+    else:
+        _check_binary_model(run.model, f"{where}.model")
     if len(run.training.betas) != 2 or max(run.training.betas) >= 1:
         raise VlaeError(f"{where}.training.betas must be two numbers below 1")
     if run.training.polyak >= 1:
@@ -422,11 +457,29 @@ def _check_run(run: Run, where: str) -> None:
             f"{where}.evaluation.deep_samples must be at least importance_samples "
             f"({evaluation.importance_samples}), not {evaluation.deep_samples}"
         )
+
+
+def _check_binary_model(model: ModelConfig, where: str) -> None:
+    if model.prior.flow == "iaf":
+        raise VlaeError(f"{where}.prior.flow must be af or none, not 'iaf'")
+    if model.posterior.flow == "af":
+        raise VlaeError(f"{where}.posterior.flow must be iaf or none, not 'af'")
+    if model.decoder.first_kernel % 2 == 0:
+        raise VlaeError(f"{where}.decoder.first_kernel must be odd")
+    if len(model.trunk_maps) != 3:
+        raise VlaeError(f"{where}.trunk_maps must have three entries (28 - 14 - 7 - 4)")
     if model.latent_dim == 0:
         if model.decoder.kind != "pixelcnn":
-            raise VlaeError(f"{where}.model: a factorized decoder needs latent_dim of 1 or more")
+            raise VlaeError(f"{where}: a factorized decoder needs latent_dim of 1 or more")
         if model.prior.flow != "none" or model.posterior.flow != "none":
-            raise VlaeError(f"{where}.model: latent_dim 0 leaves nothing for a flow")
+            raise VlaeError(f"{where}: latent_dim 0 leaves nothing for a flow")
     for side, flow in (("prior", model.prior), ("posterior", model.posterior)):
         if flow.flow != "none" and flow.hidden < model.latent_dim:
-            raise VlaeError(f"{where}.model.{side}.hidden must be latent_dim or more")
+            raise VlaeError(f"{where}.{side}.hidden must be latent_dim or more")
+
+
+def _check_colour_model(model: ColourModelConfig, where: str) -> None:
+    if len(model.widths) != 3:
+        raise VlaeError(f"{where}.widths must have three entries (32x32, 16x16, 8x8)")
+    if model.flow_maps < model.latent_maps:
+        raise VlaeError(f"{where}.flow_maps must be latent_maps or more")

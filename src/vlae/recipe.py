@@ -28,14 +28,21 @@ from vlae.evaluate import (
     two_level,
 )
 from vlae.files import write_text
-from vlae.model import VLAE
+from vlae.models import Model
 from vlae.params import Params, Run
 from vlae.randomness import generator
 from vlae.sample import COUNT, decompress, draw_samples
-from vlae.train import latent_noise, new_model, new_optimizer, training_step
+from vlae.train import (
+    latent_noise,
+    new_model,
+    new_optimizer,
+    running_gamma,
+    training_step,
+)
 
 DIGITS = 7
 IMAGES = 6
+COLOUR_SIDE = 8  # pixels: the colour model takes any multiple of 4, and 32 would take minutes
 
 
 def rounded(value):
@@ -50,12 +57,16 @@ def rounded(value):
 
 
 def made_up_images(binarization: str) -> torch.Tensor:
-    """uint8 (6, 28, 28): blobs of different places and sizes, grey or black and white."""
+    """uint8 (6, 28, 28): blobs of different places and sizes, grey or black and white; or
+    (6, 3, 8, 8): a corner of them, each colour in another shade."""
     row = torch.arange(28).view(1, 28, 1)
     column = torch.arange(28).view(1, 1, 28)
     number = torch.arange(IMAGES).view(-1, 1, 1)
     distance = (row - 8 - 2 * number) ** 2 + (column - 20 + 2 * number) ** 2
     grey = (255 - 6 * distance).clamp(0, 255)
+    if binarization == "none":
+        corner = grey[:, 10 : 10 + COLOUR_SIDE, 10 : 10 + COLOUR_SIDE]
+        return torch.stack([corner, 255 - corner, corner // 2], 1).to(torch.uint8)
     return ((grey > 100) if binarization == "fixed" else grey).to(torch.uint8)
 
 
@@ -67,19 +78,24 @@ def run_recipes(run: Run, binarization: str) -> dict[str, dict]:
     model = new_model(run, images, binarization, device, full)
     optimizer = new_optimizer(model, training)
     average = [p.detach().clone() for p in model.parameters()]
+    soft = running_gamma(training, device)
     steps = []
     for step in range(2):
         random = generator(seed, "step", step)
         visits = order(seed, 0, IMAGES)[step * 3 : step * 3 + 3]
         x = as_input(images[visits], binarization, random).to(full)
-        noise = latent_noise(run, x, random)
-        loss = training_step(model, optimizer, average, x, noise, run, "float32")
+        noise = latent_noise(model.latent_dim, x, random)
+        loss = training_step(model, optimizer, average, x, noise, run, "float32", soft=soft)
         steps.append(loss.tolist())
+        if soft is not None:
+            soft.after((step + 1) * soft.steps)
     trained = {
         "loss, reconstruction, KL": steps,
         "weights": {name: _summary(p) for name, p in model.named_parameters()},
         "average": _summary(torch.cat([a.flatten() for a in average])),
     }
+    if soft is not None:
+        trained["gamma"] = soft.gamma.item()
     with torch.no_grad():
         for weight, value in zip(model.parameters(), average, strict=True):
             weight.copy_(value)
@@ -100,7 +116,7 @@ def _summary(tensor: torch.Tensor) -> float:
     return float((flat * torch.cos(torch.arange(len(flat), dtype=torch.float64))).sum())
 
 
-def _evaluation(model: VLAE, x: torch.Tensor, run: Run, binarization: str) -> dict:
+def _evaluation(model: Model, x: torch.Tensor, run: Run, binarization: str) -> dict:
     if not model.latent_dim:
         return {"exact": exact(model, x, "float32").elbo.tolist(), "draws": DRAWS}
     samples, numbers, seed = 20, list(range(len(x))), run.evaluation.seed
@@ -122,7 +138,7 @@ def _evaluation(model: VLAE, x: torch.Tensor, run: Run, binarization: str) -> di
     return recipe
 
 
-def _sampling(model: VLAE, x: torch.Tensor, run: Run) -> dict:
+def _sampling(model: Model, x: torch.Tensor, run: Run) -> dict:
     """Pixels are bits: their sum over a few images, and the codes behind them."""
     seed, device, full = run.evaluation.seed, torch.device("cpu"), torch.float64
     samples = draw_samples(model, 2, seed, device, full)

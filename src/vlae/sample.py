@@ -1,9 +1,9 @@
-"""Samples of the model and "decompressions" of test images (section 4.2, figures 1 and 2).
+"""Samples of the model and "decompressions" of test images (figures 1 to 4).
 
 Pixels are drawn in a wavefront: a pixel depends only on its window, so all pixels whose
 windows are complete are drawn together, 136 steps instead of 784 for a 7x7 first kernel.
-Each step computes those pixels only. The result is that of raster order under the same
-noise.
+Each step computes those pixels only (of colour images all). The result is that of raster
+order under the same noise.
 """
 
 import numpy as np
@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from vlae import paths
+from vlae.colour_model import ColourVLAE
 from vlae.data.dataset import Dataset
 from vlae.evaluate import test_input
 from vlae.files import write_npz
 from vlae.hardware import choose_device
 from vlae.model import SIDE, VLAE
+from vlae.models import Model
+from vlae.nn.logistic_mixture import unscaled
 from vlae.nn.pixel_by_pixel import PixelByPixel
 from vlae.nn.wavefront import wavefront
 from vlae.params import Run
@@ -41,30 +44,48 @@ def sample_pixels(model: VLAE, maps: Tensor | None, uniform: Tensor) -> Tensor:
     return x
 
 
+def sample_images(model: Model, z: Tensor | None, uniform: Tensor) -> Tensor:
+    """x ~ p(x|z): codes (B, latent_dim), or None without a latent, and uniform noise
+    (B, *noise_shape(model)) -> images as the network's input."""
+    if isinstance(model, ColourVLAE):
+        return model.sample_images(z, uniform)
+    return sample_pixels(model, None if z is None else model.trunk(z), uniform)
+
+
+def noise_shape(model: Model) -> tuple[int, int, int]:
+    """Of the uniform noise that an image is drawn with; a colour image takes one number more
+    for each pixel, for the mixture's component."""
+    if isinstance(model, ColourVLAE):
+        return (4, model.side, model.side)
+    return (1, SIDE, SIDE)
+
+
 @torch.no_grad()
 def draw_samples(
-    model: VLAE, count: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
+    model: Model, count: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """eps -> z = f(eps) -> x ~ p(x|z): (count, 1, 28, 28) of 0.0 and 1.0."""
-    uniform = torch.rand((count, 1, SIDE, SIDE), generator=generator(seed, "sample pixels"))
-    maps = None
+    """eps -> z = f(eps) -> x ~ p(x|z): `count` images as the network's input."""
+    uniform = torch.rand((count, *noise_shape(model)), generator=generator(seed, "sample pixels"))
+    z = None
     if model.latent_dim:
         noise = torch.randn((count, model.latent_dim), generator=generator(seed, "sample code"))
-        maps = model.trunk(model.sample_prior(noise.to(device, dtype)))
-    return sample_pixels(model, maps, uniform.to(device, dtype))
+        z = model.sample_prior(noise.to(device, dtype))
+    return sample_images(model, z, uniform.to(device, dtype))
 
 
 @torch.no_grad()
-def decompress(model: VLAE, x: Tensor, seed: int) -> Tensor:
-    """z ~ q(z|x), then x' ~ p(x|z), sampled: (B, 1, 28, 28) -> (B, 1, 28, 28)."""
+def decompress(model: Model, x: Tensor, seed: int) -> Tensor:
+    """z ~ q(z|x), then x' ~ p(x|z), sampled; both (B, C, H, W)."""
     noise = torch.randn((len(x), model.latent_dim), generator=generator(seed, "decompress code"))
-    uniform = torch.rand(x.shape, generator=generator(seed, "decompress pixels"))
+    shape = (len(x), *noise_shape(model))
+    uniform = torch.rand(shape, generator=generator(seed, "decompress pixels"))
     z, _ = model.sample_posterior(model.encode(x), noise.to(x))
-    return sample_pixels(model, model.trunk(z), uniform.to(x))
+    return sample_images(model, z, uniform.to(x))
 
 
 def write_samples(run: Run, dataset: Dataset, count: int = COUNT, device: str = "auto") -> None:
-    """results/samples/RUN.npz: originals, decompressions, samples, uint8 (count, 28, 28).
+    """results/samples/RUN.npz: originals, decompressions, samples, uint8 (count, 28, 28) of 0
+    and 1, or (count, 3, 32, 32) of 0 to 255.
 
     Originals are evenly spaced over the test set, whose rows may be sorted by class. A
     model without a latent has no code to decompress: both arrays are empty.
@@ -81,7 +102,12 @@ def write_samples(run: Run, dataset: Dataset, count: int = COUNT, device: str = 
     as_bytes = {"originals": originals, "decompressions": again, "samples": samples}
     write_npz(
         paths.samples(run.name),
-        **{k: v[:, 0].to(torch.uint8).cpu().numpy() for k, v in as_bytes.items()},
+        **{k: as_stored(v).cpu().numpy() for k, v in as_bytes.items()},
         originals_index=index.numpy().astype(np.int32),
         sample_seed=np.array(seed),
     )
+
+
+def as_stored(x: Tensor) -> Tensor:
+    """The network's input as the data set has it: uint8 (N, H, W) bits, (N, 3, H, W) values."""
+    return x[:, 0].to(torch.uint8) if x.shape[1] == 1 else unscaled(x)

@@ -8,6 +8,9 @@ the code is used from the beginning, and the objective turns smoothly into the t
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 STEP = 0.10  # by which gamma goes up or down
 TOLERANCE = 0.05  # by which the KL may exceed the floor
 
@@ -43,3 +46,30 @@ class SoftFreeBits:
             # forth over the tolerance for ever.
             self.gamma *= 1 - self.step
         return self.gamma
+
+
+class RunningGamma:
+    """The controller in a training: gamma where the steps are computed, updated every so often.
+
+    `values`, float64 (2,) on the device: gamma, and the sum of the KLs (nats an image) of the
+    steps since its last update. They are all of its state, changed in place.
+    """
+
+    def __init__(self, floor: float, steps: int, device: torch.device):
+        self.floor, self.steps = floor, steps
+        self.values = torch.tensor([1.0, 0.0], dtype=torch.float64, device=device)
+
+    @property
+    def gamma(self) -> Tensor:
+        return self.values[0]
+
+    def note(self, kl: Tensor) -> None:
+        """Take the KL of a step's minibatch."""
+        self.values[1] += kl
+
+    def after(self, step: int) -> None:
+        """After every `steps` steps, update gamma by the mean KL of those."""
+        if step % self.steps == 0:
+            gamma, total = self.values.tolist()
+            controller = SoftFreeBits(self.floor, gamma)
+            self.values.copy_(torch.tensor([controller.update(total / self.steps), 0.0]))

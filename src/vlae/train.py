@@ -1,4 +1,4 @@
-"""Training of one run (section 4.1): Adamax on the free-bits bound, weights averaged.
+"""Training of one run (section 4): Adamax on the free-bits bound, weights averaged.
 
 Straight through: prepare the data, make or resume the state, step until the epochs are
 done or the clock runs out, and write the averaged model with its record.
@@ -28,14 +28,16 @@ from vlae.errors import VlaeError
 from vlae.files import sha256, write_atomically, write_json, write_text
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
 from vlae.live import LiveCurves
-from vlae.model import VLAE, objective
+from vlae.model import objective
+from vlae.models import Model, core_at_work, model_of
 from vlae.native.library import in_use
 from vlae.native.step import step_and_average
 from vlae.nn.weightnorm import data_dependent_initialisation
-from vlae.params import Run, TrainingConfig, as_dict
+from vlae.params import ColourTrainingConfig, Run, TrainingConfig, as_dict
 from vlae.randomness import generator
 from vlae.reading import read_safetensors
 from vlae.results import read_training
+from vlae.soft_free_bits import RunningGamma
 from vlae.state import (
     State,
     as_tensors,
@@ -49,7 +51,10 @@ from vlae.state import (
 )
 from vlae.team import ALONE, Team, in_processes, processes_for
 
-COIN_FLIPS = 784 * math.log(2)  # nats of a model that knows nothing
+# Nats an image of a model that knows nothing.
+IGNORANCE = dict.fromkeys(("fixed", "dynamic"), 784 * math.log(2)) | {"none": 3072 * math.log(256)}
+# Images of a batch of the validation bound: what fits into memory.
+VALIDATION_BATCH = {"fixed": 500, "dynamic": 500, "none": 50}
 CLOCK_RESERVE = 30  # seconds kept back for stopping with a checkpoint
 CURVE = [
     "epoch",
@@ -65,7 +70,8 @@ CURVE = [
 
 
 def training_images(dataset: Dataset, split: str) -> Tensor:
-    """uint8 (N, 28, 28): the training set, for final rows with the validation set behind it."""
+    """uint8 (N, 28, 28) or (N, 3, 32, 32): the training set, for final rows with the validation
+    set behind it."""
     parts = [dataset.train, dataset.valid] if split == "train+valid" else [dataset.train]
     return torch.cat([torch.from_numpy(part) for part in parts])
 
@@ -76,22 +82,23 @@ def new_model(
     binarization: str,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-) -> VLAE:
-    """The run's model, initialised from its seed and one batch of images (N, 28, 28)."""
+) -> Model:
+    """The run's model, initialised from its seed and one batch of images, as training_images
+    gives them; colour images may be smaller than 32x32, and so may the model."""
     seed = run.training.seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "weights").initial_seed())
-        model = VLAE(run.model)
+        model = model_of(run.model, side=images.shape[-1])
     model.to(device=device, dtype=dtype)
     first = order(seed, -1, len(images))[: run.training.init_images]
     random = generator(seed, "initialisation", 0, device.type)
     x = as_input(images[first.to(images.device)].to(device), binarization, random).to(dtype)
     with data_dependent_initialisation(model):
-        objective(model, x, latent_noise(run, x, random), run.training.free_bits)
+        objective(model, x, latent_noise(model.latent_dim, x, random), run.training.free_bits)
     return model
 
 
-def new_optimizer(model: VLAE, training: TrainingConfig) -> torch.optim.Adamax:
+def new_optimizer(model: Model, training: TrainingConfig) -> torch.optim.Adamax:
     weights = list(model.parameters())
     return torch.optim.Adamax(
         weights,
@@ -102,12 +109,19 @@ def new_optimizer(model: VLAE, training: TrainingConfig) -> torch.optim.Adamax:
     )
 
 
-def latent_noise(run: Run, x: Tensor, random: torch.Generator) -> Tensor | None:
+def latent_noise(latent_dim: int, x: Tensor, random: torch.Generator) -> Tensor | None:
     """Standard normal noise (B, latent_dim) for a batch, None for a model without a latent."""
-    if not run.model.latent_dim:
+    if not latent_dim:
         return None
-    shape = (len(x), run.model.latent_dim)
+    shape = (len(x), latent_dim)
     return torch.randn(shape, generator=random, device=x.device).to(x.dtype)
+
+
+def running_gamma(training: TrainingConfig, device: torch.device) -> RunningGamma | None:
+    """The control of the KL's weight, for a run with soft free bits."""
+    if not isinstance(training, ColourTrainingConfig):
+        return None
+    return RunningGamma(training.free_bits, training.gamma_steps, device)
 
 
 @torch.no_grad()
@@ -117,7 +131,7 @@ def update_average(average: list[Tensor], weights: list[Tensor], polyak: float) 
 
 
 def training_step(
-    model: VLAE,
+    model: Model,
     optimizer: torch.optim.Optimizer,
     average: list[Tensor],
     x: Tensor,
@@ -125,15 +139,18 @@ def training_step(
     run: Run,
     precision: str,
     team: Team = ALONE,
+    soft: RunningGamma | None = None,
 ) -> Tensor:
     """One update; returns (loss, reconstruction, KL), nats, float64 (3,).
 
     Of a team, x and noise are this process's share, the update and the values the whole's.
+    `soft` weighs the KL, and takes note of it.
     """
+    gamma = None if soft is None else soft.gamma
     mean_of_all = team.mean if team.size > 1 else None
     with autocast(x.device, precision):
         loss, (reconstruction, kl) = objective(
-            model, x, noise, run.training.free_bits, mean_of_all
+            model, x, noise, run.training.free_bits, mean_of_all, gamma
         )
     loss.backward()
     team.average_gradients(list(model.parameters()))
@@ -143,11 +160,13 @@ def training_step(
     else:
         step_and_average(optimizer, average, run.training.polyak)
     optimizer.zero_grad(set_to_none=True)
+    if soft is not None:
+        soft.note(kl)
     return torch.stack([loss.detach().double(), reconstruction.double(), kl.double()])
 
 
 def new_step(
-    model: VLAE,
+    model: Model,
     optimizer: torch.optim.Optimizer,
     average: list[Tensor],
     sums: Tensor,
@@ -157,6 +176,7 @@ def new_step(
     precision: str,
     graph: bool,
     team: Team = ALONE,
+    soft: RunningGamma | None = None,
 ) -> tuple[Callable[[Tensor, torch.Generator], None], str]:
     """step(visits, random), one update with the images of those numbers (B,), which adds (loss,
     reconstruction, KL) to `sums`, float64 (3,); and what does the work, for the record.
@@ -165,18 +185,19 @@ def new_step(
     """
 
     def update(x: Tensor, noise: Tensor | None) -> None:
-        sums.add_(training_step(model, optimizer, average, x, noise, run, precision, team))
+        sums.add_(training_step(model, optimizer, average, x, noise, run, precision, team, soft))
 
     def step(visits: Tensor, random: torch.Generator) -> None:
         x = as_input(images[visits], binarization, random)
-        noise = latent_noise(run, x, random)
+        noise = latent_noise(run.model.latent_dim, x, random)
         update(team.share(x), None if noise is None else team.share(noise))
 
-    core = in_use(images.device.type, precision)
+    core = core_at_work(run.model, images.device.type, precision)
     if graph:
         size, latent_dim = run.training.batch_size, run.model.latent_dim
         inputs = StaticInputs(images, binarization, size, latent_dim)
         changed = [*model.parameters(), *average, sums, *adamax_state(optimizer)]
+        changed += [] if soft is None else [soft.values]
         as_graph = captured(CapturedStep(update, inputs, changed))
         if as_graph:
             return as_graph, f"{core}, CUDA graph"
@@ -185,15 +206,17 @@ def new_step(
 
 @torch.no_grad()
 def validation_bound(
-    model: VLAE, images: Tensor, binarization: str, run: Run, precision: str
+    model: Model, images: Tensor, binarization: str, run: Run, precision: str
 ) -> tuple[float, float]:
     """(ELBO, KL), nats an image, one latent sample and one fixed draw of the bits."""
     total = torch.zeros(2, dtype=torch.float64)
-    for i in range(0, len(images), 500):
+    size = VALIDATION_BATCH[binarization]
+    for i in range(0, len(images), size):
         random = generator(run.training.seed, "validation", i, images.device.type)
-        x = as_input(images[i : i + 500], binarization, random)
+        x = as_input(images[i : i + size], binarization, random)
+        noise = latent_noise(run.model.latent_dim, x, random)
         with autocast(x.device, precision):
-            _, (reconstruction, kl) = objective(model, x, latent_noise(run, x, random), 0.0)
+            _, (reconstruction, kl) = objective(model, x, noise, 0.0)
         total += len(x) * torch.stack([-reconstruction - kl, kl]).double().cpu()
     elbo, kl = (total / len(images)).tolist()
     return elbo, kl
@@ -289,6 +312,7 @@ def _train(
         weights = dict(model.named_parameters())
         average = {name: weight.detach().clone() for name, weight in weights.items()}
         sums = torch.zeros(3, dtype=torch.float64, device=on)
+        soft = running_gamma(run.training, on)
         state = team.from_leader(lambda: load_state(path, belongs_to) or State(0, {}))
         if state.step > last_step:
             done = state.step // steps_per_epoch
@@ -297,7 +321,7 @@ def _train(
                 f"runs.{run.name}.training.epochs; raise them, or move the state away"
             )
         if state.step:
-            _restore(state, path, weights, average, optimizer, sums)
+            _restore(state, path, weights, average, optimizer, sums, soft)
         team.copy_from_leader([*weights.values(), *average.values()])
         step, core = new_step(
             model,
@@ -312,6 +336,7 @@ def _train(
             and team.size == 1
             and os.environ.get("VLAE_CUDA_GRAPH") != "0",
             team=team,
+            soft=soft,
         )
         history = {
             "from_step": state.step,
@@ -335,10 +360,10 @@ def _train(
                 return
             history["to_step"] = state.step
             history["seconds"] = round(time.monotonic() - started, 1)
-            state.tensors = _collect(weights, average, optimizer, sums)
+            state.tensors = _collect(weights, average, optimizer, sums, soft)
             save_state(path, state, belongs_to)
 
-        averaged = VLAE(run.model).to(on)
+        averaged = model_of(run.model).to(on)
         live = LiveCurves(paths.scratch(run.name) / "live", state.curve) if team.leads else None
         interrupt = Interrupt(started, minutes)
         stack.callback(interrupt.restore)  # not before the state is saved: senders may repeat
@@ -367,9 +392,11 @@ def _train(
                 random = generator(seed, "step", state.step, on.type)
                 step(visits[within * size : (within + 1) * size], random)
                 state.step += 1
+                if soft is not None:
+                    soft.after(state.step)
                 bar.update()
                 if on.type == "cpu" or state.step % 50 == 0:
-                    _stop_if_diverged(run, state.step, sums, within + 1, epoch, path)
+                    _stop_if_diverged(run, binarization, state.step, sums, within + 1, epoch, path)
                     rate = size * (state.step - epoch_from) / (time.monotonic() - epoch_started)
                     loss, reconstruction, kl = (sums / (within + 1)).tolist()
                     bar.set_postfix_str(
@@ -388,6 +415,8 @@ def _train(
                         "elbo": -reconstruction - kl,
                         "kl": kl,
                     }
+                    if soft is not None:
+                        row["gamma"] = soft.gamma.item()
                     if run.training.split == "train" and team.leads:
                         copy_into(dict(averaged.named_parameters()), average, "average")
                         bound = validation_bound(averaged, valid, binarization, run, precision)
@@ -424,7 +453,7 @@ def _train(
         return True
 
 
-def _restore(state, path, weights, average, optimizer, sums) -> None:
+def _restore(state, path, weights, average, optimizer, sums, soft) -> None:
     tensors = state.tensors
     copy_into(weights, from_tensors("weights", tensors), str(path))
     copy_into(average, from_tensors("average", tensors), str(path))
@@ -440,19 +469,24 @@ def _restore(state, path, weights, average, optimizer, sums) -> None:
         counter = torch.tensor(float(state.step), device=counter_on)
         optimizer.state[weight] = {"step": counter, **moments}
     copy_into({"sums": sums}, from_tensors("epoch", tensors), str(path))
+    if soft is not None:
+        copy_into({"values": soft.values}, from_tensors("soft_free_bits", tensors), str(path))
 
 
-def _collect(weights, average, optimizer, sums) -> dict[str, Tensor]:
+def _collect(weights, average, optimizer, sums, soft) -> dict[str, Tensor]:
     tensors = as_tensors("weights", weights) | as_tensors("average", average)
     for kind in ("exp_avg", "exp_inf"):
         moments = {name: optimizer.state[weight][kind] for name, weight in weights.items()}
         tensors |= as_tensors(kind, moments)
+    if soft is not None:
+        tensors["soft_free_bits/values"] = soft.values.clone()
     return tensors | {"epoch/sums": sums.clone()}
 
 
-def _stop_if_diverged(run, step, sums, steps, epoch, path) -> None:
+def _stop_if_diverged(run, binarization, step, sums, steps, epoch, path) -> None:
     loss = (sums[0] / steps).item()
-    if not math.isfinite(loss) or (epoch > 0 and steps > 50 and loss > COIN_FLIPS):
+    ignorance = IGNORANCE[binarization]
+    if not math.isfinite(loss) or (epoch > 0 and steps > 50 and loss > ignorance):
         raise VlaeError(
             f"{run.name}: training diverged at step {step} (mean loss {loss:.1f} nats); "
             f"the last good state is kept in {path}; lower runs.{run.name}.training.learning_rate"
@@ -473,8 +507,9 @@ def _write_results(run, dataset, state, average, steps_per_epoch) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in average.items()}
     about = {"run": run.name}  # one entry: the library writes several in a random order
     write_atomically(folder / "model.safetensors", lambda path: save_file(tensors, path, about))
-    lines = [",".join(CURVE)]
-    lines += [",".join(_cell(row.get(key)) for key in CURVE) for row in state.curve]
+    columns = [*CURVE, "gamma"] if "gamma" in state.curve[-1] else CURVE
+    lines = [",".join(columns)]
+    lines += [",".join(_cell(row.get(key)) for key in columns) for row in state.curve]
     write_text(folder / "curve.csv", "\n".join(lines) + "\n")
     last, machine = state.curve[-1], state.history[-1]
     worked = [part for part in state.history if part["to_step"] > part["from_step"]] or [machine]
@@ -526,7 +561,7 @@ def git_revision() -> str | None:
     return revision + ("+" if changed else "")
 
 
-def load_model(run: Run, device: torch.device) -> VLAE:
+def load_model(run: Run, device: torch.device) -> Model:
     """The averaged model of results/checkpoints/RUN, ready to evaluate.
 
     Raises VlaeError for a file that is missing, unreadable or of another model, and for one
@@ -540,7 +575,7 @@ def load_model(run: Run, device: torch.device) -> VLAE:
     return read_model(run, path).to(device).eval()
 
 
-def read_model(run: Run, path: Path) -> VLAE:
+def read_model(run: Run, path: Path) -> Model:
     if not path.exists():
         raise VlaeError(f"{path} is missing; train it with `vlae train {run.name}`")
     try:
@@ -549,7 +584,7 @@ def read_model(run: Run, path: Path) -> VLAE:
         raise VlaeError(f"{path} is no readable checkpoint: {error}") from error
     if about.get("run", run.name) != run.name:
         raise VlaeError(f"{path} is a checkpoint of {about['run']}, not of {run.name}")
-    model = VLAE(run.model)
+    model = model_of(run.model)
     copy_into(dict(model.named_parameters()), tensors, str(path))
     if not all(weight.isfinite().all() for weight in model.parameters()):
         raise VlaeError(f"{path} has weights that are not finite")

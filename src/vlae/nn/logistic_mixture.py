@@ -21,6 +21,11 @@ def scaled(values: Tensor) -> Tensor:
     return values / 127.5 - 1
 
 
+def unscaled(x: Tensor) -> Tensor:
+    """The inverse: in [-1, 1] -> uint8 values 0 to 255, the nearest ones."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def bin_log_mass(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """log mass, nats, of the bin of x under a logistic density; the three broadcast.
 

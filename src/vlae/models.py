@@ -1,0 +1,20 @@
+"""The model of a run, by its configuration, and what computes it."""
+
+from vlae.colour_model import SIDE, ColourVLAE
+from vlae.model import VLAE
+from vlae.native.library import in_use
+from vlae.params import ColourModelConfig, ModelConfig
+
+Model = VLAE | ColourVLAE
+
+
+def model_of(config: ModelConfig | ColourModelConfig, side: int | None = None) -> Model:
+    """The model, not initialised. side: pixels of a colour image's side, if not 32."""
+    if isinstance(config, ColourModelConfig):
+        return ColourVLAE(config, side or SIDE)
+    return VLAE(config)
+
+
+def core_at_work(config: ModelConfig | ColourModelConfig, device: str, precision: str) -> str:
+    """What does the work of the network, for the record: the C++ core knows binary images only."""
+    return "PyTorch" if isinstance(config, ColourModelConfig) else in_use(device, precision)
