@@ -23,13 +23,13 @@ from vlae.data.dataset import load
 from vlae.params import load_params
 
 
-def block_seconds(name: str) -> tuple[float, dict[str, float]]:
-    """Seconds before the first block, and of each block in its order."""
+def block_seconds(name: str) -> tuple[float, list[tuple[evaluate.Block, float]]]:
+    """Seconds before the first block, and each block with its own."""
     torch.set_num_threads(1)
     params = load_params("params.yaml")
     run = params.run(name)
-    begun, seconds = [], {}
-    compute, write = evaluate._estimates, evaluate.write_npz
+    begun, seconds, work = [], [], []
+    compute, write, share = evaluate._estimates, evaluate.write_npz, evaluate.shares
 
     def timed_compute(*arguments):
         begun.append(time.process_time())
@@ -37,28 +37,32 @@ def block_seconds(name: str) -> tuple[float, dict[str, float]]:
 
     def timed_write(path, **arrays):
         write(path, **arrays)
-        seconds[path.stem] = time.process_time() - begun[-1]
+        seconds.append(time.process_time() - begun[-1])
+
+    def noted_shares(blocks, count):
+        work.extend(share(blocks, count)[0])
+        return [work]
 
     evaluate._estimates, evaluate.write_npz = timed_compute, timed_write
+    evaluate.shares = noted_shares
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["VLAE_SCRATCH"] = scratch
         dataset = load(run.dataset, params.dataset(run.dataset)["binarization"])
         evaluate.evaluate(run, dataset, device="cpu", shard=(1, 1))
-    return begun[0], seconds
+    evaluate.shares = share
+    return begun[0], list(zip(work, seconds, strict=True))
 
 
-def shared(start: float, blocks: list[float], shards: int, share) -> dict:
+def shared(start: float, blocks: list[tuple[evaluate.Block, float]], count: int) -> dict:
     """Of so many jobs: seconds of the quickest and the slowest, efficiency."""
-    jobs = [start + sum(share(blocks, part, shards)) for part in range(shards)]
+    seconds = {block.name: spent for block, spent in blocks}
+    shares = evaluate.shares([block for block, _ in blocks], count)
+    jobs = [start + sum(seconds[block.name] for block in share) for share in shares]
     return {
         "quickest_s": round(min(jobs), 1),
         "slowest_s": round(max(jobs), 1),
-        "efficiency": round((start + sum(blocks)) / shards / max(jobs), 3),
+        "efficiency": round((start + sum(seconds.values())) / count / max(jobs), 3),
     }
-
-
-def every_nth(blocks: list[float], part: int, shards: int) -> list[float]:
-    return blocks[part::shards]
 
 
 def main() -> int:
@@ -66,10 +70,12 @@ def main() -> int:
     parser.add_argument("run")
     parser.add_argument("--shards", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     options = parser.parse_args()
-    start, seconds = block_seconds(options.run)
-    found = {"run": options.run, "start_s": round(start, 1), "blocks": seconds}
-    blocks = list(seconds.values())
-    found["shards"] = {n: shared(start, blocks, n, every_nth) for n in options.shards}
+    start, blocks = block_seconds(options.run)
+    found = {"run": options.run, "start_s": round(start, 1)}
+    for kind in ("images", "deep", "draw"):
+        of_kind = [spent for block, spent in blocks if block.name.startswith(kind)]
+        found[kind] = {"blocks": len(of_kind), "seconds": round(sum(of_kind), 1)}
+    found["shards"] = {count: shared(start, blocks, count) for count in options.shards}
     print(json.dumps(found, indent=1))
     return 0
 
