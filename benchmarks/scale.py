@@ -7,7 +7,6 @@ and evaluated on made-up digits, and its repetitions with other seeds. Their res
 simulated: copies of the first one's, each file a little different, recorded by DVC itself.
 """
 
-import argparse
 import json
 import os
 import shutil

@@ -26,10 +26,12 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.stage.cache import RunCacheNotSupported
 
 import quick_dvc  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
 from vlae.configuration import reconfigured
@@ -154,17 +156,24 @@ def bring_recipes_up_to_date():
         stop("the recipes could not be made (python -m vlae recipe); nothing was started")
 
 
-def fetch(stages):
+def fetch(record, stages):
     """Take from the remote what is recorded, and what it knows of other parameters' runs.
 
     Not by the command `dvc fetch`: given names of stages, it reads dvc.lock for each of them.
     """
-    before, wanted = set(cached_objects()), set(stages)
+    before, reason = set(cached_objects()), None
+    wanted = {out.hash_info for name in stages for out in record.stages[name].outs}
     try:
-        with Repo(_wait_for_lock=True) as repo:
-            repo.fetch(run_cache=True, stage_filter=lambda stage: stage.addressing in wanted)
+        with record.repo.lock:
+            with suppress(RunCacheNotSupported):  # by a server of plain files
+                record.repo.stage_cache.pull(None)
+            failed = record.repo.cloud.pull(wanted).failed
+        if failed:
+            reason = f"{len(failed)} of {len(wanted)} objects failed"
     except Exception as error:  # whatever a remote can fail with
-        say(f"warning: the remote could not be read completely ({one_line(error)})")
+        reason = one_line(error)
+    if reason:
+        say(f"warning: the remote could not be read completely ({reason})")
     damaged = [path for path in cached_objects() if path not in before and not is_whole(path)]
     for path in damaged:
         path.unlink()
@@ -249,7 +258,7 @@ def run(no_train):
     published = [name for name in recorded if record.published(name)]
     unrecorded = len(recorded) < len(record.results)  # perhaps the remote's run-cache knows it
     if published and (unrecorded or not record.cached.issuperset(published)):
-        fetch(published)
+        fetch(record, published)
         record = Record()
         gone = [name for name in published if name not in record.cached]
         if gone:
