@@ -1,19 +1,21 @@
 """How the workflow grows with the number of runs: seconds, memory, jobs and files.
 
-    python benchmarks/scale.py [--runs 10 100 1000] [--shards 16] [--out FILE.json]
+    python benchmarks/scale.py [--runs 10 100] [--shards 16]
 
 makes for each count a project of its own in a temporary folder: one tiny run, really trained
 and evaluated on made-up digits, and its repetitions with other seeds. Their results are
 simulated: copies of the first one's, each file a little different, recorded by DVC itself.
+Printed as JSON; the seconds are the processor's, so that other programs matter less.
 """
 
+import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from vlae.files import write_json, write_npz
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = "Snakefile dvc.yaml environment.yml .dvcignore .gitignore .dvc/config src workflow slurm"
+RESULTS = ("checkpoints", "evaluations", "samples")
 FIRST = "static_mnist-vlae"
 TINY = {
     "model": {
@@ -44,14 +47,14 @@ TINY = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one command: wall-clock seconds, MiB of its largest process, what it printed."""
+    """Of one command: the processor's seconds, MiB of its largest process, what it printed."""
 
     seconds: float
     mib: float
     said: str
 
     def as_dict(self) -> dict:
-        return {"seconds": round(self.seconds, 2), "mib": round(self.mib)}
+        return {"seconds": round(self.seconds, 1), "mib": round(self.mib)}
 
 
 class Project:
@@ -72,18 +75,16 @@ class Project:
     def cost(self, *command: str) -> Cost:
         """Run a command in the folder and measure it; it has to succeed."""
         with tempfile.TemporaryFile("w+") as said:
-            start = time.perf_counter()
             process = subprocess.Popen(
                 command, cwd=self.folder, env=self.env, stdout=said, stderr=subprocess.STDOUT
             )
             _, status, usage = os.wait4(process.pid, 0)  # with those that it has waited for
-            seconds = time.perf_counter() - start
             process.returncode = os.waitstatus_to_exitcode(status)
             said.seek(0)
             text = said.read()
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)}: exit status {process.returncode}\n{text}")
-        return Cost(seconds, usage.ru_maxrss / 1024, text)
+        return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, text)
 
     def python(self, code: str, *arguments: str) -> Cost:
         return self.cost(sys.executable, "-c", code, *arguments)
@@ -155,6 +156,7 @@ def simulate_results(project: Project, count: int) -> None:
         write_npz(folder / paths.samples(run), **(samples | {"sample_seed": np.array(i)}))
 
 
+PARAMS = "from vlae.params import load_params; load_params('params.yaml')"
 # What `dvc repro` does after a stage's command, for all of them, and with one dump of dvc.lock.
 RECORD = """
 from dvc.repo import Repo
@@ -166,12 +168,72 @@ with Repo() as repo, repo.lock:
         repo.stage_cache.save(stage)
     stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
 """
-STAGES = """
-from dvc.repo import Repo
-with Repo() as repo:
-    print(len(repo.index.stages))
-"""
+
+
+def forget(project: Project, stage: str) -> None:
+    """dvc.lock without this stage."""
+    path = project.folder / "dvc.lock"
+    pattern = rf"^  {re.escape(stage)}:\n(    .*\n)+"
+    path.write_text(re.sub(pattern, "", path.read_text(), flags=re.MULTILINE))
+
+
+def files(folder: Path, *parts: str) -> int:
+    return sum(path.is_file() for part in parts for path in (folder / part).rglob("*"))
+
+
+def measure(folder: Path, count: int, shards: int) -> dict:
+    """What a project of so many runs costs, from the first look to a clone of its results."""
+    project = new_project(folder / "project", count)
+    python, stage = sys.executable, f"sample@{run_names(count)[-1]}"
+    found = {"params.yaml read": project.python(PARAMS)}
+    found["recipes"] = project.cost("dvc", "repro", "-q", "--single-item", "recipes")
+    project.commit()
+    plan = ("snakemake", "-n", "--quiet", "rules", "--config")
+    found["planned"] = project.cost(*plan, "shards=1")
+    found["planned, with shards"] = project.cost(*plan, f"shards={shards}")
+    jobs = re.findall(r"^(\w+) +(\d+)$", found["planned, with shards"].said, re.MULTILINE)
+    simulate_results(project, count)
+    project.python(RECORD)
+    repro = ("--wait-for-lock", "repro", "-q", "--single-item", stage)
+    forget(project, stage)
+    found["a recording by dvc"] = project.cost("dvc", *repro)
+    forget(project, stage)
+    found["a recording"] = project.cost(python, "workflow/scripts/quick_dvc.py", *repro)
+    found["everything drawn"] = project.cost("snakemake", "--cores", "1", "--quiet", "all")
+    found["nothing to be done"] = project.cost("snakemake", "--cores", "1", "--quiet", "all")
+    found["dvc status"] = project.cost("dvc", "status", "-q")
+    project.cost("dvc", "push", "-q", "--run-cache")
+    project.commit()
+    clone = Project(folder / "clone")
+    project.cost("git", "clone", "--quiet", ".", str(clone.folder))
+    command = (python, "workflow/scripts/record.py", "run", "--no-train")
+    found["results put in place in a clone"] = clone.cost(*command)
+    here = project.folder
+    counts = {
+        "jobs": dict(jobs),
+        "files of results": files(here, *(f"results/{part}" for part in RESULTS)),
+        "files of recipes": files(here, "results/recipes"),
+        "objects in DVC's cache": files(here, ".dvc/cache/files"),
+        "files of its run-cache": files(here, ".dvc/cache/runs"),
+        "files of Snakemake's": files(here, ".snakemake"),
+        "KiB of dvc.lock": round((here / "dvc.lock").stat().st_size / 1024),
+    }
+    return {name: cost.as_dict() for name, cost in found.items()} | counts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, nargs="+", default=[10, 100])
+    parser.add_argument("--shards", type=int, default=16)
+    options = parser.parse_args()
+    found = {}
+    for count in options.runs:
+        print(f"scale: {count} runs", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            found[count] = measure(Path(folder), count, options.shards)
+    print(json.dumps(found, indent=1))
+    return 0
 
 
 if __name__ == "__main__":
-    pass
+    sys.exit(main())
