@@ -167,9 +167,10 @@ def fetch(record, stages):
         with record.repo.lock:
             with suppress(RunCacheNotSupported):  # by a server of plain files
                 record.repo.stage_cache.pull(None)
-            failed = record.repo.cloud.pull(wanted).failed
-        if failed:
-            reason = f"{len(failed)} of {len(wanted)} objects failed"
+            record.repo.cloud.pull(wanted)
+        cache = record.repo.cache.local
+        if missing := sum(not cache.exists(hash_info.value) for hash_info in wanted):
+            reason = f"{missing} of {len(wanted)} objects could not be had"
     except Exception as error:  # whatever a remote can fail with
         reason = one_line(error)
     if reason:
