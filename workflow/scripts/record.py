@@ -38,7 +38,8 @@ from vlae.configuration import reconfigured
 from vlae.errors import one_line
 from vlae.params import load_params
 
-logging.getLogger("dvc").setLevel(logging.ERROR)  # its remarks go where our answer goes
+for name in ("dvc", "dvc_data", "dvc_objects"):  # what they have to say is said here, in one line
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 RECIPES = "recipes"
 MD5 = re.compile("[0-9a-f]{30}")  # the first two digits are the folder's name
