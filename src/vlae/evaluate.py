@@ -214,7 +214,7 @@ def evaluate(
 ) -> dict | None:
     """Evaluate the run's checkpoint and write results/evaluations/RUN.{json,npz}.
 
-    With shard (i, n), i from 1 to n, only every n-th block is computed and left in
+    With shard (i, n), i from 1 to n, only the i-th of n shares is computed and left in
     scratch/; nothing is written to results/ and None returned. Blocks that are there
     already, whoever computed them, are used. `samples` overrides importance_samples and
     leaves the deep level out: so many samples for every image is what was asked for.
@@ -247,7 +247,7 @@ def evaluate(
     if dataset.binarization == "dynamic":
         draws = [_draw_blocks(len(x), min(samples, DRAW_SAMPLES), seed) for seed in range(DRAWS)]
     work = [*first, *deep, *chain.from_iterable(draws)]
-    mine = work if shard is None else work[shard[0] - 1 :: shard[1]]
+    mine = work if shard is None else shares(work, shard[1])[shard[0] - 1]
     folder = paths.scratch(run.name) / "evaluation"
     parts = {}
     for block in tqdm(mine, unit="block", disable=None):
@@ -353,6 +353,21 @@ def _draw_blocks(images: int, samples: int, seed: int) -> list[Block]:
         name = f"draw-{seed}-{start:05d}-{start + len(numbers):05d}"
         blocks.append(Block(name, numbers, samples, {"samples": samples, "draw": seed}, seed))
     return blocks
+
+
+def shares(work: list[Block], count: int) -> list[list[Block]]:
+    """So many shares of about the same work: the largest block left to who has least."""
+    found: list[list[Block]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for block in sorted(work, key=_size, reverse=True):
+        least = sizes.index(min(sizes))
+        found[least].append(block)
+        sizes[least] += _size(block)
+    return found
+
+
+def _size(block: Block) -> int:
+    return len(block.images) * block.samples
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

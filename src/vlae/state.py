@@ -9,6 +9,7 @@ changing it back finds the old one again.
 import fcntl
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ def exclusive(path: Path) -> Iterator[None]:
     """Only one process trains a run at a time; the kernel frees the lock of one that dies.
 
     What such a process was writing when it died is removed. Raises VlaeError when another
-    process holds it.
+    process holds it. Where the file system has no locks, says so and goes on.
     """
     lock = path.with_suffix(".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -163,6 +164,12 @@ def exclusive(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise VlaeError(f"{path}: another process is training this run") from None
+        except OSError as error:  # Lustre mounted without flock, say
+            print(
+                f"{path}: this file system has no locks (flock: {error.strerror}); "
+                "nothing keeps a second process from training this run",
+                file=sys.stderr,
+            )
         for half_written in path.parent.glob(f".{path.name}.*"):
             half_written.unlink()
         yield

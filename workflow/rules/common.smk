@@ -11,6 +11,7 @@ import atexit
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import uuid
@@ -144,7 +145,7 @@ def repro(stage):
     Snakemake removes a job's outputs before it starts. Where the stage may turn out to be
     recorded after all, they are put back first: DVC finds nothing to do and keeps them.
     """
-    dvc = "python -m dvc --wait-for-lock"
+    dvc = f"python {shlex.quote(str(SCRIPTS / 'quick_dvc.py'))} --wait-for-lock"
     run = f"{dvc} repro -q --single-item {stage}"
     return f"{dvc} checkout -q {stage} && {run}" if stage in FOUND["perhaps"] else run
 

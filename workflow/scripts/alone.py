@@ -46,8 +46,13 @@ def take_over():
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise NotAlone(f"another snakemake is at work in this folder ({holder(lock)})") from None
-    except OSError:
-        return lock  # no such locks on this file system: Snakemake's own has to do
+    except OSError as error:
+        if not dvc_has_hard_links():  # it would wait for ever for a lock that cannot be had
+            raise NotAlone(
+                f"this file system has no locks (flock: {error.strerror}); "
+                "type `dvc config --local core.hardlink_lock true` first"
+            ) from None
+        return lock  # Snakemake's own lock has to do
     before = holder(lock)
     if before.startswith(socket.gethostname() + " "):
         say(f"the last snakemake here ({before}) was killed; clearing up after it")
@@ -63,6 +68,13 @@ def take_over():
     write(lock, f"{socket.gethostname()} process {os.getpid()}")
     os.environ[MARK] = os.getcwd()
     return lock
+
+
+def dvc_has_hard_links():
+    """Whether DVC is set to make its lock of hard links, which every file system has."""
+    from dvc.config import Config
+
+    return Config.from_cwd()["core"].get("hardlink_lock", False)
 
 
 def release(lock):

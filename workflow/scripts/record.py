@@ -26,15 +26,20 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.stage.cache import RunCacheNotSupported
 
+import quick_dvc  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
 from vlae.configuration import reconfigured
+from vlae.errors import one_line
 from vlae.params import load_params
 
-logging.getLogger("dvc").setLevel(logging.ERROR)  # its remarks go where our answer goes
+for name in ("dvc", "dvc_data", "dvc_objects"):  # what they have to say is said here, in one line
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 RECIPES = "recipes"
 MD5 = re.compile("[0-9a-f]{30}")  # the first two digits are the folder's name
@@ -46,6 +51,7 @@ class Record:
     def __init__(self, reconfigured=()):
         self.reconfigured = reconfigured  # stages known to be outdated, whatever DVC says
         with Repo(_wait_for_lock=True) as repo:
+            self.repo = repo
             self.status = repo.status()
             self.stages = {stage.addressing: stage for stage in repo.index.stages}
             self.outs = {
@@ -66,6 +72,7 @@ class Record:
                 if all(dep.hash_info and dep.hash_info == out.hash_info for _, out, dep in deps)
             }
             self.made = owner.keys()
+            self.out = {path: out for path, (_, out) in owner.items()}
             self.results = [name for name in self.stages if name != RECIPES]
             self.cached = {
                 name
@@ -113,15 +120,23 @@ class Record:
         changes = self._changes(stage, "outs")
         return [path for path in self.outs[stage] if path in changes or not os.path.exists(path)]
 
-    def in_remote(self, stage):
-        """Whether the remote has all outputs of a recorded stage (without fetching them)."""
-        outs = self.stages[stage].outs
+    def unsaved(self, path):
+        """Whether this output's content, as it lies there, is nowhere in the cache."""
+        out = self.out[path]
+        return out.exists and not out.cache.exists(out.get_hash().value)
+
+    def in_remote(self, stages):
+        """Those recorded stages whose outputs the remote has, all of each (nothing is fetched)."""
+        outs = {name: self.stages[name].outs for name in stages if self.published(name)}
+        wanted = {out.hash_info.value for several in outs.values() for out in several}
+        if not wanted:
+            return set()
         try:
             with Repo() as repo:
-                remote = repo.cloud.get_remote_odb()
-                return all(out.can_push and remote.exists(out.hash_info.value) for out in outs)
+                there = set(repo.cloud.get_remote_odb().list_oids_exists(wanted))
         except Exception:  # whatever a remote can fail with: it does not have them for us
-            return False
+            return set()
+        return {n for n, several in outs.items() if there >= {o.hash_info.value for o in several}}
 
 
 def say(message):
@@ -133,13 +148,6 @@ def stop(message):
     sys.exit(2)
 
 
-def dvc(*arguments):
-    """Run a DVC command quietly; return (exit status, last line that it said)."""
-    done = subprocess.run([*DVC, *arguments], capture_output=True, text=True, check=False)
-    lines = (done.stderr or done.stdout).strip().splitlines()
-    return done.returncode, lines[-1] if lines else ""
-
-
 def bring_recipes_up_to_date():
     """Run the stage `recipes`: seconds, on the CPU, whatever the runs cost."""
     say("code or params.yaml changed: working out which results that concerns")
@@ -149,11 +157,24 @@ def bring_recipes_up_to_date():
         stop("the recipes could not be made (python -m vlae recipe); nothing was started")
 
 
-def fetch(stages):
-    """Take from the remote what is recorded, and what it knows of other parameters' runs."""
-    before = set(cached_objects())
-    code, reason = dvc("fetch", "-q", "--run-cache", *stages)
-    if code:
+def fetch(record, stages):
+    """Take from the remote what is recorded, and what it knows of other parameters' runs.
+
+    Not by the command `dvc fetch`: given names of stages, it reads dvc.lock for each of them.
+    """
+    before, reason = set(cached_objects()), None
+    wanted = {out.hash_info for name in stages for out in record.stages[name].outs}
+    try:
+        with record.repo.lock:
+            with suppress(RunCacheNotSupported):  # by a server of plain files
+                record.repo.stage_cache.pull(None)
+            record.repo.cloud.pull(wanted)
+        cache = record.repo.cache.local
+        if missing := sum(not cache.exists(hash_info.value) for hash_info in wanted):
+            reason = f"{missing} of {len(wanted)} objects could not be had"
+    except Exception as error:  # whatever a remote can fail with
+        reason = one_line(error)
+    if reason:
         say(f"warning: the remote could not be read completely ({reason})")
     damaged = [path for path in cached_objects() if path not in before and not is_whole(path)]
     for path in damaged:
@@ -175,26 +196,21 @@ def is_whole(path):
         return hashlib.file_digest(file, "md5").hexdigest() == path.parent.name + path.name
 
 
-def check_out(stages):
+def check_out(record, stages):
     """Put every recorded output of these stages in its place."""
-    code, reason = dvc("checkout", "-q", *stages)
-    if code:
-        stop(f"dvc checkout failed: {reason}")
+    with record.repo.lock:
+        for name in stages:
+            if failed := record.stages[name].checkout().get("failed"):
+                stop(f"dvc checkout failed: {' '.join(map(str, failed))}")
 
 
 def keep_what_only_the_user_has(record, stages):
     """Stop if an output in the way of a recorded one is content that the cache does not have."""
-    lost = [path for name in stages for path in record.out_of_place(name) if unsaved(path)]
+    displaced = [path for name in stages for path in record.out_of_place(name)]
+    lost = [path for path in displaced if record.unsaved(path)]
     if lost:
         files = " ".join(lost)
         stop(f"{files}: not what dvc.lock records; `dvc checkout -f {files}` restores that")
-
-
-def unsaved(path):
-    """Whether this output's content, as it lies there, is nowhere in the cache."""
-    with Repo(_wait_for_lock=True) as repo:
-        (out,) = repo.find_outs_by_path(path)
-        return out.exists and not out.cache.exists(out.get_hash().value)
 
 
 def put_away(record, stages):
@@ -204,7 +220,7 @@ def put_away(record, stages):
     """
     there = [path for name in stages for path in record.outs[name] if os.path.exists(path)]
     for path in there:
-        if unsaved(path):
+        if record.unsaved(path):
             stop(f"{path}: not recorded; snakemake without train=false does that, or remove it")
     for path in there:
         os.remove(path)
@@ -227,7 +243,9 @@ def look():
     record = Record(reconfigured(load_params("params.yaml")))
     if record.status.get(RECIPES):
         say("code or params.yaml changed: a real run first finds out which results change")
-    here = [n for n in record.recorded_stages() if n in record.cached or record.in_remote(n)]
+    recorded = record.recorded_stages()
+    remote = record.in_remote([name for name in recorded if name not in record.cached])
+    here = [name for name in recorded if name in record.cached or name in remote]
     keep_what_only_the_user_has(record, here)
     return answer(record, here, [path for name in here for path in record.out_of_place(name)])
 
@@ -242,7 +260,7 @@ def run(no_train):
     published = [name for name in recorded if record.published(name)]
     unrecorded = len(recorded) < len(record.results)  # perhaps the remote's run-cache knows it
     if published and (unrecorded or not record.cached.issuperset(published)):
-        fetch(published)
+        fetch(record, published)
         record = Record()
         gone = [name for name in published if name not in record.cached]
         if gone:
@@ -262,7 +280,7 @@ def put_in_place(record):
     keep_what_only_the_user_has(record, here)
     displaced = [name for name in here if record.out_of_place(name)]
     if displaced:
-        check_out(displaced)
+        check_out(record, displaced)
     return here
 
 
@@ -272,23 +290,30 @@ def take_from_run_cache(record, here):
     Here rather than by a job, which would wait for a GPU only to copy files.
     """
     there = set(here)
-    with Repo(_wait_for_lock=True) as repo:
+    found = []
+    if there.issuperset(record.results):
+        return False
+    with Repo(_wait_for_lock=True) as repo, repo.lock:
         stages = {stage.addressing: stage for stage in repo.index.stages}
         for name in record.results:
             if name in there or not there.issuperset({*record.upstream[name]} - {RECIPES}):
                 continue
+            stage = stages[name]
             try:
-                stages[name].save_deps()
+                stage.save_deps()
                 # With what dvc.lock says of its outputs it would be looked up by that alone.
-                for out in stages[name].outs:
+                for out in stage.outs:
                     out.hash_info = type(out.hash_info)()
-                repo.stage_cache.restore(stages[name], dry=True)
+                repo.stage_cache.restore(stage)
             except DvcException:
                 continue  # it has not run with them
-            code, _ = dvc("repro", "-q", "--single-item", name)
-            if code == 0:
-                there.add(name)
-    return len(there) > len(here)
+            stage.save()
+            stage.commit()
+            found.append(stage)
+            there.add(name)
+        if found:  # as `dvc repro` would, but dvc.lock is written once and not for each
+            found[0].dvcfile.dump_stages(found, update_pipeline=False)
+    return bool(found)
 
 
 def answer(record, here, restore):
