@@ -4,16 +4,19 @@
 # recorded result in its place and names the stages that are left to run. The rules of those
 # stages match nothing else (`left_to_run`), so for Snakemake a recorded result is a source
 # file: no job, no GPU, no data set is asked for on its behalf. Such a rule runs
-# `dvc repro`, which compares contents once more, takes the result from the cache or runs the
+# `dvc repro` (careful_dvc.py), which compares contents once more, takes the result from the cache or runs the
 # stage's command, and writes the record.
 
 import atexit
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import uuid
+from contextlib import redirect_stderr
+from functools import cache
 from pathlib import Path
 
 from snakemake.cli import parse_args
@@ -66,9 +69,11 @@ def checked_config():
     return train, shards
 
 
+@cache
 def mode():
     """What this call of snakemake is to do: draw the rules, look at the work, or run it."""
-    _, options = parse_args(sys.argv[1:])
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # "Using profile …", again
+        _, options = parse_args(sys.argv[1:])
 
     def wanted(*names):
         return any(getattr(options, name) not in (None, False) for name in names)
@@ -144,7 +149,7 @@ def repro(stage):
     Snakemake removes a job's outputs before it starts. Where the stage may turn out to be
     recorded after all, they are put back first: DVC finds nothing to do and keeps them.
     """
-    dvc = "python -m dvc --wait-for-lock"
+    dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'careful_dvc.py'))} --wait-for-lock"
     run = f"{dvc} repro -q --single-item {stage}"
     return f"{dvc} checkout -q {stage} && {run}" if stage in FOUND["perhaps"] else run
 

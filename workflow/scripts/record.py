@@ -35,7 +35,7 @@ from vlae.configuration import reconfigured
 from vlae.params import load_params
 
 logging.getLogger("dvc").setLevel(logging.ERROR)  # its remarks go where our answer goes
-DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+DVC = (sys.executable, Path(__file__).with_name("careful_dvc.py"), "--wait-for-lock")
 RECIPES = "recipes"
 MD5 = re.compile("[0-9a-f]{30}")  # the first two digits are the folder's name
 
