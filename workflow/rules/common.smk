@@ -150,7 +150,7 @@ def repro(stage):
     recorded after all, they are put back first: DVC finds nothing to do and keeps them.
     """
     dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'careful_dvc.py'))} --wait-for-lock"
-    run = f"{dvc} repro -q --single-item {stage}"
+    run = f"{dvc} repro --single-item {stage}"  # not -q: that hides errors, too
     return f"{dvc} checkout -q {stage} && {run}" if stage in FOUND["perhaps"] else run
 
 

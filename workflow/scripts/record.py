@@ -155,11 +155,23 @@ def fetch(stages):
     code, reason = dvc("fetch", "-q", "--run-cache", *stages)
     if code:
         say(f"warning: the remote could not be read completely ({reason})")
+    clear_run_cache()
     damaged = [path for path in cached_objects() if path not in before and not is_whole(path)]
     for path in damaged:
         path.unlink()
     if damaged:
         say(f"warning: not used, as they are damaged in the remote: {len(damaged)} objects")
+
+
+def clear_run_cache():
+    """Remove what a DVC that was killed, or found no space, has left of an entry: it stumbles
+    over a folder without one."""
+    with Repo(_wait_for_lock=True) as repo, repo.lock:
+        for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):
+            for half_written in folder.glob("*.tmp"):
+                half_written.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def cached_objects():
@@ -234,6 +246,7 @@ def look():
 
 def run(no_train):
     """Both lists, of how things are once everything recorded is in its place."""
+    clear_run_cache()
     record = Record()
     if record.status.get(RECIPES):
         bring_recipes_up_to_date()
