@@ -70,10 +70,15 @@ def checked_config():
 
 
 @cache
+def command_line():
+    """The options of this call of snakemake."""
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # "Using profile …", again
+        return parse_args(sys.argv[1:])[1]
+
+
 def mode():
     """What this call of snakemake is to do: draw the rules, look at the work, or run it."""
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # "Using profile …", again
-        _, options = parse_args(sys.argv[1:])
+    options = command_line()
 
     def wanted(*names):
         return any(getattr(options, name) not in (None, False) for name in names)
@@ -116,15 +121,18 @@ def ask_dvc():
     if asked == "run":
         be_alone()
     if asked in ("draw", "unlock"):
-        return {"to_run": {}, "perhaps": [], "restore": []}
+        return {"to_run": {}, "perhaps": [], "recorded": [], "restore": []}
     command = [sys.executable, SCRIPTS / "record.py", asked] + ["--no-train"] * (not TRAIN)
     answer = subprocess.run(command, stdout=subprocess.PIPE)
     if answer.returncode:
         sys.exit(answer.returncode)
     found = json.loads(answer.stdout)
+    # Of what the command line names Snakemake wants to know a rule, even if it is in its place.
+    named = {*found["recorded"]}.intersection(command_line().targets)
+    found["restore"] = sorted(named.union(found["restore"]))
     (NOTES / "asked").mkdir(parents=True, exist_ok=True)
     if asked == "run":
-        notes.write_bytes(answer.stdout)
+        notes.write_text(json.dumps(found))
     for stage, outputs in found["to_run"].items():
         renew(NOTES / "asked" / stage, [Path(path) for path in outputs])
     return found

@@ -8,7 +8,8 @@ prints a JSON object
              stand now (command, inputs, parameters), or whose outputs are nowhere in the cache
     perhaps  those of them that only depend on one to be run: if that one comes out as before,
              they turn out to be recorded
-    restore  outputs of the other stages that are not in place
+    recorded outputs of the other stages
+    restore  those of them that are not in place
 
 `run` first brings the recipes up to date, fetches from the remote what is recorded and not
 cached here, and checks out whatever is recorded, so that `restore` is empty: for Snakemake
@@ -30,6 +31,8 @@ from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.utils.serialize import ParseError
+from dvc.utils.strictyaml import YAMLValidationError
 
 from vlae.configuration import reconfigured
 from vlae.params import load_params
@@ -230,7 +233,9 @@ def main():
     try:
         found = run(options.no_train) if options.mode == "run" else look()
     except DvcException as error:
-        stop(error)
+        damaged = isinstance(error, ParseError | YAMLValidationError) and "dvc.lock" in str(error)
+        hint = "; `git checkout dvc.lock` restores the last one that was committed"
+        stop(f"{error}{hint * damaged}")
     json.dump(found, sys.stdout)
 
 
@@ -315,7 +320,8 @@ def answer(record, here, restore):
     if steps:
         say("not recorded: " + ", ".join(f"{step} {run}" for run, step in steps.items()))
     perhaps = [name for name in to_run if name in record.cached and record.unchanged(name)]
-    return {"to_run": to_run, "perhaps": perhaps, "restore": restore}
+    recorded = [path for name in here for path in record.outs[name]]
+    return {"to_run": to_run, "perhaps": perhaps, "recorded": recorded, "restore": restore}
 
 
 if __name__ == "__main__":
