@@ -537,7 +537,7 @@ def test_two_processes_in_one_job(start, prepared, record, tmp_path):
         other.do("vlae", "train", RUN, "--precision", "float32", "--processes", count)
         weights[count] = other.folder / MODEL
     workflow.env["VLAE_PROCESSES"] = "2"
-    training = start(workflow)
+    training = start(workflow, "--set-threads", "train=1")  # threads of both get in their way
     launcher = training.hold()
     team = [p for p in launcher.children() if any("spawn_main" in part for part in p.cmdline())]
     assert len(team) == 2
