@@ -1,5 +1,6 @@
 """dvc.lock, the record of everything: ten jobs write it at once, and it is never half written."""
 
+import copy
 import random
 import shutil
 import subprocess
@@ -45,7 +46,7 @@ def test_ten_jobs_record_at_once(prepared, record, tmp_path):
         for part in ("prior", "posterior"):
             tree["defaults"]["model"][part]["hidden"] = HIDDEN
         for i, run in enumerate(TEN):
-            tree["runs"][run] = {**block, "training": {"seed": i}}
+            tree["runs"][run] = {**copy.deepcopy(block), "training": {"seed": i}}
 
     workflow.edit_params(ten_runs)
     workflow.do("dvc", "repro", "-q", "--single-item", "recipes")
@@ -104,7 +105,7 @@ def test_killed_while_it_writes_the_record(prepared, record, tmp_path):
         process = subprocess.Popen(command, cwd=workflow.folder, env=workflow.env)
         while process.poll() is None and not new.exists() and path.read_bytes() == before:
             time.sleep(0.0005)
-        time.sleep(chance.uniform(0, 0.3))
+        time.sleep(chance.uniform(0, 1.5))
         process.kill()
         process.wait()
         content = path.read_bytes()
