@@ -18,7 +18,7 @@ from vlae.files import sha256
 pytestmark = pytest.mark.slow
 
 TEN = [f"{RUN}_{i}" for i in range(10)]
-HIDDEN = 1200  # makes a checkpoint of some 30 MB
+HIDDEN = 1200  # makes a checkpoint of 12 MB, a state of 47
 KILLS = 40
 REPRO = (sys.executable, "workflow/scripts/careful_dvc.py", "--wait-for-lock", "repro")
 
