@@ -32,6 +32,7 @@ os.environ.update(
 sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
 import alone
+import patient_slurm
 from vlae.errors import VlaeError
 from vlae.figures import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.params import load_params
@@ -204,6 +205,7 @@ def clock(wildcards, resources):
     return f"export VLAE_MINUTES={max(runtime - 2, 0.5)}; " if runtime else ""
 
 
+patient_slurm.install()
 PARAMS = checked_params()
 TRAIN, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")
