@@ -44,14 +44,14 @@ def _params(options):
     return load_params(options.params)
 
 
-def _check_recipe(options, params, run, step) -> None:
+def _check_recipe(options, run, step) -> None:
     """DVC records a result as made by the recipe that is there: it must be of these parameters.
 
     It is not where they were edited after the workflow was started, and a job starts later.
     """
-    from vlae.configuration import reconfigured
+    from vlae.configuration import in_recipe
 
-    if "DVC_STAGE" in os.environ and f"{step}@{run.name}" in reconfigured(params):
+    if "DVC_STAGE" in os.environ and not in_recipe(run, step):
         raise VlaeError(
             f"{options.params}: runs.{run.name} was edited since the workflow was started. Run "
             "the same command again"
@@ -83,7 +83,7 @@ def _fetch(options) -> None:
 def _train(options) -> int:
     params = _params(options)
     run = params.run(options.run)
-    _check_recipe(options, params, run, "train")
+    _check_recipe(options, run, "train")
     dataset = _dataset(params, run)
     from vlae.train import train
 
@@ -103,7 +103,7 @@ def _train(options) -> int:
 def _evaluate(options) -> None:
     params = _params(options)
     run = params.run(options.run)
-    _check_recipe(options, params, run, "evaluate")
+    _check_recipe(options, run, "evaluate")
     dataset = _dataset(params, run)
     from vlae.evaluate import evaluate
 
@@ -124,7 +124,7 @@ def _evaluate(options) -> None:
 def _sample(options) -> None:
     params = _params(options)
     run = params.run(options.run)
-    _check_recipe(options, params, run, "sample")
+    _check_recipe(options, run, "sample")
     dataset = _dataset(params, run)
     from vlae.sample import write_samples
 

@@ -4,8 +4,8 @@
 # recorded result in its place and names the stages that are left to run. The rules of those
 # stages match nothing else (`left_to_run`), so for Snakemake a recorded result is a source
 # file: no job, no GPU, no data set is asked for on its behalf. Such a rule runs
-# `dvc repro` (careful_dvc.py), which compares contents once more, takes the result from the cache or runs the
-# stage's command, and writes the record.
+# `dvc repro` (by careful_dvc.py), which compares contents once more, takes the result from the
+# cache or runs the stage's command, and writes the record.
 
 import atexit
 import json
@@ -99,6 +99,8 @@ def be_alone():
         lock = alone.take_over()
     except alone.NotAlone as reason:
         stop(reason)
+    except OSError as error:  # a full disk
+        stop(f"{alone.LOCK}: {error.strerror}")
     atexit.register(alone.release, lock)
 
 

@@ -160,12 +160,12 @@ def drop_broken_lock():
     with open(DVCS_LOCKS.with_name("rwlock.lock"), "a") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)  # as DVC does while it edits the list
         try:
-            listed = json.loads(DVCS_LOCKS.read_text())
+            listed = {"write": {}, "read": {}} | json.loads(DVCS_LOCKS.read_text())
         except ValueError:
             DVCS_LOCKS.unlink()
             return
-        writers = {path: by for path, by in listed.get("write", {}).items() if holds(by)}
-        readers = {path: list(filter(holds, by)) for path, by in listed.get("read", {}).items()}
+        writers = {path: by for path, by in listed["write"].items() if holds(by)}
+        readers = {path: list(filter(holds, by)) for path, by in listed["read"].items()}
         if {"write": writers, "read": readers} != listed:
             new = DVCS_LOCKS.with_name("rwlock.tmp")
             new.write_text(json.dumps({"write": writers, "read": readers}))

@@ -236,6 +236,8 @@ def main():
         damaged = isinstance(error, ParseError | YAMLValidationError) and "dvc.lock" in str(error)
         hint = "; `git checkout dvc.lock` restores the last one that was committed"
         stop(f"{error}{hint * damaged}")
+    except OSError as error:  # a full disk
+        stop(f"{error.filename or '.dvc'}: {error.strerror}")
     json.dump(found, sys.stdout)
 
 
