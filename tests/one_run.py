@@ -56,11 +56,11 @@ def undisturbed_weights(prepared: Workflow, folder: Path) -> str:
 
 
 def history(workflow: Workflow) -> list[dict]:
-    """Of the training state: what steps each start of the trainer did up to its last save."""
+    """What steps each start of the trainer did up to its last save, of the newest state."""
     states = list((workflow.folder / "scratch" / RUN).glob("state-*.safetensors"))
     if not states:
         return []
-    with open(states[0], "rb") as file:
+    with open(max(states, key=lambda path: path.stat().st_mtime_ns), "rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return json.loads(header["__metadata__"]["vlae"])["history"]
 
@@ -70,6 +70,6 @@ def trainer(workflow: Workflow) -> psutil.Process:
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # ended meanwhile
             here = process.cwd() == str(workflow.folder)
-            if here and process.cmdline()[1:] == ["-m", "vlae", "train", RUN]:
+            if here and process.cmdline()[1:5] == ["-m", "vlae", "train", RUN]:
                 return process
     raise AssertionError("no trainer is running")

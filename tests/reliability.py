@@ -12,7 +12,10 @@ import os
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-TITLE = "# What it survives\n\nWritten by the tests, which also check it (`make test-cluster`).\n"
+TITLE = (
+    "# What it survives\n\n"
+    "Written by the tests, which also check it (`make test-cluster`, `make test-slow`).\n"
+)
 
 
 def record(name: str, title: str, introduction: str, row: dict[str, str]) -> None:

@@ -1,8 +1,10 @@
 """One snakemake at a time; what a killed one leaves goes (workflow/scripts/alone.py)."""
 
+import json
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -106,3 +108,40 @@ def test_a_half_written_list_of_dvcs_locks_goes(tmp_path, text, stays):
     path.write_text(text)
     assert start(tmp_path, "end").wait(60) == 0
     assert path.exists() == stays
+
+
+def test_of_dvcs_locks_those_of_living_processes_stay(tmp_path):
+    """Not a zombie's (nobody has waited for it), and not those of whoever has its number now."""
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "repro", "train@x"]
+    living, zombie = subprocess.Popen(command), subprocess.Popen(command)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    zombie.kill()
+    while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+
+    def entry(process: subprocess.Popen, command: str) -> dict:
+        return {"pid": process.pid, "cmd": command}
+
+    held, other = entry(living, "dvc repro train@x"), entry(living, "dvc repro train@y")
+    ended = [entry(zombie, "dvc repro train@x"), entry(gone, "dvc repro train@x"), other]
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        json.dumps(
+            {
+                "write": {"held": held, **{f"ended {i}": by for i, by in enumerate(ended)}},
+                "read": {"both": [*ended, held], "ended": ended},
+            }
+        )
+    )
+    try:
+        assert start(tmp_path, "end").wait(60) == 0
+    finally:
+        living.kill()
+        living.wait()
+        zombie.wait()
+    assert json.loads(path.read_text()) == {
+        "write": {"held": held},
+        "read": {"both": [held], "ended": []},
+    }

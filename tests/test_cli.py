@@ -1,5 +1,6 @@
 """The command line: quick help, exit codes, one line for bad input."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from miniature import PROJECT, small_params, write_data
 from vlae.cli import main
+from vlae.configuration import configurations
 
 
 def vlae(*arguments, cwd):
@@ -116,3 +118,24 @@ def test_parameters_edited_during_a_run_are_not_recorded_with_its_result(
     monkeypatch.setattr(vlae.train, "train", train_and_edit)
     assert main(["train", "static_mnist-vlae"]) == 2
     assert "was edited meanwhile" in capsys.readouterr().err
+
+
+def test_a_stage_does_not_start_with_parameters_of_another_recipe(tmp_path, monkeypatch, capsys):
+    """DVC would record its result as made by that recipe. Without DVC nothing is recorded."""
+    monkeypatch.chdir(tmp_path)
+    run = "dynamic_mnist-pixelcnn"
+    write_data(tmp_path, small_params(tmp_path))
+    recipe = tmp_path / "results" / "recipes" / f"{run}.train.json"
+    recipe.parent.mkdir(parents=True)
+    configuration = configurations(small_params(tmp_path).run(run))["train"]
+    recipe.write_text(json.dumps({"configuration": configuration, "numbers": {}}))
+    small_params(tmp_path, {"learning_rate": 0.001})
+    monkeypatch.setenv("DVC_STAGE", f"train@{run}")
+    assert main(["train", run]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"runs.{run} was edited since the workflow was started" in line
+    monkeypatch.delenv("DVC_STAGE")
+    assert main(["train", run]) == 0
+    small_params(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", f"train@{run}")
+    assert main(["train", run]) == 0

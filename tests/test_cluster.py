@@ -14,7 +14,9 @@ from itertools import pairwise
 
 import psutil
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from cluster import slurm
 from cluster.jobs import Job, jobs
@@ -208,7 +210,8 @@ class Training:
         """Stop the trainer in mid-run, so that there is time to disturb it on any machine."""
         self.wait(lambda: self.saved() >= step)
         process = trainer(self.workflow)
-        process.suspend()
+        for each in (process, *process.children(recursive=True)):
+            each.suspend()
         return process
 
     def disturbed(self) -> None:
@@ -235,37 +238,35 @@ class Training:
         return sum(1 + job.restarts for job in jobs(self.workflow.folder))
 
 
+def note(record, what: str, training: Training, weights: str = "identical") -> None:
+    """A row of the report: what happened to a training that is finished, and what it came to."""
+    record(
+        "cluster-faults",
+        "On a SLURM cluster",
+        f"A training of {EPOCHS * STEPS_OF_EPOCH} steps, a checkpoint every "
+        f"{CHECKPOINT_SECONDS} seconds, disturbed in mid-run. *Starts* counts how often SLURM "
+        "started it, *commands* how often `snakemake --cores all --profile slurm` was typed, "
+        "*steps done again* those after the last checkpoint (to within an epoch, "
+        f"{STEPS_OF_EPOCH} steps). The weights are compared with those of an undisturbed run.",
+        {
+            "What happened": what,
+            "Starts": str(training.starts()),
+            "Commands": str(training.calls),
+            "Steps done again": str(training.steps_again),
+            "Seconds in all": f"{training.seconds:.0f}",
+            "Weights": weights,
+        },
+    )
+
+
 @pytest.fixture
-def disturb(cluster, prepared, undisturbed, record, tmp_path):
-    """disturb(what, fault, *options): train on the cluster, let `fault(training)` happen, finish,
-    check, and write down what it came to."""
+def start(cluster):
+    """start(workflow, *options): a Training, of which nothing is left when the test ends."""
     trainings = []
 
-    def run(what: str, fault, *options: str, calls: int = 1) -> Training:
-        training = Training(prepared.copy_to(tmp_path / "project"), *options)
-        trainings.append(training)
-        fault(training)
-        training.finish()
-        training.check(undisturbed)
-        assert training.calls == calls
-        record(
-            "cluster-faults",
-            "On a SLURM cluster",
-            f"A training of {EPOCHS * STEPS_OF_EPOCH} steps, a checkpoint every "
-            f"{CHECKPOINT_SECONDS} seconds, disturbed in mid-run. *Starts* counts how often SLURM "
-            "started it, *commands* how often `snakemake --cores all --profile slurm` was typed, "
-            "*steps done again* those after the last checkpoint (to within an epoch, "
-            f"{STEPS_OF_EPOCH} steps). The weights are compared with those of an undisturbed run.",
-            {
-                "What happened": what,
-                "Starts": str(training.starts()),
-                "Commands": str(training.calls),
-                "Steps done again": str(training.steps_again),
-                "Seconds in all": f"{training.seconds:.0f}",
-                "Weights": "identical",
-            },
-        )
-        return training
+    def run(workflow: Workflow, *options: str) -> Training:
+        trainings.append(Training(workflow, *options))
+        return trainings[-1]
 
     yield run
     for training in trainings:
@@ -274,6 +275,23 @@ def disturb(cluster, prepared, undisturbed, record, tmp_path):
         for job in jobs(training.workflow.folder):
             if job.running:
                 slurm.client("scancel", str(job.number))
+
+
+@pytest.fixture
+def disturb(start, prepared, undisturbed, record, tmp_path):
+    """disturb(what, fault, *options): train on the cluster, let `fault(training)` happen, finish,
+    check, and write down what it came to."""
+
+    def run(what: str, fault, *options: str, calls: int = 1) -> Training:
+        training = start(prepared.copy_to(tmp_path / "project"), *options)
+        fault(training)
+        training.finish()
+        training.check(undisturbed)
+        assert training.calls == calls
+        note(record, what, training)
+        return training
+
+    return run
 
 
 @pytest.mark.slow
@@ -424,12 +442,12 @@ def test_the_controller_is_gone_for_a_while(disturb):
     def restart(training):
         process = training.hold()
         slurm.kill(slurm.running("slurmctld"))
-        time.sleep(15)
+        training.wait(lambda: "Falling back" in training.said())  # Snakemake has asked in vain
         slurm.up()
         process.resume()
         training.disturbed()
 
-    training = disturb("the cluster's controller is down for 15 seconds", restart)
+    training = disturb("the cluster's controller is down, and Snakemake asks in vain", restart)
     assert training.starts() == 1
 
 
@@ -454,8 +472,85 @@ def test_a_second_snakemake_is_told_to_wait(disturb):
         done = training.workflow.call(*COMMAND, MODEL)
         assert done.returncode == 2
         assert re.fullmatch(
+            r"Using profile slurm .*\n"  # Snakemake's own
             r"vlae: error: another snakemake is at work in this folder \(\S+ process \d+\)\n",
             done.stderr,
         )
 
     disturb("a second snakemake in the same folder", second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("killed", "said"),
+    [(False, "was edited meanwhile"), (True, "was edited since the workflow was started")],
+)
+def test_parameters_edited_while_it_trains(
+    start, prepared, undisturbed, record, tmp_path, killed, said
+):
+    """What is recorded is of the parameters that it is recorded with; so is what comes later."""
+
+    def learn_faster(tree):
+        tree["defaults"]["training"]["learning_rate"] *= 2
+
+    faster = prepared.copy_to(tmp_path / "faster")
+    old = yaml.safe_load(faster.read("params.yaml"))["defaults"]
+    faster.edit_params(learn_faster)
+    faster.do("vlae", "recipe")
+    faster.do("vlae", "train", RUN)
+
+    training = start(prepared.copy_to(tmp_path / "project"), "--retries", "1")
+    workflow = training.workflow
+    process = training.hold()
+    workflow.edit_params(learn_faster)
+    process.kill() if killed else process.resume()
+    training.disturbed()
+    assert training.snakemake.wait(900) != 0
+    assert said in workflow.read(f"results/logs/train/{RUN}.log")
+    assert f"train@{RUN}" not in workflow.read("dvc.lock")
+    training.start()
+    training.finish()
+    training.check(sha256(faster.folder / MODEL))
+    assert training.calls == 2
+    note(
+        record,
+        "the learning rate edited" + ", and SIGKILL of the trainer" * killed,
+        training,
+        "identical, of the new rate",
+    )
+    workflow.edit_params(lambda tree: tree["defaults"].update(old))
+    workflow.do("snakemake", "--cores", "2", "--", MODEL)
+    assert sha256(workflow.folder / MODEL) == undisturbed
+
+
+@pytest.mark.slow
+def test_two_processes_in_one_job(start, prepared, record, tmp_path):
+    """`gpus: 2`, without GPUs: one of both is killed, both go on in the next job, bit-identical;
+    and it is what one process with the same batches makes of it, to rounding."""
+    workflow = prepared.copy_to(tmp_path / "project")
+    workflow.edit_params(lambda tree: tree["runs"][RUN].update(gpus=2))
+    # Both round differently, which bfloat16 would make much of.
+    workflow.replace("dvc.yaml", "vlae train ${key}", "vlae train ${key} --precision float32")
+    weights = {}
+    for count in ("1", "2"):
+        other = workflow.copy_to(tmp_path / count)
+        other.do("vlae", "train", RUN, "--precision", "float32", "--processes", count)
+        weights[count] = other.folder / MODEL
+    workflow.env["VLAE_PROCESSES"] = "2"
+    training = start(workflow, "--set-threads", "train=1")  # threads of both get in their way
+    launcher = training.hold()
+    team = [p for p in launcher.children() if any("spawn_main" in part for part in p.cmdline())]
+    assert len(team) == 2
+    team[1].kill()
+    for process in (launcher, *launcher.children(recursive=True)):
+        process.resume()
+    launcher.wait(120)
+    training.disturbed()
+    training.finish()
+    training.check(sha256(weights["2"]))
+    assert {job.gpus for job in jobs(workflow.folder)} == {2}
+    assert [job.state for job in jobs(workflow.folder)] == ["FAILED", "COMPLETED"]
+    one, two = load_file(weights["1"]), load_file(workflow.folder / MODEL)
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-2, atol=1e-3)
+    note(record, "two processes in one job, SIGKILL of one of them", training)

@@ -1,7 +1,9 @@
-"""SIGKILL without a cluster: of the trainer, a hundred times, of DVC and of Snakemake."""
+"""SIGKILL without a cluster: of the trainer, a hundred times, of DVC, Snakemake and the shell."""
 
 import json
+import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -98,6 +100,14 @@ def ancestor(process: psutil.Process, program: str) -> psutil.Process:
     return [p for p in process.parents() if any(program in part for part in p.cmdline())][-1]
 
 
+def wait_for_the_end(process: psutil.Process, seconds: float = 600) -> None:
+    """Of a process that is not a child, and that perhaps nobody waits for."""
+    end = time.monotonic() + seconds
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end, f"{process} does not end"
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("victim", "said"),
@@ -127,16 +137,63 @@ def test_killed_on_one_machine_the_same_command_goes_on(
     assert "up to date" in workflow.do("dvc", "status", f"train@{RUN}")
     starts = history(workflow)
     assert all(after["from_step"] == before["to_step"] for before, after in pairwise(starts))
+    note(record, f"SIGKILL of {victim}", starts, started)
+
+
+def note(record, what: str, starts: list[dict], started: float) -> None:
+    """A row of the report."""
     record(
         "kills",
         "Killed on one machine",
-        "`snakemake --cores all`, SIGKILL of one process in mid-training, and the same command "
-        "again.",
+        "`snakemake --cores all`, disturbed in mid-training, and the same command again.",
         {
-            "What was killed": victim,
+            "What happened": what,
             "Commands": "2",
             "Went on from step": f"{starts[-1]['from_step']} of {starts[-1]['to_step']}",
             "Seconds in all": f"{time.monotonic() - started:.0f}",
             "Weights": "identical",
         },
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "everyone", "what"),
+    [
+        (signal.SIGHUP, True, "the terminal was closed: SIGHUP to the shell and all below it"),
+        (signal.SIGKILL, True, "SIGKILL of the shell and all below it"),
+        (signal.SIGKILL, False, "SIGKILL of the shell alone"),
+    ],
+)
+def test_the_shell_goes(prepared, undisturbed, record, tmp_path, number, everyone, what):
+    """As when an ssh connection ends. Of a shell that goes alone snakemake takes no notice."""
+    workflow = prepared.copy_to(tmp_path / "project")
+    workflow.env["VLAE_CHECKPOINT_SECONDS"] = "0.5"
+    command = ["snakemake", "--cores", "2", "--set-threads", "train=1", "--", MODEL]
+    started = time.monotonic()
+    shell = subprocess.Popen(
+        ["bash", "-c", f"{shlex.join(command)}; true"],
+        cwd=workflow.folder,
+        env=workflow.env,
+        start_new_session=True,
+        # Whoever runs the tests by nohup has SIGHUP ignored, which a child inherits.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )
+    while not history(workflow):
+        assert shell.poll() is None
+        time.sleep(0.1)
+    process = trainer(workflow)
+    (os.killpg if everyone else os.kill)(shell.pid, number)
+    assert shell.wait() == -number
+    if not everyone:
+        done = workflow.call(*command)
+        assert done.returncode == 2
+        assert "another snakemake is at work in this folder" in done.stderr
+        wait_for_the_end(ancestor(process, "snakemake"))
+    workflow.do(*command)
+    assert sha256(workflow.folder / MODEL) == undisturbed
+    assert "up to date" in workflow.do("dvc", "status", f"train@{RUN}")
+    starts = history(workflow)
+    assert len(starts) == (2 if everyone else 1)
+    assert all(after["from_step"] == before["to_step"] for before, after in pairwise(starts))
+    note(record, what, starts, started)

@@ -44,6 +44,20 @@ def _params(options):
     return load_params(options.params)
 
 
+def _check_recipe(options, run, step) -> None:
+    """DVC records a result as made by the recipe that is there: it must be of these parameters.
+
+    It is not where they were edited after the workflow was started, and a job starts later.
+    """
+    from vlae.configuration import in_recipe
+
+    if "DVC_STAGE" in os.environ and not in_recipe(run, step):
+        raise VlaeError(
+            f"{options.params}: runs.{run.name} was edited since the workflow was started. Run "
+            "the same command again"
+        )
+
+
 def _check_unchanged(options, run) -> None:
     """DVC records the parameters as they are when a command ends: they must be those it used."""
     if _params(options).run(run.name) != run:
@@ -69,6 +83,7 @@ def _fetch(options) -> None:
 def _train(options) -> int:
     params = _params(options)
     run = params.run(options.run)
+    _check_recipe(options, run, "train")
     dataset = _dataset(params, run)
     from vlae.train import train
 
@@ -88,6 +103,7 @@ def _train(options) -> int:
 def _evaluate(options) -> None:
     params = _params(options)
     run = params.run(options.run)
+    _check_recipe(options, run, "evaluate")
     dataset = _dataset(params, run)
     from vlae.evaluate import evaluate
 
@@ -108,6 +124,7 @@ def _evaluate(options) -> None:
 def _sample(options) -> None:
     params = _params(options)
     run = params.run(options.run)
+    _check_recipe(options, run, "sample")
     dataset = _dataset(params, run)
     from vlae.sample import write_samples
 

@@ -29,13 +29,18 @@ def configurations(run: Run) -> dict[str, dict]:
 def reconfigured(params: Params) -> set[str]:
     """The stages, for example train@RUN, whose recipe has another configuration by now, or
     none; the code is not asked."""
-    found = set()
-    for run in params.runs.values():
-        for step, configuration in configurations(run).items():
-            try:
-                recorded = read_json(paths.recipe(run.name, step))["configuration"]
-            except (VlaeError, KeyError, TypeError):
-                recorded = None
-            if recorded != json.loads(json.dumps(configuration)):
-                found.add(f"{step}@{run.name}")
-    return found
+    return {
+        f"{step}@{run.name}"
+        for run in params.runs.values()
+        for step in ("train", "evaluate", "sample")
+        if not in_recipe(run, step)
+    }
+
+
+def in_recipe(run: Run, step: str) -> bool:
+    """Whether the step's recipe is there, and of this configuration of the run."""
+    try:
+        recorded = read_json(paths.recipe(run.name, step))["configuration"]
+    except (VlaeError, KeyError, TypeError):
+        return False
+    return recorded == json.loads(json.dumps(configurations(run)[step]))

@@ -54,6 +54,13 @@ def write_npz(path: Path, **arrays) -> None:
     write_atomically(path, write)
 
 
+def write_safetensors(path: Path, tensors: dict, about: dict[str, str]) -> None:
+    """Tensors by name, with a description."""
+    from safetensors.torch import save  # save_file has an error of its own for a full disk
+
+    write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, about)))
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

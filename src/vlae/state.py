@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vlae import paths
 from vlae.errors import VlaeError
-from vlae.files import write_atomically
+from vlae.files import write_safetensors
 from vlae.params import Run, as_dict
 from vlae.reading import read_json, read_safetensors, shown
 
@@ -81,8 +80,7 @@ def save_state(path: Path, state: State, belongs_to: dict) -> None:
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.tensors.items()}
     about["sha256"] = _digest(about, tensors)
-    metadata = {"vlae": json.dumps(about)}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    write_safetensors(path, tensors, {"vlae": json.dumps(about)})
 
 
 def load_state(path: Path, belongs_to: dict) -> State | None:

@@ -16,7 +16,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,7 +24,7 @@ from vlae.batches import as_input, order
 from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, captured
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
-from vlae.files import sha256, write_atomically, write_json, write_text
+from vlae.files import sha256, write_json, write_safetensors, write_text
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
 from vlae.live import LiveCurves
 from vlae.model import objective
@@ -506,7 +505,7 @@ def _write_results(run, dataset, state, average, steps_per_epoch) -> None:
     folder = paths.checkpoint(run.name)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in average.items()}
     about = {"run": run.name}  # one entry: the library writes several in a random order
-    write_atomically(folder / "model.safetensors", lambda path: save_file(tensors, path, about))
+    write_safetensors(folder / "model.safetensors", tensors, about)
     columns = [*CURVE, "gamma"] if "gamma" in state.curve[-1] else CURVE
     lines = [",".join(columns)]
     lines += [",".join(_cell(row.get(key)) for key in columns) for row in state.curve]

@@ -4,8 +4,8 @@
 # recorded result in its place and names the stages that are left to run. The rules of those
 # stages match nothing else (`left_to_run`), so for Snakemake a recorded result is a source
 # file: no job, no GPU, no data set is asked for on its behalf. Such a rule runs
-# `dvc repro`, which compares contents once more, takes the result from the cache or runs the
-# stage's command, and writes the record.
+# `dvc repro` (by quick_dvc.py), which compares contents once more, takes the result from the
+# cache or runs the stage's command, and writes the record.
 
 import atexit
 import json
@@ -15,6 +15,8 @@ import shlex
 import subprocess
 import sys
 import uuid
+from contextlib import redirect_stderr
+from functools import cache
 from pathlib import Path
 
 from snakemake.cli import parse_args
@@ -30,6 +32,7 @@ os.environ.update(
 sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
 import alone
+import patient_slurm
 from vlae.errors import VlaeError
 from vlae.figures import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.params import load_params
@@ -67,9 +70,16 @@ def checked_config():
     return train, shards
 
 
+@cache
+def command_line():
+    """The options of this call of snakemake."""
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # "Using profile …", again
+        return parse_args(sys.argv[1:])[1]
+
+
 def mode():
     """What this call of snakemake is to do: draw the rules, look at the work, or run it."""
-    _, options = parse_args(sys.argv[1:])
+    options = command_line()
 
     def wanted(*names):
         return any(getattr(options, name) not in (None, False) for name in names)
@@ -89,6 +99,8 @@ def be_alone():
         lock = alone.take_over()
     except alone.NotAlone as reason:
         stop(reason)
+    except OSError as error:  # a full disk
+        stop(f"{alone.LOCK}: {error.strerror}")
     atexit.register(alone.release, lock)
 
 
@@ -112,15 +124,18 @@ def ask_dvc():
     if asked == "run":
         be_alone()
     if asked in ("draw", "unlock"):
-        return {"to_run": {}, "perhaps": [], "restore": []}
+        return {"to_run": {}, "perhaps": [], "recorded": [], "restore": []}
     command = [sys.executable, SCRIPTS / "record.py", asked] + ["--no-train"] * (not TRAIN)
     answer = subprocess.run(command, stdout=subprocess.PIPE)
     if answer.returncode:
         sys.exit(answer.returncode)
     found = json.loads(answer.stdout)
+    # Of what the command line names Snakemake wants to know a rule, even if it is in its place.
+    named = {*found["recorded"]}.intersection(command_line().targets)
+    found["restore"] = sorted(named.union(found["restore"]))
     (NOTES / "asked").mkdir(parents=True, exist_ok=True)
     if asked == "run":
-        notes.write_bytes(answer.stdout)
+        notes.write_text(json.dumps(found))
     for stage, outputs in found["to_run"].items():
         renew(NOTES / "asked" / stage, [Path(path) for path in outputs])
     return found
@@ -145,8 +160,8 @@ def repro(stage):
     Snakemake removes a job's outputs before it starts. Where the stage may turn out to be
     recorded after all, they are put back first: DVC finds nothing to do and keeps them.
     """
-    dvc = f"python {shlex.quote(str(SCRIPTS / 'quick_dvc.py'))} --wait-for-lock"
-    run = f"{dvc} repro -q --single-item {stage}"
+    dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'quick_dvc.py'))} --wait-for-lock"
+    run = f"{dvc} repro --single-item {stage}"  # not -q: that hides errors, too
     return f"{dvc} checkout -q {stage} && {run}" if stage in FOUND["perhaps"] else run
 
 
@@ -192,6 +207,7 @@ def clock(wildcards, resources):
     return f"export VLAE_MINUTES={max(runtime - 2, 0.5)}; " if runtime else ""
 
 
+patient_slurm.install()
 PARAMS = checked_params()
 TRAIN, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")

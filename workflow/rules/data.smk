@@ -19,7 +19,10 @@ rule fetch:
         "({params.repro}) > {log} 2>&1"
 
 
-if FOUND["restore"]:  # in a dry run only: the others have the files in place by now
+if FOUND["restore"]:  # but for a dry run, only what the command line names; it is there
+
+    localrules:
+        restore,
 
     rule restore:
         """Take recorded results out of the cache."""

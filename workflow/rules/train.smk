@@ -20,5 +20,7 @@ rule train:
     params:
         clock=clock,
         repro=lambda wildcards: repro(f"train@{wildcards.run}"),
+    # Snakemake removes a job's log before it starts the job: of this one only the link, so that
+    # what was said before it was interrupted is kept.
     shell:
-        "({params.clock}{params.repro}) >> {log} 2>&1"  # a resumed run keeps what was said before
+        "ln -sf {wildcards.run}.history.log {log}; ({params.clock}{params.repro}) >> {log} 2>&1"

@@ -160,10 +160,39 @@ def processes_left():
 
 
 def drop_broken_lock():
-    """DVC does not get over a list of its locks that it was killed in the middle of writing."""
+    """Strike from DVC's list of its locks what processes that ended have left there.
+
+    DVC takes a zombie, or whatever else got the number of a killed process, for the holder,
+    and does not get over a list that it was killed in the middle of writing. That no job of
+    this folder runs on another machine is known by now; DVC looks for its locks' holders on
+    its own machine only, too.
+    """
+    if not DVCS_LOCKS.exists():
+        return
+    with open(DVCS_LOCKS.with_name("rwlock.lock"), "a") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # as DVC does while it edits the list
+        try:
+            listed = {"write": {}, "read": {}} | json.loads(DVCS_LOCKS.read_text())
+        except ValueError:
+            DVCS_LOCKS.unlink()
+            return
+        writers = {path: by for path, by in listed["write"].items() if holds(by)}
+        readers = {path: list(filter(holds, by)) for path, by in listed["read"].items()}
+        if {"write": writers, "read": readers} != listed:
+            new = DVCS_LOCKS.with_name("rwlock.tmp")
+            new.write_text(json.dumps({"write": writers, "read": readers}))
+            new.replace(DVCS_LOCKS)
+
+
+def holds(entry):
+    """Whether the process of an entry {"pid", "cmd"} is alive, and still the one that made it."""
     try:
-        json.loads(DVCS_LOCKS.read_text())
-    except FileNotFoundError:
-        pass
-    except ValueError:
-        DVCS_LOCKS.unlink()
+        process = psutil.Process(entry["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        _, _, arguments = entry["cmd"].partition(" ")  # the program's name may differ in form
+        return " ".join(process.cmdline()).endswith(arguments)
+    except psutil.AccessDenied:
+        return True  # another user's: nobody knows
+    except psutil.Error:
+        return False

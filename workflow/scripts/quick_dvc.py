@@ -1,4 +1,6 @@
-"""`dvc`, quicker where dvc.lock is long: python workflow/scripts/quick_dvc.py ARGUMENTS
+"""`dvc` with a dvc.lock that is always whole (whole_lock.py), and quicker where it is long:
+
+    python workflow/scripts/quick_dvc.py ARGUMENTS
 
 For every stage that it records, DVC reads dvc.lock twice and writes it once, whole, in pure
 Python, and all others wait for its lock meanwhile. Here libyaml reads the file, and of its text
@@ -15,6 +17,8 @@ from dvc.cli import main
 from dvc.utils import strictyaml
 from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml
 from ruamel.yaml.resolver import implicit_resolvers
+
+from whole_lock import write_whole
 
 HEAD = "schema: '2.0'\nstages:\n"
 
@@ -58,8 +62,7 @@ def modify(path, fs=None):
     text = HEAD + "".join(lines[name] for name in content["stages"])
     if content.keys() != {"schema", "stages"}:
         text = dumps_yaml(content)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    write_whole(path, lambda file: file.write(text))
 
 
 def read(path):

@@ -8,7 +8,8 @@ prints a JSON object
              stand now (command, inputs, parameters), or whose outputs are nowhere in the cache
     perhaps  those of them that only depend on one to be run: if that one comes out as before,
              they turn out to be recorded
-    restore  outputs of the other stages that are not in place
+    recorded outputs of the other stages
+    restore  those of them that are not in place
 
 `run` first brings the recipes up to date, fetches from the remote what is recorded and not
 cached here, and checks out whatever is recorded, so that `restore` is empty: for Snakemake
@@ -32,6 +33,8 @@ from pathlib import Path
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotSupported
+from dvc.utils.serialize import ParseError
+from dvc.utils.strictyaml import YAMLValidationError
 
 import quick_dvc  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
 from vlae.configuration import reconfigured
@@ -40,7 +43,7 @@ from vlae.params import load_params
 
 for name in ("dvc", "dvc_data", "dvc_objects"):  # what they have to say is said here, in one line
     logging.getLogger(name).setLevel(logging.CRITICAL)
-DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+DVC = (sys.executable, Path(__file__).with_name("quick_dvc.py"), "--wait-for-lock")
 RECIPES = "recipes"
 MD5 = re.compile("[0-9a-f]{30}")  # the first two digits are the folder's name
 
@@ -176,11 +179,23 @@ def fetch(record, stages):
         reason = one_line(error)
     if reason:
         say(f"warning: the remote could not be read completely ({reason})")
+    clear_run_cache()
     damaged = [path for path in cached_objects() if path not in before and not is_whole(path)]
     for path in damaged:
         path.unlink()
     if damaged:
         say(f"warning: not used, as they are damaged in the remote: {len(damaged)} objects")
+
+
+def clear_run_cache():
+    """Remove what a DVC that was killed, or found no space, has left of an entry: it stumbles
+    over a folder without one."""
+    with Repo(_wait_for_lock=True) as repo, repo.lock:
+        for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):
+            for half_written in folder.glob("*.tmp"):
+                half_written.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def cached_objects():
@@ -234,7 +249,11 @@ def main():
     try:
         found = run(options.no_train) if options.mode == "run" else look()
     except DvcException as error:
-        stop(error)
+        damaged = isinstance(error, ParseError | YAMLValidationError) and "dvc.lock" in str(error)
+        hint = "; `git checkout dvc.lock` restores the last one that was committed"
+        stop(f"{error}{hint * damaged}")
+    except OSError as error:  # a full disk
+        stop(f"{error.filename or '.dvc'}: {error.strerror}")
     json.dump(found, sys.stdout)
 
 
@@ -252,6 +271,7 @@ def look():
 
 def run(no_train):
     """Both lists, of how things are once everything recorded is in its place."""
+    clear_run_cache()
     record = Record()
     if record.status.get(RECIPES):
         bring_recipes_up_to_date()
@@ -327,7 +347,8 @@ def answer(record, here, restore):
     if steps:
         say("not recorded: " + ", ".join(f"{step} {run}" for run, step in steps.items()))
     perhaps = [name for name in to_run if name in record.cached and record.unchanged(name)]
-    return {"to_run": to_run, "perhaps": perhaps, "restore": restore}
+    recorded = [path for name in here for path in record.outs[name]]
+    return {"to_run": to_run, "perhaps": perhaps, "recorded": recorded, "restore": restore}
 
 
 if __name__ == "__main__":
