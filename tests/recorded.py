@@ -16,6 +16,7 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
             run: SimpleNamespace(dataset=run.partition("-")[0], repeats=repeats.get(run))
             for run in (*runs, *repeats)
         },
+        is_colour=lambda dataset: dataset.startswith("cifar10"),
         why_not_trained=lambda run: "its file is lost" if run.startswith("omniglot-") else "",
         repetitions=lambda run: (repetitions or {}).get(run, []),
     )
@@ -76,13 +77,16 @@ def write_curve(root: Path, run: str, elbo, kl, valid_elbo=None) -> Path:
     return path
 
 
-def write_samples(root: Path, run: str, n: int = 100) -> dict[str, np.ndarray]:
-    """Random bits: every image is different, so that a misplaced one is noticed."""
-    random = np.random.default_rng(0)
+def write_samples(
+    root: Path, run: str, n: int = 100, **changes: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Noise: every image is different, so that a misplaced one is noticed."""
+    random = np.random.default_rng(len(run))
+    values, shape = (256, (3, 32, 32)) if run.startswith("cifar10") else (2, (28, 28))
     images = {
-        name: random.integers(0, 2, (n, 28, 28), dtype=np.uint8)
+        name: random.integers(0, values, (n, *shape), dtype=np.uint8)
         for name in ("originals", "decompressions", "samples")
-    }
+    } | changes
     path = root / "results" / "samples" / f"{run}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, originals_index=3 * np.arange(n), sample_seed=0, **images)

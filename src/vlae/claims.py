@@ -26,7 +26,8 @@ from vlae.results import (
     repeated_evaluations,
     training_file,
 )
-from vlae.table_formats import latex_table, letter, rounded, tex
+from vlae.table_formats import latex_table, letter, tex
+from vlae.units import rounded, rounded_error
 
 REPRODUCED = "reproduced"
 SAME_DIRECTION = "same direction"
@@ -322,7 +323,4 @@ def _numbers(one: Checked) -> tuple[str, str, str]:
         paper = f"≈ {claim.value:.2f}" if claim.derived else f"{claim.value:g}"
         if claim.judged == "order":
             paper = f"> 0 ({paper})"
-    # Two digits of a small error, so that no error reads 0.00.
-    error = one.standard_error
-    small = error is not None and error < 0.095
-    return paper, rounded(one.ours), f"{error:.2g}" if small else rounded(error)
+    return paper, rounded(one.ours), rounded_error(one.standard_error)

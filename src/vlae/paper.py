@@ -34,6 +34,7 @@ class PaperRow:
     run: str | None = None
     group: str | None = None
     dataset: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,10 @@ class Params:
         """Why run `name` could not be trained, or "": what its data set says of itself."""
         return self.datasets[self.runs[name].dataset].get("unavailable", "")
 
+    def is_colour(self, name: str) -> bool:
+        """Whether the data set of that name is one of colour images."""
+        return self.datasets[name]["binarization"] == "none"
+
     def repetitions(self, name: str) -> list[str]:
         """The runs that repeat run `name` with other seeds, in the order of the file."""
         return [run.name for run in self.runs.values() if run.repeats == name]

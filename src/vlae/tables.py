@@ -1,5 +1,6 @@
 """The paper's tables with our measured rows beside the printed ones."""
 
+import math
 import statistics
 from pathlib import Path
 
@@ -178,6 +179,8 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
         remarks.append("paper's budget not reported")
     else:
         remarks.append(f"paper: IS-{table.importance_samples}, budget not reported")
+    if table.unit == "bits/dim":
+        remarks.append(f"KL of {evaluation['kl'] / math.log(2):.1f} bits")
     if training["epochs"] != evaluation["epochs"]:
         remarks.append(f"training has since reached {_count(training['epochs'], 'epoch')}")
     if training["split"] == "train":
@@ -192,7 +195,8 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
 
 def _paper_remarks(row: PaperRow) -> list[str]:
     if row.dataset:
-        return ["another data set, not comparable with any published number"]
+        other = "another data set, not comparable with any published number"
+        return [row.note, other] if row.note else [other]
     if row.derived:
         return [f"paper's value derived: {row.derived} ({row.source})"]
     if row.value is None and row.kl is not None:
