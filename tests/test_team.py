@@ -51,9 +51,10 @@ def forget(folder):
         shutil.rmtree(folder / name)
 
 
-@pytest.mark.parametrize("free_bits", [0.0, 1e6, None])
+@pytest.mark.parametrize("free_bits", [0.0, 1e6, None, "soft"])
 def test_shares_of_a_batch_have_the_gradient_of_the_whole(tmp_path, free_bits):
-    """In float64, also where the KL of one share is below the free bits and the other's above."""
+    """In float64, also where the KL of one share is below the free bits and the other's above,
+    and with soft free bits."""
     model = VLAE(small_params(tmp_path).runs[RUN].model).double()
     random = torch.Generator().manual_seed(0)
     x = (torch.rand(8, 1, 28, 28, generator=random) < 0.2).double()
@@ -67,9 +68,12 @@ def test_shares_of_a_batch_have_the_gradient_of_the_whole(tmp_path, free_bits):
     if free_bits is None:
         free_bits = (sum(kls) / 2 + kls[0]) / 2  # between the smaller share's KL and the whole's
 
+    gamma = torch.tensor(0.3, dtype=torch.float64) if free_bits == "soft" else None
+    free_bits = 0.0 if gamma is not None else free_bits
+
     def gradients(*arguments):
         model.zero_grad()
-        loss, terms = objective(model, *arguments)
+        loss, terms = objective(model, *arguments, gamma=gamma)
         loss.backward()
         return (
             loss,
@@ -90,7 +94,7 @@ def test_shares_of_a_batch_have_the_gradient_of_the_whole(tmp_path, free_bits):
         torch.testing.assert_close((one + other) / 2, wanted, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [RUN, "dynamic_mnist-pixelcnn"])
+@pytest.mark.parametrize("name", [RUN, "dynamic_mnist-pixelcnn", "cifar10-vlae_7x4"])
 def test_two_processes_do_what_one_does(project, name):
     prepare(project, {"epochs": 2})
     one, record_of_one = train(project, name, "--precision", "float32")

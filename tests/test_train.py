@@ -53,7 +53,9 @@ def wait_for_progress(command, folder, since):
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("name", [RUN, "dynamic_mnist-pixelcnn", "static_mnist-vae_iaf"])
+@pytest.mark.parametrize(
+    "name", [RUN, "dynamic_mnist-pixelcnn", "static_mnist-vae_iaf", "cifar10-vlae_4x2"]
+)
 def test_killed_at_random_moments_the_weights_are_bit_identical(project, name):
     """SIGKILL, again and again, while it saves its state after every step."""
     prepare(project, {"epochs": 8})

@@ -72,4 +72,5 @@ class RunningGamma:
         if step % self.steps == 0:
             gamma, total = self.values.tolist()
             controller = SoftFreeBits(self.floor, gamma)
-            self.values.copy_(torch.tensor([controller.update(total / self.steps), 0.0]))
+            after = [controller.update(total / self.steps), 0.0]
+            self.values.copy_(torch.tensor(after, dtype=torch.float64))
