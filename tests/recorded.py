@@ -16,6 +16,7 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
             run: SimpleNamespace(dataset=run.partition("-")[0], repeats=repeats.get(run))
             for run in (*runs, *repeats)
         },
+        classifiers={"cifar10_9980": None},
         is_colour=lambda dataset: dataset.startswith("cifar10"),
         why_not_trained=lambda run: "its file is lost" if run.startswith("omniglot-") else "",
         repetitions=lambda run: (repetitions or {}).get(run, []),

@@ -147,6 +147,7 @@ def write_params(folder: Path, mirror: Path | None) -> None:
     tree["runs"] = {run: tree["runs"][run] for run in RUNS}
     used = {run["dataset"] for run in tree["runs"].values()}
     tree["datasets"] = {name: spec for name, spec in tree["datasets"].items() if name in used}
+    tree["classifiers"] = {}
     if mirror:
         generate_files(mirror, tree)
     path.write_text(yaml.safe_dump(tree, sort_keys=False))

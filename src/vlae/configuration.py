@@ -32,10 +32,17 @@ def reconfigured(params: Params) -> set[str]:
     found = set()
     for run in params.runs.values():
         for step, configuration in configurations(run).items():
-            try:
-                recorded = read_json(paths.recipe(run.name, step))["configuration"]
-            except (VlaeError, KeyError, TypeError):
-                recorded = None
-            if recorded != json.loads(json.dumps(configuration)):
+            if _recorded(run.name, step) != json.loads(json.dumps(configuration)):
                 found.add(f"{step}@{run.name}")
+    for name, config in params.classifiers.items():
+        if _recorded(name, "classifier") != as_dict(config):
+            found.add(f"classifier@{name}")
     return found
+
+
+def _recorded(name: str, step: str) -> object:
+    """The configuration in a recipe; None where there is none."""
+    try:
+        return read_json(paths.recipe(name, step))["configuration"]
+    except (VlaeError, KeyError, TypeError):
+        return None

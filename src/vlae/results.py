@@ -193,11 +193,17 @@ def read_originals(root: Path, run: str) -> dict[int, np.ndarray]:
     images = read_samples(root, run)
     if images is None:
         return {}
+    index = read_index(root, run, len(images["originals"]))
+    return dict(zip(index.tolist(), images["originals"], strict=True))
+
+
+def read_index(root: Path, run: str, originals: int) -> np.ndarray:
+    """Which images of the test set the recorded originals are, integers (originals,)."""
     path = Path(root, paths.samples(run))
     index = _arrays(path, ("originals_index",), "a file of samples")["originals_index"]
-    if index.shape != (len(images["originals"]),):
+    if index.shape != (originals,) or index.dtype.kind not in "iu":
         raise VlaeError(f"{path}: not one originals_index for each original")
-    return dict(zip(index.tolist(), images["originals"], strict=True))
+    return index
 
 
 def _arrays(path: Path, names: tuple[str, ...], what: str) -> dict[str, np.ndarray]:
@@ -218,15 +224,19 @@ def _record(root: Path, file: Path, run: str, dataset: str, fields: dict) -> dic
     path = Path(root, file)
     if not path.exists():
         return None
-    record = read_json(path)
+    return check_record(path, read_json(path), {"run": run, "dataset": dataset}, fields)
+
+
+def check_record(path: Path, record: object, of: dict[str, str], fields: dict[str, type]) -> dict:
+    """The record read from `path`, which must be `of` these and hold `fields` of these types."""
     if not isinstance(record, dict):
         raise VlaeError(f"{path}: must hold one JSON object")
-    for key, kind in ({"run": str, "dataset": str} | fields).items():
+    for key, kind in (dict.fromkeys(of, str) | fields).items():
         if key not in record:
             raise VlaeError(f"{path}: no {key!r}")
         if not _is(record[key], kind):
             raise VlaeError(f"{path}: {key!r} must be {kind.__name__}, is {shown(record[key])}")
-    for key, expected in (("run", run), ("dataset", dataset)):
+    for key, expected in of.items():
         if record[key] != expected:
             raise VlaeError(f"{path}: is a record of {key} {shown(record[key])}, not {expected!r}")
     return record

@@ -4,7 +4,7 @@ import math
 import statistics
 from pathlib import Path
 
-from vlae import claims
+from vlae import claims, kept_table
 from vlae.errors import VlaeError
 from vlae.files import write_text
 from vlae.paper import PaperRow, PaperTable, citation, paper_table, table_names
@@ -35,14 +35,16 @@ COLUMNS = {  # of build_table's frame and of the csv
 }
 
 
-CLAIMS = "claims"  # the table that is none of the paper's
-TABLES = (*table_names(), CLAIMS)
+CLAIMS, KEPT = "claims", "cifar10_kept"  # the tables that are none of the paper's
+TABLES = (*table_names(), CLAIMS, KEPT)
 
 
 def table_inputs(name: str, params) -> list[str]:
     """The recorded results that table `name` reads where they exist, relative to the root."""
     if name == CLAIMS:
         return claims.claims_inputs(params)
+    if name == KEPT:
+        return kept_table.kept_inputs(params)
     return [
         str(file(run))
         for row in paper_table(name).rows
@@ -86,6 +88,8 @@ def write_table(name: str, params, root: Path | str = ".") -> list[Path]:
     _check(name)
     if name == CLAIMS:
         texts = claims.claims_texts(claims.check_claims(params, root))
+    elif name == KEPT:
+        texts = kept_table.kept_texts(kept_table.kept_rows(params, Path(root)))
     else:
         table, frame = paper_table(name), build_table(name, params, root)
         texts = to_csv(frame), to_markdown(frame, table, citation()), to_latex(frame, table)
