@@ -248,7 +248,7 @@ def test_claims_about_likelihoods_of_colour_images_are_in_bits(tmp_path):
     for run, bits in ((SMALL, 4.6), (RUN, 4.3)):
         write_training(tmp_path, run)
         write_evaluation(tmp_path, run, nll=bits * nats, n_test=400)
-        own = np.random.default_rng(len(run)).normal(size=400)
+        own = np.random.default_rng(int(10 * bits)).normal(size=400)
         write_per_image(tmp_path, run, -nats * (bits + 0.01 * own))
     one = claims_of(tmp_path, "nll")
     assert (one.ours, one.higher) == (pytest.approx(0.3), pytest.approx(4.6))

@@ -29,7 +29,7 @@ from vlae.results import check_record
 from vlae.state import copy_into
 from vlae.train import training_images
 
-MAPS = (32, 64, 128)
+MAPS = (24, 48, 96)
 AT_ONCE = 250  # images judged together
 TEST = ("test_labels", "test_predictions")  # beside the weights, uint8 (n_test,)
 RECORD = {"data_sha256": str, "checkpoint_sha256": str, "epochs": int, "n_test": int}
