@@ -44,6 +44,7 @@ lint: $(ENVIRONMENT)  ## check style, types of errors and the workflow's form
 
 bench: $(ENVIRONMENT)  ## measure how fast the core is here: results/benchmarks.md (minutes)
 	PYTHONPATH=src .venv/bin/python benchmarks/run.py $(BENCH)
+	PYTHONPATH=src .venv/bin/python benchmarks/colour.py
 
 format: $(ENVIRONMENT)  ## bring the code into the form that lint wants
 	.venv/bin/ruff check --fix

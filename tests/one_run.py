@@ -33,7 +33,7 @@ def new_project(folder: Path, mirror: Path | str, training: dict, evaluation: di
     tree["datasets"] = {"static_mnist": tree["datasets"]["static_mnist"]}
     tree["classifiers"] = {}
     if mirror != MIRROR:
-        generate_files(mirror, tree)
+        generate_files(mirror, list(tree["datasets"].values()))
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     workflow = Workflow(folder, mirror)
     workflow.do("git", "init", "--quiet")

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from miniature import PROJECT
+from miniature import PROJECT, small_params
 from vlae.model import VLAE, objective
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.params import load_params
 
 pytest.importorskip("plain", reason="benchmarks/ is not on the path")
+import colour
 from measure import Times, ratio
 from plain import plain, usual_operations
 from training import multiply_adds
@@ -49,6 +50,16 @@ def test_multiply_adds_are_counted_by_hand():
     masked = 12 * 12 * 12 * 5  # twelve 3x3 convolutions of type B, five taps left
     pointwise = 8 * 12 * 12
     assert multiply_adds(model) == 784 * (12 * window + masked + pointwise + 12)
+
+
+def test_memory_kept_for_the_backward_pass_grows_with_the_batch_alone(tmp_path):
+    """By the same bytes for every image; and one convolution's share is what it is by hand."""
+    run = small_params(tmp_path).runs["cifar10-vlae_4x2"]
+    device = torch.device("cpu")
+    kept = [colour.Step(run, batch, device, "float32").kept() for batch in (2, 4, 6)]
+    assert kept[2] - kept[1] == pytest.approx(kept[1] - kept[0], rel=1e-3)
+    # At least each ELU's output at full resolution: 4 maps of 32 x 32 single-precision numbers.
+    assert kept[1] - kept[0] > 2 * 4 * 32 * 32 * 4
 
 
 def test_ratios_are_of_neighbouring_runs():

@@ -1,7 +1,7 @@
 """The whole pipeline in miniature: the real Snakefile, DVC and package, from download to tables.
 
-Three small runs, two of them with a flow. Data are generated files in the real formats, or
-the real MNIST where VLAE_DATA_MIRROR says where to find it.
+Four small runs, two of them with a flow and one on colour images. Data are generated files in
+the real formats, or the real MNIST where VLAE_DATA_MIRROR says where to find it.
 """
 
 import gzip
@@ -20,9 +20,11 @@ import requests
 import yaml
 
 from miniature import PROJECT, made_up_arrays, small_params
+from vlae.data import cifar
 
 FLOW_RUNS = ("static_mnist-vlae", "static_mnist-vae_iaf")
-RUNS = (*FLOW_RUNS, "dynamic_mnist-pixelcnn")
+COLOUR_RUN = "cifar10-vlae_4x2"
+RUNS = (*FLOW_RUNS, "dynamic_mnist-pixelcnn", COLOUR_RUN)
 TREE = "Snakefile dvc.yaml environment.yml .dvcignore .gitignore .dvc/config src workflow slurm"
 MIRROR = os.environ.get("VLAE_DATA_MIRROR")
 
@@ -120,36 +122,56 @@ def write_idx(path: Path, images: np.ndarray) -> None:
     path.write_bytes(gzip.compress(header + images.tobytes(), mtime=0))
 
 
-def generate_files(mirror: Path, tree: dict) -> None:
-    """Small files in the formats of the data sets, and their sums in the params `tree`."""
-    for spec in tree["datasets"].values():
+def write_cifar(path: Path, arrays: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    train = np.split(arrays["train"], cifar.BATCHES)
+    names = (*cifar.TRAIN_MEMBERS, cifar.TEST_MEMBER)
+    parts = (cifar.records(part, np.arange(len(part)) % 10) for part in (*train, arrays["test"]))
+    cifar.write_tar(path, dict(zip(names, parts, strict=True)))
+
+
+def generate_files(mirror: Path, datasets: list[dict]) -> None:
+    """Small files in the formats of the data sets, and their sums in the blocks of params."""
+    for spec in datasets:
         arrays = made_up_arrays(spec["binarization"], train=96, valid=32, test=128)
-        spec["splits"] = {split: len(images) for split, images in arrays.items()}
+        if spec["format"] == "cifar10_tar":
+            arrays = made_up_arrays("none", train=30, valid=10, test=16)
+        spec["splits"] = {split: len(arrays[split]) for split in ("train", "valid", "test")}
         if "valid" not in spec["files"]:
             arrays["train"] = np.concatenate([arrays["train"], arrays["valid"]])
         for split, entry in spec["files"].items():
             path = mirror / entry["path"]
-            {"amat": write_amat, "idx": write_idx}[spec["format"]](path, arrays[split])
+            if spec["format"] == "cifar10_tar":
+                write_cifar(path, arrays)
+            else:
+                {"amat": write_amat, "idx": write_idx}[spec["format"]](path, arrays[split])
             content = path.read_bytes()
             entry |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
             entry["urls"] = []  # the mirror or nothing
 
 
-def write_params(folder: Path, mirror: Path | None) -> None:
-    """Three of the runs with tiny networks."""
+def write_params(folder: Path, mirror: Path) -> None:
+    """Four of the runs with tiny networks, and `mirror` with the data: generated ones but for
+    MNIST where there is a mirror of the real one."""
     small_params(
         folder,
-        {"batch_size": 32 if mirror else 1000},
-        {"importance_samples": 4, "images": 0 if mirror else 100},
+        {"batch_size": 1000 if MIRROR else 32},
+        {"importance_samples": 4, "images": 100 if MIRROR else 0},
     )
     path = folder / "params.yaml"
     tree = yaml.safe_load(path.read_text())
     tree["runs"] = {run: tree["runs"][run] for run in RUNS}
     used = {run["dataset"] for run in tree["runs"].values()}
     tree["datasets"] = {name: spec for name, spec in tree["datasets"].items() if name in used}
-    tree["classifiers"] = {}
-    if mirror:
-        generate_files(mirror, tree)
+    classifiers = tree["classifiers"].items()
+    tree["classifiers"] = {name: config for name, config in classifiers if name in used}
+    mirror.mkdir()
+    if MIRROR:
+        for real in Path(MIRROR).glob("*mnist*"):
+            (mirror / real.name).symlink_to(real.resolve())
+    tree["defaults"]["colour"]["training"]["batch_size"] = 8
+    generated = ("cifar10",) if MIRROR else tree["datasets"]
+    generate_files(mirror, [tree["datasets"][name] for name in generated])
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
@@ -167,8 +189,8 @@ def built(tmp_path_factory) -> Workflow:
             )
         else:
             shutil.copy(source, target, follow_symlinks=False)
-    write_params(project, None if MIRROR else folder / "mirror")
-    workflow = Workflow(project, MIRROR or folder / "mirror")
+    write_params(project, folder / "mirror")
+    workflow = Workflow(project, folder / "mirror")
     workflow.do("git", "init", "--quiet")
     workflow.commit("the project")
     workflow.snakemake()
@@ -192,6 +214,10 @@ def test_everything_is_made_from_download_to_figures(built):
         assert f"results/evaluations/{run}.json" in made
         assert f"results/samples/{run}.npz" in made
     assert "results/figures/figure1_static_mnist.png" in made
+    assert "not trained" not in row(built, "table5_cifar10", "VLAE, receptive field 4x2")
+    lines = built.read("results/tables/cifar10_kept.md").splitlines()
+    (kept,) = [line for line in lines if COLOUR_RUN in line]
+    assert kept.count(" %") == 2  # recognised by the classifier, originals and decompressions
     assert "not trained" not in row(built, "table1_static_mnist", "VLAE")
     assert "not trained" in row(built, "table1_static_mnist", "AF VAE")  # not among these runs
 
@@ -264,7 +290,7 @@ def test_other_arithmetic_of_the_flow_concerns_the_runs_with_a_flow(built, tmp_p
     workflow.replace("src/vlae/nn/flow.py", "STEP_SCALE = 0.1", "STEP_SCALE = 0.2")
     said = workflow.snakemake("--config", "train=false")
     (line,) = [line for line in said.splitlines() if "not recorded" in line]
-    assert {run for run in RUNS if f"train {run}" in line} == set(FLOW_RUNS)
+    assert {run for run in RUNS if f"train {run}" in line} == {*FLOW_RUNS, COLOUR_RUN}
     # What is not of this code is not drawn; the other run still is.
     assert "not trained" in row(workflow, "table1_static_mnist", "VLAE")
     assert "not trained" not in row(workflow, "table2_dynamic_mnist", "Unconditional decoder")

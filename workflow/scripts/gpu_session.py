@@ -48,7 +48,13 @@ from vlae.hardware import (  # noqa: E402
 from vlae.params import Run, load_params  # noqa: E402
 from vlae.randomness import generator  # noqa: E402
 from vlae.state import exclusive, state_path  # noqa: E402
-from vlae.train import new_model, new_optimizer, new_step, training_images  # noqa: E402
+from vlae.train import (  # noqa: E402
+    new_model,
+    new_optimizer,
+    new_step,
+    running_gamma,
+    training_images,
+)
 
 COMPARED = 20  # steps whose mean losses are compared
 TOLERANCE = 0.01  # of the loss; the two launch the same kernels
@@ -72,7 +78,8 @@ def measure(run: Run, dataset: Dataset, device, precision: str, graph: bool, sec
     average = [weight.detach().clone() for weight in model.parameters()]
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     step, core = new_step(
-        model, optimizer, average, sums, images, dataset.binarization, run, precision, graph
+        *(model, optimizer, average, sums, images, dataset.binarization, run, precision, graph),
+        soft=running_gamma(run.training, device),
     )
     seed, size = run.training.seed, run.training.batch_size
     visits = order(seed, 0, len(images)).to(device)

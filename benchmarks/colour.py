@@ -1,0 +1,142 @@
+"""make bench, of the colour model: images a second of a training step, and the memory it needs.
+
+Writes results/benchmarks_colour.json and .md. Without a GPU the CPU alone is measured; what
+autograd keeps between forward and backward pass does not depend on the machine.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from measure import in_turn, load
+from pipeline import ROOT
+
+from vlae.batches import as_input
+from vlae.files import write_text
+from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
+from vlae.model import objective
+from vlae.params import Run, load_params
+from vlae.train import latent_noise, new_model, new_optimizer, running_gamma, training_step
+
+RUNS = ("cifar10-vlae_7x4", "cifar10-vlae_4x2", "cifar10_9980-narrow_7x4")
+BATCHES = (1, 4, 16, 64)
+MIB = 2**20
+
+
+class Step:
+    """A training step of `run` on noise, again and again."""
+
+    def __init__(self, run: Run, batch: int, device: torch.device, precision: str):
+        random = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, (batch, 3, 32, 32), generator=random, dtype=torch.uint8)
+        self.run, self.precision = run, precision
+        self.model = new_model(run, images, "none", device)
+        self.optimizer = new_optimizer(self.model, run.training)
+        self.average = [p.detach().clone() for p in self.model.parameters()]
+        self.soft = running_gamma(run.training, device)
+        self.x = as_input(images.to(device), "none", random)
+        self.noise = latent_noise(self.model.latent_dim, self.x.cpu(), random).to(device)
+
+    def __call__(self) -> None:
+        training_step(
+            *(self.model, self.optimizer, self.average, self.x, self.noise),
+            *(self.run, self.precision),
+            soft=self.soft,
+        )
+        if self.x.is_cuda:
+            torch.cuda.synchronize()
+
+    def kept(self) -> int:
+        """Bytes that autograd keeps for the backward pass, beside the weights themselves."""
+        ours = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
+        ours.add(self.x.untyped_storage().data_ptr())
+        storages: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in ours:
+                storages[storage.data_ptr()] = storage
+            return tensor
+
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            autocast(self.x.device, self.precision),
+        ):
+            objective(self.model, self.x, self.noise, 0.0, gamma=self.soft.gamma)
+        return sum(storage.nbytes() for storage in storages.values())
+
+
+def measure(run: Run, device: torch.device, precision: str, repeats: int) -> dict:
+    found = {}
+    for batch in BATCHES:
+        step = Step(run, batch, device, precision)
+        kept = step.kept()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        (times,) = in_turn(step, runs=repeats)
+        found[batch] = {
+            "kept_mib": round(kept / MIB, 1),
+            "images_per_second": round(batch / times.median, 1),
+        }
+        if device.type == "cuda":
+            found[batch]["peak_mib"] = round(torch.cuda.max_memory_allocated() / MIB, 1)
+    weights = sum(p.numel() for p in step.model.parameters())
+    return {"weights": weights, "batches": found}
+
+
+def report(found: dict) -> str:
+    about = found["about"]
+    lines = [
+        "# The colour model: speed and memory of a training step",
+        "",
+        f"{about['machine']}, {about['threads']} thread(s), {about['precision']}, PyTorch "
+        f"{about['torch']}; load average {about['load_average']} at first. Written by "
+        "`make bench`.",
+        "",
+        "*Kept*: what autograd holds between forward and backward pass; the weights, their "
+        "gradients, Adamax's two moments and the average come to 20 bytes a weight. *Peak*: what "
+        "was allocated on the GPU at most.",
+        "",
+        "| run | weights | batch | kept (MiB) | of each image | peak (MiB) | images/s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, run in found["runs"].items():
+        for batch, row in run["batches"].items():
+            lines.append(
+                f"| {name} | {run['weights']:,} | {batch} | {row['kept_mib']:,} | "
+                f"{row['kept_mib'] / int(batch):.1f} | {row.get('peak_mib', '–')} | "
+                f"{row['images_per_second']:,} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3, help="steps of each batch size")
+    parser.add_argument("--out", type=Path, default=ROOT / "results", help="folder to write to")
+    options = parser.parse_args()
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    set_arithmetic(device, precision)
+    params = load_params(ROOT / "params.yaml")
+    about = {
+        "machine": describe(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "torch": torch.__version__,
+        "load_average": load(),
+    }
+    found = {"about": about, "runs": {}}
+    for name in RUNS:
+        print(f"bench: {name}", file=sys.stderr, flush=True)
+        found["runs"][name] = measure(params.run(name), device, precision, options.repeats)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_text(options.out / "benchmarks_colour.json", json.dumps(found, indent=1) + "\n")
+    write_text(options.out / "benchmarks_colour.md", report(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
