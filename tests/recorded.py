@@ -95,6 +95,40 @@ def write_samples(
     return images
 
 
+def write_classifier(root: Path, images: int = 400, **changes):
+    """An untrained one; labels and predictions of the test images, which agree on even ones."""
+    import torch
+    from safetensors.torch import save_file
+
+    from vlae import paths
+    from vlae.classifier import Classifier
+    from vlae.files import sha256
+
+    torch.manual_seed(0)
+    model = Classifier()
+    labels = (np.arange(images) % 10).astype(np.uint8)
+    predictions = np.where(np.arange(images) % 2, (labels + 1) % 10, labels).astype(np.uint8)
+    path = root / paths.classifier("cifar10_9980")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    tensors |= {
+        "test_labels": torch.from_numpy(labels),
+        "test_predictions": torch.from_numpy(predictions),
+    }
+    save_file(tensors, path)
+    record = {
+        "dataset": "cifar10_9980",
+        "accuracy": 0.5,
+        "accuracy_se": 0.025,
+        "n_test": images,
+        "epochs": 5,
+        "data_sha256": "d" * 64,
+        "checkpoint_sha256": sha256(path),
+    }
+    path.with_suffix(".json").write_text(json.dumps(record | changes))
+    return model.double().eval()
+
+
 def _write_json(path: Path, record: dict) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record))

@@ -1,20 +1,23 @@
 """What codes keep: errors by hand, the table, the claims."""
 
-import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from recorded import params, write_evaluation, write_per_image, write_samples, write_training
+from recorded import (
+    params,
+    write_classifier,
+    write_evaluation,
+    write_per_image,
+    write_samples,
+    write_training,
+)
 from vlae import paths
 from vlae.claims import check_claims
-from vlae.classifier import Classifier, classify
+from vlae.classifier import classify
 from vlae.errors import VlaeError
-from vlae.files import sha256
 from vlae.kept import block_means, errors, errors_of_others
 from vlae.kept_table import kept_rows
 from vlae.tables import KEPT, table_inputs, write_table
@@ -28,33 +31,6 @@ def plain(*colours) -> np.ndarray:
     """Images (n, 3, 32, 32), each of one colour (r, g, b)."""
     colours = np.array(colours, np.uint8).reshape(-1, 3, 1, 1)
     return np.broadcast_to(colours, (len(colours), 3, 32, 32)).copy()
-
-
-def write_classifier(root, images=400, **changes):
-    """An untrained one; labels and predictions of the test images, which agree on even ones."""
-    torch.manual_seed(0)
-    model = Classifier()
-    labels = (np.arange(images) % 10).astype(np.uint8)
-    predictions = np.where(np.arange(images) % 2, (labels + 1) % 10, labels).astype(np.uint8)
-    path = root / paths.classifier(DATA)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    tensors |= {
-        "test_labels": torch.from_numpy(labels),
-        "test_predictions": torch.from_numpy(predictions),
-    }
-    save_file(tensors, path)
-    record = {
-        "dataset": DATA,
-        "accuracy": 0.5,
-        "accuracy_se": 0.025,
-        "n_test": images,
-        "epochs": 5,
-        "data_sha256": "d" * 64,
-        "checkpoint_sha256": sha256(path),
-    }
-    path.with_suffix(".json").write_text(json.dumps(record | changes))
-    return model.double().eval()
 
 
 # --- errors ----------------------------------------------------------------------------------
