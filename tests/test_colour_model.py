@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
+from vlae import colour_model
 from vlae.colour_model import ColourVLAE
 from vlae.evaluate import importance_sampled
 from vlae.model import objective, standard_normal_log_density
@@ -111,6 +112,16 @@ def test_samples_are_images_and_follow_their_noise():
     assert torch.equal(images, model.sample_images(z, uniform))
     assert not torch.equal(images, model.sample_images(z.flip(0), uniform))
     assert not torch.equal(images, model.sample_images(z, uniform.flip(0)))
+
+
+def test_samples_do_not_depend_on_how_many_are_drawn_together(monkeypatch):
+    model, _, noise = initialised(5)
+    uniform = torch.rand(5, 4, SIDE, SIDE).double()
+    z = model.sample_prior(noise)
+    together = model.sample_images(z, uniform)
+    monkeypatch.setattr(colour_model, "DRAWN_TOGETHER", 2)
+    assert torch.equal(model.sample_images(z, uniform), together)
+    assert torch.equal(model.sample_images(z[3:], uniform[3:]), together[3:])
 
 
 @pytest.mark.parametrize("trunk", ["resnet", "densenet"])

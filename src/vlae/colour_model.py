@@ -12,10 +12,16 @@ from torch import Tensor, nn
 from vlae.model import Posterior, standard_normal_log_density
 from vlae.nn.colour_trunk import ColourDecoder, ColourEncoder
 from vlae.nn.latent_pixelcnn import LatentFlow
+from vlae.nn.local_pixel_by_pixel import draw_images
 from vlae.nn.local_pixelcnn import LocalPixelCNN
 from vlae.params import ColourModelConfig
 
 SIDE = 32  # pixels of an image's side
+
+# Images whose features are kept at a time while they are drawn: 32x32 ones of the paper's largest
+# decoder take 310 MB. It is a constant because the trunk's convolutions may round otherwise in
+# batches of another size.
+DRAWN_TOGETHER = 32
 
 
 class ColourVLAE(nn.Module):
@@ -86,5 +92,8 @@ class ColourVLAE(nn.Module):
     def sample_images(self, z: Tensor, uniform: Tensor) -> Tensor:
         """x ~ p(x|z), (B, 3, side, side) in [-1, 1], from codes (B, latent_dim) and noise in
         [0, 1), (B, 4, side, side): for the mixture's component and for each colour."""
+        parts = zip(z.split(DRAWN_TOGETHER), uniform.split(DRAWN_TOGETHER), strict=True)
         with torch.no_grad():
-            return self.pixelcnn.sample(self.trunk(self._maps(z)), uniform)
+            return torch.cat(
+                [draw_images(self.pixelcnn, self.trunk(self._maps(a)), b) for a, b in parts]
+            )

@@ -2,8 +2,8 @@
 
 Pixels are drawn in a wavefront: a pixel depends only on its window, so all pixels whose
 windows are complete are drawn together, 136 steps instead of 784 for a 7x7 first kernel.
-Each step computes those pixels only (of colour images all). The result is that of raster
-order under the same noise.
+Each step computes those pixels only, so that all of them cost about one pass of the network.
+The result is that of raster order under the same noise.
 """
 
 import numpy as np

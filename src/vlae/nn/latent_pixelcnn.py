@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vlae.nn.elu import elu
 from vlae.nn.flow import STEP_SCALE
+from vlae.nn.latent_number_by_number import NumberByNumber
 from vlae.nn.pixelcnn import causal_mask
 from vlae.nn.wavefront import wavefront
 from vlae.nn.weightnorm import WeightNorm
@@ -50,6 +51,8 @@ class LatentPixelCNN(nn.Module):
         self.outputs = outputs
         inputs = torch.arange(maps)
         blocks = torch.arange(hidden) * maps // hidden
+        # Hidden features that see no more of their own pixel than maps up to i, for each i.
+        self.ends = [int((blocks <= i).sum()) for i in range(maps)]
         degrees = [inputs] + [blocks] * layers
         self.hidden = nn.ModuleList(
             MapwiseMaskedConv2d((after[:, None] >= before[None, :]).float())
@@ -63,6 +66,10 @@ class LatentPixelCNN(nn.Module):
         for layer in self.hidden:
             h = elu(layer(h))
         return self.output(h).chunk(self.outputs, 1)
+
+    def number_by_number(self, shape: tuple[int, int, int]) -> NumberByNumber:
+        """The outputs one after the other, for maps of `shape` (B, H, W) that are being made."""
+        return NumberByNumber([*self.hidden, self.output], self.ends, shape)
 
     def context_pixels(self) -> set[tuple[int, int]]:
         """The pixels that a pixel depends on, as offsets (rows down, columns right)."""
@@ -111,18 +118,22 @@ class LatentFlow(nn.Module):
     def generate(self, u: Tensor) -> Tensor:
         """The inverse of `normalise`, number after number: noise -> z, both (B, maps, H, H).
 
-        Pixels are made in a wavefront, the maps of each one by one; each of these steps costs a
-        pass of one PixelCNN.
+        Pixels are made in a wavefront, the maps of each one by one; together they cost about
+        one pass of each PixelCNN.
         """
         for i, step in reversed(list(enumerate(self.steps))):
             z = torch.zeros_like(u)
+            network = step.number_by_number((len(u), *u.shape[2:]))
             for pixels in wavefront(step.context_pixels(), u.shape[-1]):
-                rows, columns = pixels.to(u.device)
+                rows, columns = pixels = pixels.to(u.device)
+                network.begin(pixels)
                 for k in range(u.shape[1]):
-                    shift, log_scale = self._shift_and_log_scale(step, z)
+                    shift, *log_scale = (STEP_SCALE * network.outputs(k)).to(u.dtype).unbind(2)
                     value = u[:, k, rows, columns]
-                    if log_scale is not None:
-                        value = value * log_scale[:, k, rows, columns].exp()
-                    z[:, k, rows, columns] = value + shift[:, k, rows, columns]
+                    if self.scale:
+                        value = value * log_scale[0].exp()
+                    z[:, k, rows, columns] = value + shift
+                    network.set(k, z[:, k, rows, columns])
+                network.end()
             u = z.flip(1, 2, 3) if i else z
         return u

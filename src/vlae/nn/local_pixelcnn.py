@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vlae.nn.elu import elu
-from vlae.nn.logistic_mixture import draw_component, draw_value, mixture_log_likelihood
-from vlae.nn.wavefront import wavefront
+from vlae.nn.logistic_mixture import mixture_log_likelihood
 from vlae.nn.weightnorm import Conv2d, WeightNorm
 
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue in a grayscale context
@@ -156,7 +155,7 @@ class ColourHead(nn.Module):
 
 
 class LocalPixelCNN(nn.Module):
-    """log p(x|z) of colour images, and their sampling.
+    """log p(x|z) of colour images; vlae.nn.local_pixel_by_pixel draws them.
 
     window: a key of WINDOWS. grayscale: the window's pixels count by their luma only; the
     pixel's own colours before the one predicted are seen all the same. conditioning: channels
@@ -180,14 +179,18 @@ class LocalPixelCNN(nn.Module):
         )
         self.head = ColourHead(blocks * maps, maps, mixtures)
 
-    def features(self, x: Tensor, maps: Tensor | None) -> Tensor:
-        """What is seen of each pixel's window: scaled images x (B, 3, H, W) in [-1, 1] and maps
-        (B, conditioning, H, W) or None -> (B, blocks * maps, H, W)."""
+    def image_seen(self, x: Tensor) -> Tensor:
+        """What the streams see of scaled images (B, 3, H, W): (B, 4, H, W), or (B, 2, H, W)."""
         if self.grayscale:
             grey = x.new_tensor(GREY).view(1, 3, 1, 1)
             x = (x * grey).sum(1, keepdim=True)
         # A channel of ones tells the image, whose values may be 0, from the zeros around it.
-        image = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        return torch.cat([x, torch.ones_like(x[:, :1])], 1)
+
+    def features(self, x: Tensor, maps: Tensor | None) -> Tensor:
+        """What is seen of each pixel's window: scaled images x (B, 3, H, W) in [-1, 1] and maps
+        (B, conditioning, H, W) or None -> (B, blocks * maps, H, W)."""
+        image = self.image_seen(x)
         done: list[Features] = []
         for streams in self.streams:
             done.append(streams(image, done, maps))
@@ -216,33 +219,6 @@ class LocalPixelCNN(nn.Module):
             if i >= behind:
                 horizontal = horizontal | vertical[i - behind]
         return horizontal
-
-    @torch.no_grad()
-    def sample(
-        self, maps: Tensor | None, uniform: Tensor, groups: list[Tensor] | None = None
-    ) -> Tensor:
-        """x ~ p(x|z), scaled (B, 3, H, W), from maps (B, conditioning, H, W) or None and noise
-        in [0, 1), (B, 4, H, W): for the mixture's component and for each colour.
-
-        `groups`: pixels that are drawn together, as of `wavefront`, by default that of the
-        window; the result does not depend on them. Each group costs one pass of the network.
-        """
-        groups = groups or wavefront(self.context_pixels(), uniform.shape[-1])
-        x = torch.zeros_like(uniform[:, :3])
-        for pixels in groups:
-            rows, columns = pixels.to(x.device)
-            # All pixels are computed, so that no number depends on which ones are kept.
-            features = self.features(x, maps)
-            logits, *place = self.head.first(features)
-            component = draw_component(logits.to(x), uniform[:, 0]).unsqueeze(1)
-            drawn = torch.empty_like(x)
-            for colour in range(3):
-                if colour:
-                    place = self.head.next(features, drawn[:, :colour])
-                mean, log_scale = (p.to(x).gather(1, component).squeeze(1) for p in place)
-                drawn[:, colour] = draw_value(mean, log_scale, uniform[:, 1 + colour])
-            x[:, :, rows, columns] = drawn[:, :, rows, columns]
-        return x
 
 
 def _reach(seen: set[tuple[int, int]], offsets: tuple[range, range]) -> set[tuple[int, int]]:
