@@ -108,8 +108,8 @@ def write_samples(
     model = load_model(run, on)
     seed = run.evaluation.seed
     x = test_input(dataset, run.evaluation, run.evaluation.binarization_seed)
-    originals = min(count or decompressed(model), len(x))
-    index = torch.linspace(0, len(x) - 1, originals).round().long()
+    images = min(count or decompressed(model), len(x))
+    index = torch.linspace(0, len(x) - 1, images).round().long()
     index = index if model.latent_dim else index[:0]
     originals = x[index].to(on)
     again = decompress(model, originals, seed) if model.latent_dim else originals
