@@ -355,7 +355,7 @@ def _numbers(one: Checked) -> tuple[str, str, str]:
     if claim.value is None:
         paper = "> 0"
     else:
-        paper = f"≈ {claim.value:.2f}" if claim.derived else f"{claim.value:g}"
+        paper = (f"≈ {claim.value:.2f}" if claim.derived else f"{claim.value:g}") + unit
         if claim.judged == "order":
             paper = f"> 0 ({paper})"
     ours = "" if one.ours is None else rounded(one.ours) + unit
