@@ -17,6 +17,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/classifier.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 

@@ -31,6 +31,7 @@ def new_project(folder: Path, mirror: Path | str, training: dict, evaluation: di
     tree = yaml.safe_load((folder / "params.yaml").read_text())
     tree["runs"] = {RUN: tree["runs"][RUN]}
     tree["datasets"] = {"static_mnist": tree["datasets"]["static_mnist"]}
+    tree["classifiers"] = {}
     if mirror != MIRROR:
         generate_files(mirror, list(tree["datasets"].values()))
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))

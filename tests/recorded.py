@@ -2,6 +2,7 @@
 
 import json
 import math
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,8 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
             run: SimpleNamespace(dataset=run.partition("-")[0], repeats=repeats.get(run))
             for run in (*runs, *repeats)
         },
+        classifiers={"cifar10_9980": None},
+        is_colour=lambda dataset: dataset.startswith("cifar10"),
         why_not_trained=lambda run: "its file is lost" if run.startswith("omniglot-") else "",
         repetitions=lambda run: (repetitions or {}).get(run, []),
     )
@@ -76,17 +79,54 @@ def write_curve(root: Path, run: str, elbo, kl, valid_elbo=None) -> Path:
     return path
 
 
-def write_samples(root: Path, run: str, n: int = 100) -> dict[str, np.ndarray]:
-    """Random bits: every image is different, so that a misplaced one is noticed."""
-    random = np.random.default_rng(0)
+def write_samples(
+    root: Path, run: str, n: int = 100, **changes: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Noise: every image of every run is different, so that a misplaced one is noticed."""
+    random = np.random.default_rng(zlib.crc32(run.encode()))
+    values, shape = (256, (3, 32, 32)) if run.startswith("cifar10") else (2, (28, 28))
     images = {
-        name: random.integers(0, 2, (n, 28, 28), dtype=np.uint8)
+        name: random.integers(0, values, (n, *shape), dtype=np.uint8)
         for name in ("originals", "decompressions", "samples")
-    }
+    } | changes
     path = root / "results" / "samples" / f"{run}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, originals_index=3 * np.arange(n), sample_seed=0, **images)
     return images
+
+
+def write_classifier(root: Path, images: int = 400, **changes):
+    """An untrained one; labels and predictions of the test images, which agree on even ones."""
+    import torch
+    from safetensors.torch import save_file
+
+    from vlae import paths
+    from vlae.classifier import Classifier
+    from vlae.files import sha256
+
+    torch.manual_seed(0)
+    model = Classifier()
+    labels = (np.arange(images) % 10).astype(np.uint8)
+    predictions = np.where(np.arange(images) % 2, (labels + 1) % 10, labels).astype(np.uint8)
+    path = root / paths.classifier("cifar10_9980")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    tensors |= {
+        "test_labels": torch.from_numpy(labels),
+        "test_predictions": torch.from_numpy(predictions),
+    }
+    save_file(tensors, path)
+    record = {
+        "dataset": "cifar10_9980",
+        "accuracy": 0.5,
+        "accuracy_se": 0.025,
+        "n_test": images,
+        "epochs": 5,
+        "data_sha256": "d" * 64,
+        "checkpoint_sha256": sha256(path),
+    }
+    path.with_suffix(".json").write_text(json.dumps(record | changes))
+    return model.double().eval()
 
 
 def _write_json(path: Path, record: dict) -> Path:

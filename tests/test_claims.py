@@ -73,7 +73,9 @@ def test_the_claims_of_the_paper_are_all_there():
     bought = [c.value for c in paper_claims() if c.claim.startswith("What the code buys")]
     assert bought == [9.02, 4.04, 11.90]
     assert [c.value for c in paper_claims() if c.quantity == "kl"] == [12.55, 1.13]
-    assert len(paper_claims()) == 12
+    ours = [c for c in paper_claims() if c.source == "not in the paper"]
+    assert len(paper_claims()) == 16 + len(ours)
+    assert all(c.value is None and "not the paper's" in c.group for c in ours)
 
 
 # --- verdicts --------------------------------------------------------------------------------
@@ -158,7 +160,7 @@ def test_seeds_on_both_sides_are_mentioned_with_their_own_error(tmp_path):
     ]
     assert one.ours == pytest.approx(0.6)  # of the first seed still
     # Means 80.5 and 80.1; variances 0.02 each, of two trainings.
-    assert one.note == "means of 2 and 2 seeds differ by 0.40 ± 0.14 (s.e. over trainings)"
+    assert one.note == "means of 2 and 2 seeds differ by 0.40 ± 0.14 nats (s.e. over trainings)"
 
 
 def test_second_levels_add_to_the_error(tmp_path):

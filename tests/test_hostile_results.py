@@ -24,6 +24,7 @@ from vlae.cli import main
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.evaluate import evaluate
+from vlae.kept_table import kept_rows
 from vlae.results import (
     curve_file,
     evaluation_file,
@@ -39,6 +40,7 @@ from vlae.tables import build_table
 from vlae.train import read_model, train
 
 RUN = "static_mnist-vlae"
+COLOUR_RUN = "cifar10_9980-narrow_7x4"
 IMAGES = 20
 
 
@@ -55,6 +57,9 @@ def results(tmp_path_factory) -> Path:
     recorded.write_per_image(root, RUN, np.linspace(-90, -70, IMAGES))
     recorded.write_curve(root, RUN, [-100.0, -90.0], [5.0, 6.0], [-101.0, -91.0])
     recorded.write_samples(root, RUN, 16)
+    recorded.write_training(root, COLOUR_RUN)
+    recorded.write_samples(root, COLOUR_RUN, 4)
+    recorded.write_classifier(root, IMAGES)
     return root
 
 
@@ -67,6 +72,7 @@ def read_everything(root: Path) -> None:
     read_samples(root, RUN)
     read_originals(root, RUN)
     build_table("table1_static_mnist", recorded.params(RUN), root)
+    kept_rows(recorded.params(COLOUR_RUN), root)
 
 
 FILES = {
@@ -75,6 +81,9 @@ FILES = {
     "evaluation npz": evaluation_file(RUN).with_suffix(".npz"),
     "curve.csv": curve_file(RUN),
     "samples npz": paths.samples(RUN),
+    "colour samples npz": paths.samples(COLOUR_RUN),
+    "classifier": paths.classifier("cifar10_9980"),
+    "classifier json": paths.classifier("cifar10_9980").with_suffix(".json"),
 }
 
 
@@ -110,7 +119,7 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("kind", ["train.json", "evaluation json"])
+@pytest.mark.parametrize("kind", ["train.json", "evaluation json", "classifier json"])
 @cases(50)
 @given(data=st.data())
 def test_records_with_any_value_in_them(results, kind, data):
@@ -125,7 +134,7 @@ def test_records_with_any_value_in_them(results, kind, data):
     with_file(results, kind, json.dumps(record).encode())
 
 
-@pytest.mark.parametrize("kind", ["evaluation npz", "samples npz"])
+@pytest.mark.parametrize("kind", ["evaluation npz", "samples npz", "colour samples npz"])
 @cases(40)
 @given(data=st.data())
 def test_archives_of_results_with_any_array_in_them(results, kind, data):
@@ -147,6 +156,8 @@ def test_archives_of_results_with_any_array_in_them(results, kind, data):
                 np.full((16, 28, 28), 2, np.uint8),
                 np.zeros((16, 28), np.uint8),
                 np.zeros((0, 28, 28), np.uint8),
+                np.zeros((0, 3, 32, 32), np.uint8),
+                np.zeros((1, 3, 32, 32), np.uint8),
                 np.arange(16) - 2**62,
             ]
         )

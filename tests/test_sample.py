@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+import vlae.sample
 from miniature import small_params, write_data
 from vlae.data.dataset import load
 from vlae.model import VLAE
+from vlae.models import model_of
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.wavefront import wavefront
-from vlae.sample import decompress, draw_samples, sample_pixels, write_samples
+from vlae.sample import decompress, decompressed, draw_samples, sample_pixels, write_samples
 from vlae.train import train
 
 
@@ -114,3 +116,28 @@ def test_decompression_is_sampled_and_follows_its_seed(tmp_path):
     assert torch.equal(a, again) and not torch.equal(a, b)
     first, second = (draw_samples(model, 3, seed, torch.device("cpu")) for seed in (0, 1))
     assert not torch.equal(first, second)
+
+
+@torch.no_grad()
+def test_decompressions_do_not_depend_on_how_many_are_drawn_at_once(tmp_path, monkeypatch):
+    for name in ("static_mnist-vlae", "cifar10-vlae_4x2"):
+        torch.manual_seed(0)
+        config = small_params(tmp_path).runs[name].model
+        model = model_of(config, side=8).double()
+        x = (
+            torch.rand((5, 3, 8, 8) if name.startswith("cifar") else (5, 1, 28, 28))
+            .double()
+            .round()
+        )
+        whole = decompress(model, x, seed=3)
+        monkeypatch.setattr(vlae.sample, "AT_ONCE", 2)
+        assert torch.allclose(decompress(model, x, seed=3), whole)
+        monkeypatch.undo()
+        assert not torch.equal(decompress(model, x, seed=4), whole)
+
+
+def test_more_colour_images_are_decompressed_than_shown(tmp_path):
+    runs = small_params(tmp_path).runs
+    numbers = {name: decompressed(model_of(runs[name].model)) for name in runs}
+    assert numbers["static_mnist-vlae"] == 100
+    assert numbers["cifar10-vlae_4x2"] == numbers["cifar10_9980-narrow_4x2"] == 1000

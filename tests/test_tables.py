@@ -340,6 +340,26 @@ def test_bits_per_dimension(tmp_path):
     assert line["difference"] == pytest.approx(3.1 - 3.04)
 
 
+def test_narrow_colour_runs_stand_apart(tmp_path):
+    run = "cifar10_9980-narrow_7x4"
+    write_training(tmp_path, run, epochs=2)
+    nats = 4.31 * 3072 * math.log(2)
+    changes = {"nll_se": 0.0071 * 3072 * math.log(2), "bits_per_dim": 4.31, "kl": 30.5}
+    write_evaluation(tmp_path, run, nll=nats, epochs=2, n_test=9980, **changes)
+    paths = write_table("table5_cifar10", params(run), tmp_path)
+    line = line_of(pd.read_csv(paths[0]), run)
+    assert line["group"].startswith("Not comparable with the rows above: narrow networks")
+    assert pd.isna(line["paper"]) and pd.isna(line["difference"])
+    assert (line["ours"], line["kl_ours"]) == (pytest.approx(4.31), 30.5)
+    assert line["note"] == (
+        "2 epochs, IS-64; KL of 44.0 bits; half of the feature maps and of the decoder's blocks; "
+        "another data set, not comparable with any published number"
+    )
+    cells = markdown_cells(paths[1].read_text(), "**Narrow VLAE, receptive field 7x4**")
+    assert cells[2:4] == ["4.31", "0.0071"]
+    assert cells[-2] == "9,980"
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [

@@ -163,6 +163,8 @@ def write_params(folder: Path, mirror: Path) -> None:
     tree["runs"] = {run: tree["runs"][run] for run in RUNS}
     used = {run["dataset"] for run in tree["runs"].values()}
     tree["datasets"] = {name: spec for name, spec in tree["datasets"].items() if name in used}
+    classifiers = tree["classifiers"].items()
+    tree["classifiers"] = {name: config for name, config in classifiers if name in used}
     mirror.mkdir()
     if MIRROR:
         for real in Path(MIRROR).glob("*mnist*"):
@@ -213,6 +215,9 @@ def test_everything_is_made_from_download_to_figures(built):
         assert f"results/samples/{run}.npz" in made
     assert "results/figures/figure1_static_mnist.png" in made
     assert "not trained" not in row(built, "table5_cifar10", "VLAE, receptive field 4x2")
+    lines = built.read("results/tables/cifar10_kept.md").splitlines()
+    (kept,) = [line for line in lines if COLOUR_RUN in line]
+    assert kept.count(" %") == 2  # recognised by the classifier, originals and decompressions
     assert "not trained" not in row(built, "table1_static_mnist", "VLAE")
     assert "not trained" in row(built, "table1_static_mnist", "AF VAE")  # not among these runs
 

@@ -16,17 +16,21 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from vlae import paths
 from vlae.errors import VlaeError
+from vlae.kept import KINDS, errors, mean_and_error
 from vlae.paper import Claim, citation, paper_claims
 from vlae.results import (
     evaluation_file,
     images_file,
     read_per_image,
     read_results,
+    read_samples,
     repeated_evaluations,
     training_file,
 )
-from vlae.table_formats import latex_table, letter, rounded, tex
+from vlae.table_formats import latex_table, letter, tex
+from vlae.units import BITS_PER_DIM, rounded, rounded_error
 
 REPRODUCED = "reproduced"
 SAME_DIRECTION = "same direction"
@@ -35,17 +39,18 @@ CONTRADICTED = "contradicted"
 NOT_TRAINED = "not trained yet"
 
 LEGEND = (
-    "Each claim is a difference between two models, in nats per image and positive in the "
-    "paper. Standard errors are those of the difference over the test images, paired image by "
-    "image; they do not cover what another training would give. Reproduced: ours is positive "
-    "by more than 2 s.e. and, where the claim is about a size, the paper's value is within "
-    "2 s.e. and the rounding of the printed numbers. Same direction: positive by more than "
-    "2 s.e., of another size. Not significant: within 2 s.e. of zero. Contradicted: negative "
-    "by more than 2 s.e. Of a claim marked > 0 only the sign is judged. "
-    "≈: derived here from printed numbers."
+    "Each claim is a difference between two models, in nats per image unless another unit stands "
+    "there, and positive in the paper. Standard errors are those of the difference over the test "
+    "images, paired image by image; they do not cover what another training would give. "
+    "Reproduced: ours is positive by more than 2 s.e. and, where the claim is about a size, the "
+    "paper's value is within 2 s.e. and the rounding of the printed numbers. Same direction: "
+    "positive by more than 2 s.e., of another size. Not significant: within 2 s.e. of zero. "
+    "Contradicted: negative by more than 2 s.e. Of a claim marked > 0 only the sign is judged. "
+    "≈: derived here from printed numbers. Levels (0 to 255): error of decompressions against "
+    "their originals, in means of blocks of 8x8 pixels (table cifar10_kept)."
 )
 CSV = (
-    *("group", "claim", "quantity", "higher", "lower", "judged", "paper", "paper_terms"),
+    *("group", "claim", "quantity", "unit", "higher", "lower", "judged", "paper", "paper_terms"),
     *("ours", "standard_error", "ours_higher", "ours_lower", "verdict", "epochs", "note"),
     "source",
 )
@@ -53,7 +58,7 @@ CSV = (
 
 @dataclass(frozen=True)
 class Checked:
-    """A claim and what the records say about it, nats per image; None where they are missing.
+    """A claim and what the records say about it, in its unit; None where they are missing.
 
     `higher` and `lower` are the two values whose difference is `ours`. `epochs` are those of
     the two runs, in this order.
@@ -72,13 +77,16 @@ class Checked:
 def claims_inputs(params) -> list[str]:
     """The recorded results that the claims are checked with where they exist."""
     named = [run for claim in paper_claims() for run in (claim.higher, claim.lower)]
-    return [
+    read = [
         str(file(run))
         for name in dict.fromkeys(named)
         if name in params.runs
         for run in (name, *params.repetitions(name))
         for file in (training_file, evaluation_file, images_file)
     ]
+    of_images = [c for c in paper_claims() if c.quantity in KINDS]
+    sampled = dict.fromkeys(run for claim in of_images for run in (claim.higher, claim.lower))
+    return [*read, *(str(paths.samples(run)) for run in sampled if run in params.runs)]
 
 
 def check_claims(params, root: Path | str = ".") -> list[Checked]:
@@ -129,6 +137,9 @@ def _check(claim: Claim, params, root: Path) -> Checked:
         if training is None:
             missing.append(f"{run}: not trained")
             reasons.append(params.why_not_trained(run) if run in params.runs else "")
+        elif claim.quantity in KINDS:
+            if not Path(root, paths.samples(run)).exists():
+                missing.append(f"{run}: not sampled")
         elif evaluation is None and claim.quantity != "training_bound":
             missing.append(f"{run}: not evaluated")
         records.append((training, evaluation))
@@ -137,7 +148,29 @@ def _check(claim: Claim, params, root: Path) -> Checked:
         return Checked(claim, NOT_TRAINED, "; ".join(missing))
     if claim.quantity == "training_bound":
         return _training_difference(claim, root, [training for training, _ in records])
+    if claim.quantity in KINDS:
+        return _decompressions_difference(claim, root, [training for training, _ in records])
     return _test_difference(claim, params, root, [evaluation for _, evaluation in records])
+
+
+def _decompressions_difference(claim: Claim, root: Path, trainings: list[dict]) -> Checked:
+    """Of the mean errors of the recorded decompressions, paired where the images are the same."""
+    originals, values = [], []
+    for training in trainings:
+        images = read_samples(root, training["run"])
+        if images["originals"].ndim != 4 or len(images["originals"]) < 2:
+            path = Path(root, paths.samples(training["run"]))
+            raise VlaeError(f"{path}: not two colour images or more")
+        originals.append(images["originals"])
+        values.append(errors(images["originals"], images["decompressions"])[claim.quantity])
+    remarks = [f"{' and '.join(dict.fromkeys(f'{len(v):,}' for v in values))} decompressions"]
+    if np.array_equal(*originals):
+        error = paired_error(*values)
+    else:
+        error = math.hypot(*(mean_and_error(each)[1] for each in values))
+        remarks.append("not the same test images in both, so the standard error is unpaired")
+    means = [float(each.mean()) for each in values]
+    return _checked(claim, means, error, [t["epochs"] for t in trainings], remarks)
 
 
 def _training_difference(claim: Claim, root: Path, trainings: list[dict]) -> Checked:
@@ -167,9 +200,10 @@ def _test_difference(claim: Claim, params, root: Path, evaluations: list[dict]) 
     else:
         error = math.hypot(*(evaluation[f"{claim.quantity}_se"] for evaluation in evaluations))
         remarks.append("not the same test images in both, so the standard error is unpaired")
-    values = [evaluation[claim.quantity] for evaluation in evaluations]
+    scale = BITS_PER_DIM.per_nat if claim.unit == BITS_PER_DIM.name else 1.0
+    values = [scale * evaluation[claim.quantity] for evaluation in evaluations]
     remarks += _over_seeds(claim, params, root, evaluations)
-    return _checked(claim, values, error, [e["epochs"] for e in evaluations], remarks)
+    return _checked(claim, values, scale * error, [e["epochs"] for e in evaluations], remarks)
 
 
 def _over_seeds(claim: Claim, params, root: Path, evaluations: list[dict]) -> list[str]:
@@ -186,7 +220,7 @@ def _over_seeds(claim: Claim, params, root: Path, evaluations: list[dict]) -> li
     error = math.sqrt(sum(statistics.variance(each) / len(each) for each in values))
     return [
         f"means of {len(higher)} and {len(lower)} seeds differ by {difference:.2f} "
-        f"± {error:.2g} (s.e. over trainings)"
+        f"± {error:.2g} nats (s.e. over trainings)"
     ]
 
 
@@ -238,6 +272,7 @@ def _to_csv(checked: list[Checked]) -> str:
                 "group": claim.group,
                 "claim": claim.claim,
                 "quantity": claim.quantity,
+                "unit": claim.unit,
                 "higher": claim.higher,
                 "lower": claim.lower,
                 "judged": claim.judged,
@@ -316,13 +351,12 @@ def _to_latex(checked: list[Checked]) -> str:
 def _numbers(one: Checked) -> tuple[str, str, str]:
     """Paper, ours and its standard error for readers."""
     claim = one.claim
+    unit = "" if claim.unit == "nats" else f" {claim.unit}"
     if claim.value is None:
         paper = "> 0"
     else:
-        paper = f"≈ {claim.value:.2f}" if claim.derived else f"{claim.value:g}"
+        paper = (f"≈ {claim.value:.2f}" if claim.derived else f"{claim.value:g}") + unit
         if claim.judged == "order":
             paper = f"> 0 ({paper})"
-    # Two digits of a small error, so that no error reads 0.00.
-    error = one.standard_error
-    small = error is not None and error < 0.095
-    return paper, rounded(one.ours), f"{error:.2g}" if small else rounded(error)
+    ours = "" if one.ours is None else rounded(one.ours) + unit
+    return paper, ours, rounded_error(one.standard_error)

@@ -132,6 +132,27 @@ def _sample(options) -> None:
     _check_unchanged(options, run)
 
 
+def _classifier(options) -> None:
+    params = _params(options)
+    if options.dataset not in params.classifiers:
+        known = ", ".join(params.classifiers) or "none"
+        raise VlaeError(f"no classifier of {options.dataset!r} in params.yaml; there are: {known}")
+    from vlae.classifier import write_classifier
+    from vlae.data.dataset import load
+
+    config = params.classifiers[options.dataset]
+    record = write_classifier(config, load(options.dataset, "none"))
+    if _params(options).classifiers.get(options.dataset) != config:
+        raise VlaeError(
+            f"{options.params}: classifiers.{options.dataset} was edited meanwhile; run the same "
+            "command again"
+        )
+    print(
+        f"{options.dataset}: {record['accuracy']:.1%} ± {record['accuracy_se']:.1%} of "
+        f"{record['n_test']} test images recognised"
+    )
+
+
 def _recipe(options) -> None:
     params = _params(options)
     from vlae.recipe import write_recipes
@@ -257,6 +278,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub = command("sample", _sample, "samples and decompressions for the figures", machine)
     sub.add_argument("run", metavar="RUN")
+    sub = command("classifier", _classifier, "train the classifier that judges decompressions")
+    sub.add_argument("dataset", metavar="DATASET")
     command("recipe", _recipe, "write results/recipes: what the code does for each run")
     sub = command("table", _table, "draw a table from the recorded results: csv, md, tex")
     sub.add_argument("name", metavar="NAME")

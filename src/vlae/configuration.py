@@ -29,18 +29,27 @@ def configurations(run: Run) -> dict[str, dict]:
 def reconfigured(params: Params) -> set[str]:
     """The stages, for example train@RUN, whose recipe has another configuration by now, or
     none; the code is not asked."""
-    return {
+    runs = {
         f"{step}@{run.name}"
         for run in params.runs.values()
         for step in ("train", "evaluate", "sample")
         if not in_recipe(run, step)
     }
+    return runs | {
+        f"classifier@{name}"
+        for name, config in params.classifiers.items()
+        if _recorded(name, "classifier") != as_dict(config)
+    }
 
 
 def in_recipe(run: Run, step: str) -> bool:
     """Whether the step's recipe is there, and of this configuration of the run."""
+    return _recorded(run.name, step) == json.loads(json.dumps(configurations(run)[step]))
+
+
+def _recorded(name: str, step: str) -> object:
+    """The configuration in a recipe; None where there is none."""
     try:
-        recorded = read_json(paths.recipe(run.name, step))["configuration"]
+        return read_json(paths.recipe(name, step))["configuration"]
     except (VlaeError, KeyError, TypeError):
-        return False
-    return recorded == json.loads(json.dumps(configurations(run)[step]))
+        return None

@@ -7,6 +7,7 @@ import numpy as np
 
 from vlae.paper import printed_kl, printed_nll
 from vlae.results import read_curve
+from vlae.units import NATS, Unit, likelihood_unit
 
 # Okabe and Ito's palette, told apart by colour-blind eyes too; the pale yellow is left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -26,7 +27,7 @@ ABREAST = 2  # data sets side by side; more of them would be too small on a page
 
 @dataclass(frozen=True)
 class Series:
-    """What is drawn of one run in one panel: nats per image, NaN where there is nothing."""
+    """What is drawn of one run in one panel, in its unit; NaN where there is nothing."""
 
     label: str
     colour: str
@@ -39,15 +40,18 @@ class Series:
 
 @dataclass(frozen=True)
 class Panels:
-    """One column of the figure: the bounds and the KLs of a data set's trained runs."""
+    """One column of the figure: the bounds, in `unit`, and the KLs of a data set's trained runs,
+    in nats per image."""
 
+    unit: Unit
     bounds: list[Series]
     divergences: list[Series]
     missing: list[str]
 
 
 def draw_curves(params, root: Path):
-    """One panel per data set: -ELBO above, KL below, in nats per image against the epoch.
+    """One panel per data set: -ELBO above, in nats per image or bits/dim, and KL below, in nats
+    per image, against the epoch.
 
     Where some runs are trained, a data set without any has no panel, only a mention.
     """
@@ -82,7 +86,8 @@ def draw_curves(params, root: Path):
         _draw_bounds(upper, column)
         if column.divergences:
             lower = axes(index, BOTTOM, HEIGHTS[1], sharex=upper, label=f"{dataset} kl")
-            _draw_panel(lower, column.divergences, "KL (nats per image)", HEIGHTS[1], low=0.0)
+            name = f"KL ({NATS.name})"
+            _draw_panel(lower, column.divergences, name, HEIGHTS[1], NATS, low=0.0)
             # The axis is shared, and the longest run may be one without a KL.
             upper.set_xlim(0, 1.02 * max(line.epoch[-1] for line in column.bounds))
             upper.tick_params(labelbottom=False)
@@ -98,7 +103,8 @@ def draw_curves(params, root: Path):
 
 def read_panels(runs: list[str], params, root: Path) -> Panels:
     """The curves of a data set's runs; a run's colour depends on its place in params.yaml only."""
-    panels = Panels([], [], [])
+    unit = likelihood_unit(params.is_colour(params.runs[runs[0]].dataset))
+    panels = Panels(unit, [], [], [])
     for i, run in enumerate(runs):
         curve = read_curve(root, run)
         if curve is None:
@@ -110,10 +116,10 @@ def read_panels(runs: list[str], params, root: Path) -> Panels:
         panels.bounds.append(
             Series(
                 **name,
-                training=-curve["elbo"],
-                validation=-curve["valid_elbo"],
+                training=-curve["elbo"] * unit.per_nat,
+                validation=-curve["valid_elbo"] * unit.per_nat,
                 paper=printed_nll(run),
-                repeated=[(other["epoch"], -other["elbo"]) for other in others],
+                repeated=[(other["epoch"], -other["elbo"] * unit.per_nat) for other in others],
             )
         )
         if np.any(curve["kl"] != 0):  # zero throughout: no latent variable
@@ -134,16 +140,19 @@ def short(run: str) -> str:
     return run.partition("-")[2] or run
 
 
-def limits(series: list[Series]) -> tuple[float, float]:
-    """Where the axis begins and ends (nats): the steep first tenth of a training is cut off."""
-    shown = [
-        line.training[min(len(line.epoch) - 1, 1 + len(line.epoch) // 10) :] for line in series
-    ]
+def limits(series: list[Series], unit: Unit = NATS) -> tuple[float, float]:
+    """Where the axis begins and ends: the steep first tenth of a training is cut off."""
+    shown = [line.training[_steep(len(line.epoch)) :] for line in series]
     shown += [line.validation[-1:] for line in series if np.isfinite(line.validation[-1])]
     shown += [[line.paper] for line in series if line.paper is not None]
     low, high = min(map(min, shown)), max(map(max, shown))
-    margin = max(0.5, 0.06 * (high - low))
+    margin = max(unit.least, 0.06 * (high - low))
     return low - margin, high + margin
+
+
+def _steep(epochs: int) -> int:
+    """How many of a training's epochs are its steep beginning; a few are all worth seeing."""
+    return 1 + epochs // 10 if epochs >= 5 else 0
 
 
 def place_labels(wanted: list[float], distance: float) -> list[float]:
@@ -170,19 +179,20 @@ def _draw_bounds(axes, column: Panels) -> None:
         text = "\n".join(f"{run}: not trained" for run in column.missing)
         axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY, linespacing=1.6)
         return
-    _draw_panel(axes, column.bounds, "−ELBO (nats per image)", HEIGHTS[0])
+    name = f"−ELBO ({column.unit.name})"
+    _draw_panel(axes, column.bounds, name, HEIGHTS[0], column.unit)
     if column.missing:
         text = "not trained: " + ", ".join(map(short, column.missing))
         axes.text(0, 1.03, text, transform=axes.transAxes, color=GREY, size=7.5)
 
 
 def _draw_panel(
-    axes, series: list[Series], name: str, height: float, low: float | None = None
+    axes, series: list[Series], name: str, height: float, unit: Unit, low: float | None = None
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
     last = max(line.epoch[-1] for line in series)
-    lowest, high = limits(series)
+    lowest, high = limits(series, unit)
     low = lowest if low is None else low
     axes.set(ylabel=name, ylim=(low, high), xlabel="epoch", xlim=(0, 1.02 * last))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10), integer=True))

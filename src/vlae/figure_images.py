@@ -8,6 +8,7 @@ import numpy as np
 from vlae import paths
 from vlae.errors import VlaeError
 from vlae.results import estimator, read_results, read_samples
+from vlae.units import Unit, likelihood_unit, rounded_error
 
 INK, PAPER, LINE = 0, 255, 205  # grey levels: strokes, background, the lines between cells
 SIDE = 10  # images along a grid's side, at most: the hundred that are recorded
@@ -17,25 +18,34 @@ GUTTER, GAP, MARGIN, HEAD = 16, 64, 24, 110
 
 
 def compose_grid(images: np.ndarray, side: int, rows: int | None = None) -> np.ndarray:
-    """The first images in rows of `side`, as many rows or `rows`: (n, h, w) of 0/1 -> grey uint8.
+    """The first images in rows of `side`, as many rows or `rows`, as uint8.
 
-    Ink on paper, a one-pixel line around every cell: cell (i, j) begins at pixel row
+    Bits (n, h, w) become grey levels (H, W), ink on paper; colour images (n, 3, h, w) stay as
+    they are, (H, W, 3). A one-pixel line around every cell: cell (i, j) begins at pixel row
     1 + i (h + 1) and column 1 + j (w + 1).
     """
-    _, height, width = images.shape
+    shown = np.where(images == 1, INK, PAPER) if images.ndim == 3 else images.transpose(0, 2, 3, 1)
+    _, height, width, *colours = shown.shape
     rows = side if rows is None else rows
-    grid = np.full((rows * (height + 1) + 1, side * (width + 1) + 1), LINE, np.uint8)
-    for place, image in enumerate(images[: rows * side]):
+    whole = (rows * (height + 1) + 1, side * (width + 1) + 1, *colours)
+    grid = np.full(whole, LINE, np.uint8)
+    for place, image in enumerate(shown[: rows * side]):
         row, column = divmod(place, side)
         top, left = 1 + row * (height + 1), 1 + column * (width + 1)
-        grid[top : top + height, left : left + width] = np.where(image == 1, INK, PAPER)
+        grid[top : top + height, left : left + width] = image
     return grid
 
 
-def spread(images: np.ndarray, count: int) -> np.ndarray:
-    """`count` of the images (n, h, w), evenly from the first to the last.
+def show_grid(axes, grid: np.ndarray) -> None:
+    """A grid of compose_grid filling the axes, dot by dot."""
+    axes.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
+    axes.set_axis_off()
 
-    Test images are sorted by class, so that even steps show all classes.
+
+def spread(images: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the images (n, …), evenly from the first to the last.
+
+    Test images may be sorted by class, so that even steps show all classes.
     """
     return images[np.linspace(0, len(images) - 1, count).round().astype(int)]
 
@@ -48,27 +58,50 @@ def compose_panels(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def draw_images(run: str, params, root: Path, dpi: int):
     """Test images, one sampled decompression of each, and unconditional samples of `run`."""
+    found = recorded_images(run, params, root)
+    if isinstance(found, str):
+        return empty(found, dpi)
+    title, images = found
+    return _draw(title, compose_panels(images), dpi)
+
+
+def recorded_images(run: str, params, root: Path) -> tuple[str, dict[str, np.ndarray]] | str:
+    """A title from the records of `run` and its images, or why there are none."""
     if run not in params.runs:
-        return empty(f"{run}: not trained", dpi)
-    training, evaluation = read_results(root, run, params.runs[run].dataset)
+        return f"{run}: not trained"
+    dataset = params.runs[run].dataset
+    training, evaluation = read_results(root, run, dataset)
     images = read_samples(root, run)
+    if images is None and training is None:
+        return ": ".join(filter(None, [run, "not trained", params.why_not_trained(run)]))
     if images is None:
-        return empty(f"{run}: {'not trained' if training is None else 'not sampled'}", dpi)
+        return f"{run}: not sampled"
     if training is None:
         raise VlaeError(f"{paths.samples(run)}: no training record to go with it")
     if any(len(array) == 0 for array in images.values()):
         raise VlaeError(f"{paths.samples(run)}: no originals, decompressions or samples in it")
-    return _draw(_title(run, training, evaluation), compose_panels(images), dpi)
+    colour = params.is_colour(dataset)
+    if colour != (images["originals"].ndim == 4):
+        kinds = ("binary", "colour")
+        raise VlaeError(
+            f"{paths.samples(run)}: {kinds[not colour]} images, but those of {dataset} are "
+            f"{kinds[colour]}"
+        )
+    return _title(run, training, evaluation, likelihood_unit(colour)), images
 
 
-def _title(run: str, training: dict, evaluation: dict | None) -> str:
+def _title(run: str, training: dict, evaluation: dict | None, unit: Unit) -> str:
     if evaluation is None:
-        return f"{run} · {training['epochs']} epochs · not evaluated"
+        return f"{run} · {count(training['epochs'])} · not evaluated"
+    nll, error = (unit.per_nat * evaluation[key] for key in ("nll", "nll_se"))
     return (
-        f"{run} · NLL {evaluation['nll']:.2f} ± {evaluation['nll_se']:.2f} nats "
-        f"({estimator(evaluation)}, "
-        f"{evaluation['n_test']:,} test images) · {evaluation['epochs']} epochs"
+        f"{run} · NLL {nll:.2f} ± {rounded_error(error)} {unit.short} ({estimator(evaluation)}, "
+        f"{evaluation['n_test']:,} test images) · {count(evaluation['epochs'])}"
     )
+
+
+def count(epochs: int) -> str:
+    return f"{epochs} epoch{'' if epochs == 1 else 's'}"
 
 
 def _draw(title: str, panels: dict[str, np.ndarray], dpi: int):
@@ -84,8 +117,7 @@ def _draw(title: str, panels: dict[str, np.ndarray], dpi: int):
         axes = figure.add_axes(
             (left[name] / width, MARGIN / height, size / width, size / height), label=name
         )
-        axes.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
-        axes.set_axis_off()
+        show_grid(axes, grid)
 
     def write(x: int, dots_above: int, text: str, **style) -> None:
         figure.text(x / width, (MARGIN + size + dots_above) / height, text, va="baseline", **style)
@@ -105,8 +137,12 @@ def empty(text: str, dpi: int):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1880 / dpi, 716 / dpi), dpi=dpi)
-    axes = figure.add_axes((0.02, 0.05, 0.96, 0.9))
+    say(figure.add_axes((0.02, 0.05, 0.96, 0.9)), text, size=11)
+    return figure
+
+
+def say(axes, text: str, size: float = 9) -> None:
+    """In place of images: a frame with a text in it."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color="#cccccc", linestyle=(0, (4, 4)))
-    axes.text(0.5, 0.5, text, ha="center", va="center", size=11, color="#4d4d4d")
-    return figure
+    axes.text(0.5, 0.5, text, ha="center", va="center", size=size, color="#4d4d4d")

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from vlae.figure_curves import ABREAST, COLOURS, GREY, place_labels, short
-from vlae.figure_images import compose_grid, empty
+from vlae.figure_images import compose_grid, empty, show_grid
 from vlae.results import estimator, read_originals, read_per_image, read_results
+from vlae.units import BITS_PER_DIM, NATS, Unit, likelihood_unit
 
 # Inches of the panels against K: a panel, room for its ticks and labels, and for the rest.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 3.4, 3.2, 0.6, 1.6, 0.35, 0.6
@@ -16,6 +17,7 @@ LABEL = 0.14  # from one label's line to the next
 # Printed dots of the per-image figure: pixels are drawn ZOOM dots wide, so that all are alike.
 SHOWN, ZOOM = 5, 3  # images of a group; the groups are best, median and worst
 MARGIN, HISTOGRAM, GAP, HEAD, FOOT, ROW = 40, 520, 50, 110, 110, 176
+AXIS = 60  # for the labels of an axis between two rows
 BINS = 60
 
 
@@ -46,7 +48,7 @@ def draw_against_k(params, root: Path, dpi: int):
             (x / size[0], y / size[1], WIDTH / size[0], HEIGHT / size[1]), label=dataset
         )
         axes.set_title(dataset, loc="left", weight="bold")
-        _draw_against_k(axes, runs)
+        _draw_against_k(axes, runs, likelihood_unit(params.is_colour(dataset)))
     text = "Band: ± 1 s.e. Filled: K samples of all test images. Open: corrected by K of a few."
     _write(figure, size, LEFT, 1 - 0.25 / size[1], text)
     if missing:
@@ -55,10 +57,11 @@ def draw_against_k(params, root: Path, dpi: int):
     return figure
 
 
-def _draw_against_k(axes, runs: list[tuple[str, dict, str]]) -> None:
+def _draw_against_k(axes, runs: list[tuple[str, dict, str]], unit: Unit) -> None:
     labels = []  # (value, text, colour)
     for run, record, colour in runs:
         k, nll, se = (np.array([p[key] for p in record["curve"]]) for key in ("k", "nll", "se"))
+        nll, se = nll * unit.per_nat, se * unit.per_nat
         axes.fill_between(k, nll - se, nll + se, color=colour, alpha=0.18, linewidth=0)
         axes.plot(k, nll, color=colour, linewidth=1.2, label=run)
         all_images = k <= record["importance_samples"]
@@ -69,7 +72,7 @@ def _draw_against_k(axes, runs: list[tuple[str, dict, str]]) -> None:
             )
         labels.append((nll[-1], f"{short(run)} {nll[-1]:.2f}", colour))
     axes.set_xscale("log", base=2)
-    axes.set(xlabel="importance samples K of an image", ylabel="NLL (nats per image)")
+    axes.set(xlabel="importance samples K of an image", ylabel=f"NLL ({unit.name})")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.5)
     axes.set_axisbelow(True)
     low, high = axes.get_ylim()
@@ -102,7 +105,8 @@ def draw_per_image(params, root: Path, dpi: int):
 
     The images are those that were recorded with samples, so that the figure needs no data
     set; best and worst are meant among these. A run without a code has none recorded: it is
-    shown on those of another run that was evaluated on the same test images.
+    shown on those of another run that was evaluated on the same test images. Runs on colour
+    images, in bits/dim, stand below the others and have an axis of their own.
     """
     from matplotlib.figure import Figure
 
@@ -111,18 +115,22 @@ def draw_per_image(params, root: Path, dpi: int):
         if record is None:
             missing.append(run)
         else:
+            unit = likelihood_unit(params.is_colour(params.runs[run].dataset))
             values = read_per_image(root, record)
-            nll = -values["log_likelihood"].astype(np.float64)
+            nll = -values["log_likelihood"].astype(np.float64) * unit.per_nat
             by_number = dict(zip(values["index"].tolist(), nll, strict=True))
-            rows.append((run, record, colour, nll, by_number))
+            rows.append((run, record, colour, unit, nll, by_number))
     if not rows:
         return empty("no run evaluated", dpi)
     recorded: dict[tuple, dict[int, np.ndarray]] = {}
     for run, record, *_ in rows:
         recorded[_test_set(record)] = recorded.get(_test_set(record)) or read_originals(root, run)
-    strip = ZOOM * (SHOWN * 29 + 1)
+    groups = [[row for row in rows if row[3] == unit] for unit in (NATS, BITS_PER_DIM)]
+    groups = [group for group in groups if group]
+    side = max((image.shape[-1] for of in recorded.values() for image in of.values()), default=28)
+    strip = ZOOM * (SHOWN * (side + 1) + 1)
     width = 2 * MARGIN + HISTOGRAM + 3 * (GAP + strip)
-    height = HEAD + ROW * len(rows) + FOOT
+    height = HEAD + ROW * len(rows) + AXIS * (len(groups) - 1) + FOOT
     figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
 
     def axes(left: int, below_top: int, wide: int, high: int, label: str):
@@ -139,39 +147,45 @@ def draw_per_image(params, root: Path, dpi: int):
     write(MARGIN, 50, "NLL of every test image", size=9)
     for group, x in left.items():
         write(x, 50, f"{group.capitalize()} of the recorded images", size=9)
-    edges = np.linspace(
-        min(row[3].min() for row in rows), max(row[3].max() for row in rows), BINS + 1
-    )
-    for i, (run, record, colour, nll, by_number) in enumerate(rows):
-        top = HEAD + i * ROW
-        write(MARGIN, top, f"{run} · {_title(record, nll)}", size=7, color=GREY)
-        panel = axes(MARGIN, top + 12, HISTOGRAM, ZOOM * 30, f"{run} histogram")
-        panel.hist(nll, bins=edges, color=colour)
-        panel.axvline(np.median(nll), color="black", linewidth=0.7)
-        panel.set(yticks=[], xlim=(edges[0], edges[-1]))
-        panel.spines["left"].set_visible(False)
-        panel.tick_params(labelbottom=i == len(rows) - 1)
-        if i == len(rows) - 1:
-            panel.set_xlabel("nats; line: median")
-        originals = {
-            n: image for n, image in recorded[_test_set(record)].items() if n in by_number
-        }
-        if len(originals) < 3:
-            text = "none of its test images is recorded"
-            write(left["best"], top + 60, text, size=7, color=GREY)
-            continue
-        numbers = np.array(list(originals))
-        values = np.array([by_number[n] for n in numbers.tolist()])
-        for group, chosen in choose(values, SHOWN).items():
-            images = np.stack([originals[n] for n in numbers[chosen].tolist()])
-            grid = compose_grid(images, len(images), rows=1)
-            wide, high = ZOOM * grid.shape[1], ZOOM * grid.shape[0]
-            panel = axes(left[group], top + 12, wide, high, f"{run} {group}")
-            panel.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
-            panel.set_axis_off()
-            for place, value in enumerate(values[chosen]):
-                x = left[group] + ZOOM * (29 * place + 15)
-                write(x, top + 12 + high + 22, f"{value:.1f}", size=6.5, ha="center")
+    top = HEAD
+    for of_unit in groups:
+        least = min(row[4].min() for row in of_unit)
+        most = max(row[4].max() for row in of_unit)
+        edges = np.linspace(least, most, BINS + 1)
+        for run, record, colour, unit, nll, by_number in of_unit:
+            write(MARGIN, top, f"{run} · {_title(record, nll, unit)}", size=7, color=GREY)
+            panel = axes(MARGIN, top + 12, HISTOGRAM, ZOOM * 30, f"{run} histogram")
+            panel.hist(nll, bins=edges, color=colour)
+            panel.axvline(np.median(nll), color="black", linewidth=0.7)
+            panel.set(yticks=[], xlim=(edges[0], edges[-1]))
+            panel.spines["left"].set_visible(False)
+            last = run == of_unit[-1][0]
+            panel.tick_params(labelbottom=last)
+            if last:
+                panel.set_xlabel(f"{unit.short}; line: median")
+            originals = {
+                n: image for n, image in recorded[_test_set(record)].items() if n in by_number
+            }
+            if len(originals) < 3:
+                text = "none of its test images is recorded"
+                write(left["best"], top + 60, text, size=7, color=GREY)
+                top += ROW
+                continue
+            numbers = np.array(list(originals))
+            values = np.array([by_number[n] for n in numbers.tolist()])
+            for group, chosen in choose(values, SHOWN).items():
+                images = np.stack([originals[n] for n in numbers[chosen].tolist()])
+                grid = compose_grid(images, len(images), rows=1)
+                wide, high = ZOOM * grid.shape[1], ZOOM * grid.shape[0]
+                panel = axes(left[group], top + 12, wide, high, f"{run} {group}")
+                show_grid(panel, grid)
+                cell = images.shape[-1] + 1
+                for place, value in enumerate(values[chosen]):
+                    x = left[group] + ZOOM * (cell * place + cell // 2 + 1)
+                    text = f"{value:.1f}" if unit == NATS else f"{value:.2f}"
+                    write(x, top + 12 + high + 22, text, size=6.5, ha="center")
+            top += ROW
+        top += AXIS
     if missing:
         _write(
             figure,
@@ -188,9 +202,9 @@ def _test_set(record: dict) -> tuple:
     return tuple(record.get(key) for key in ("dataset", "data_sha256", "binarization_seed"))
 
 
-def _title(record: dict, nll: np.ndarray) -> str:
+def _title(record: dict, nll: np.ndarray, unit: Unit) -> str:
     first = estimator(record | {"deep": None})  # the second level has no value for each image
-    return f"mean {nll.mean():.2f}, median {np.median(nll):.2f} nats ({first})"
+    return f"mean {nll.mean():.2f}, median {np.median(nll):.2f} {unit.short} ({first})"
 
 
 def _evaluations(params, root: Path):

@@ -1,4 +1,4 @@
-"""The paper's Figures 1 and 2, learning curves and likelihoods, drawn from recorded results.
+"""The paper's Figures 1 to 4, learning curves and likelihoods, drawn from recorded results.
 
 A figure is always drawn: where a result is missing, a panel says so in its place.
 """
@@ -11,6 +11,7 @@ from vlae.errors import VlaeError
 from vlae.figure_curves import draw_curves
 from vlae.figure_images import draw_images
 from vlae.figure_likelihoods import draw_against_k, draw_per_image
+from vlae.figure_windows import WINDOWS_OF, draw_windows
 from vlae.files import write_atomically
 from vlae.results import (
     curve_file,
@@ -19,7 +20,8 @@ from vlae.results import (
     training_file,
 )
 
-# The figures of one run's images, by name; the others show all runs.
+# The figures of one run's images, by name; WINDOWS_OF has those of several runs' images, the
+# others show all runs.
 IMAGES_OF = {
     "figure1_static_mnist": "static_mnist-vlae",
     "figure2_omniglot": "omniglot-vlae",
@@ -30,7 +32,7 @@ READ_OF_RUNS = {  # what the others read of each run
     "nll_against_k": (training_file, evaluation_file),
     "per_image_nll": (training_file, evaluation_file, images_file, paths.samples),
 }
-FIGURES = (*IMAGES_OF, *READ_OF_RUNS)
+FIGURES = (*IMAGES_OF, *WINDOWS_OF, *READ_OF_RUNS)
 
 STYLE = {
     "figure.facecolor": "white",
@@ -60,10 +62,10 @@ DPI = 200
 def figure_inputs(name: str, params) -> list[str]:
     """The recorded results that figure `name` reads where they exist, relative to the root."""
     _check(name)
-    if name in IMAGES_OF:
-        run = IMAGES_OF[name]
+    if name not in READ_OF_RUNS:
+        runs = WINDOWS_OF[name].runs.values() if name in WINDOWS_OF else [IMAGES_OF[name]]
         readers = (paths.samples, training_file, evaluation_file)
-        return [str(file(run)) for file in readers] if run in params.runs else []
+        return [str(file(run)) for run in runs if run in params.runs for file in readers]
     return [str(file(run)) for run in params.runs for file in READ_OF_RUNS[name]]
 
 
@@ -82,6 +84,8 @@ def build_figure(name: str, params, root: Path | str = "."):
     with _style():
         if name in IMAGES_OF:
             return draw_images(IMAGES_OF[name], params, Path(root), DPI)
+        if name in WINDOWS_OF:
+            return draw_windows(WINDOWS_OF[name], params, Path(root), DPI)
         if name == "nll_against_k":
             return draw_against_k(params, Path(root), DPI)
         if name == "per_image_nll":

@@ -10,7 +10,13 @@ import yaml
 from vlae.errors import VlaeError
 
 BOUNDS = ("none", "<", "≤")
-QUANTITIES = ("nll", "kl", "training_bound")
+QUANTITIES = {  # what claims are about, and the units it may be in, the first without a word
+    "nll": ("nats", "bits/dim"),
+    "kl": ("nats",),
+    "training_bound": ("nats",),
+    "structure": ("levels",),
+    "colour": ("levels",),
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class PaperRow:
     run: str | None = None
     group: str | None = None
     dataset: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,8 @@ class Claim:
     """A positive difference between two runs that the paper states, or that follows from its
     numbers (`derived` says from which); see the head of paper.yaml for the fields.
 
-    `value` and `rounding` are in nats per image; without a value only the order is judged.
+    `value` and `rounding` are in `unit`: nats per image, bits/dim or levels of 0 to 255; without
+    a value only the order is judged.
     """
 
     claim: str
@@ -64,6 +72,7 @@ class Claim:
     lower: str
     judged: str
     source: str
+    unit: str
     value: float | None = None
     rounding: float | None = None
     derived: str | None = None
@@ -104,9 +113,12 @@ def paper_claims() -> list[Claim]:
     group, claims = None, []
     for entry in paper()["claims"]:
         group = entry.get("group", group)
-        claim = Claim(**entry | {"group": group})
-        if claim.quantity not in QUANTITIES or claim.judged not in ("size", "order"):
-            raise VlaeError(f"paper.yaml: {claim.claim}: unknown quantity or judged")
+        units = QUANTITIES.get(entry["quantity"], (None,))
+        claim = Claim(**{"unit": units[0]} | entry | {"group": group})
+        if claim.unit not in units or claim.unit is None:
+            raise VlaeError(f"paper.yaml: {claim.claim}: unknown quantity or unit")
+        if claim.judged not in ("size", "order"):
+            raise VlaeError(f"paper.yaml: {claim.claim}: judged by size or order")
         if claim.judged == "size" and None in (claim.value, claim.rounding):
             raise VlaeError(f"paper.yaml: {claim.claim}: a size needs value and rounding")
         claims.append(claim)

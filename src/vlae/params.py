@@ -127,6 +127,16 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class ClassifierConfig:
+    """Of a colour data set; it judges decompressions (vlae.classifier)."""
+
+    epochs: int = _range(low=1, high=MOST_IMAGES)
+    batch_size: int = _range(low=2, high=MOST_IMAGES)
+    learning_rate: float = _range(above=0)
+    seed: int = _range(low=0)
+
+
+@dataclass(frozen=True)
 class Run:
     """`repeats`: the run of which this one is a repetition with another training seed, or None.
     `gpus`: how many train it together, which does not change what comes out."""
@@ -142,10 +152,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Params:
-    """`datasets`: name -> plain mapping as in the file; `runs`: name -> Run."""
+    """`datasets`: name -> plain mapping as in the file; `runs`: name -> Run; `classifiers`: data
+    set -> ClassifierConfig."""
 
     datasets: dict[str, dict]
     runs: dict[str, Run]
+    classifiers: dict[str, ClassifierConfig]
 
     def run(self, name: str) -> Run:
         """The run of that name. Raises VlaeError with the known names."""
@@ -156,6 +168,10 @@ class Params:
     def why_not_trained(self, name: str) -> str:
         """Why run `name` could not be trained, or "": what its data set says of itself."""
         return self.datasets[self.runs[name].dataset].get("unavailable", "")
+
+    def is_colour(self, name: str) -> bool:
+        """Whether the data set of that name is one of colour images."""
+        return self.datasets[name]["binarization"] == "none"
 
     def repetitions(self, name: str) -> list[str]:
         """The runs that repeat run `name` with other seeds, in the order of the file."""
@@ -217,7 +233,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def _params(tree: object) -> Params:
-    top = _mapping(tree, "the file", {"datasets", "defaults", "runs"})
+    top = _mapping(tree, "the file", {"datasets", "defaults", "runs", "classifiers"})
     datasets = _mapping(top["datasets"], "datasets")
     for name, spec in datasets.items():
         _check_name(name, "datasets")
@@ -264,7 +280,15 @@ def _params(tree: object) -> Params:
     for name, block in blocks.items():
         if "repeats" in block:
             runs[name] = _repetition(name, block, originals, seeds)
-    return Params(datasets, {name: runs[name] for name in blocks})
+    classifiers = {}
+    for name, block in _mapping(top["classifiers"], "classifiers").items():
+        where = f"classifiers.{shown(name)}"
+        if not isinstance(name, str) or name not in datasets:
+            raise VlaeError(f"{where}: no data set of that name")
+        if datasets[name]["binarization"] != "none":
+            raise VlaeError(f"{where}: only colour data sets have labels")
+        classifiers[name] = _build(ClassifierConfig, block, where)
+    return Params(datasets, {name: runs[name] for name in blocks}, classifiers)
 
 
 def _repetition(name: str, block: dict, originals: dict[str, Run], seeds: dict) -> Run:

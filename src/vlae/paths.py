@@ -27,6 +27,10 @@ def samples(run: str) -> Path:
     return Path("results/samples") / f"{run}.npz"
 
 
+def classifier(dataset: str) -> Path:
+    return Path("results/classifiers") / f"{dataset}.safetensors"
+
+
 def recipe(run: str, step: str) -> Path:
-    """`step` is train, evaluate, sample or, for a data set, data."""
+    """`step` is train, evaluate, sample or, for a data set, data or classifier."""
     return Path("results/recipes") / f"{run}.{step}.json"

@@ -16,6 +16,7 @@ import torch
 
 from vlae import paths
 from vlae.batches import as_input, order
+from vlae.classifier import classify, train_classifier
 from vlae.configuration import configurations
 from vlae.data.fetch import data_recipe
 from vlae.evaluate import (
@@ -29,9 +30,10 @@ from vlae.evaluate import (
 )
 from vlae.files import write_text
 from vlae.models import Model
-from vlae.params import Params, Run
+from vlae.nn.logistic_mixture import scaled
+from vlae.params import ClassifierConfig, Params, Run, as_dict
 from vlae.randomness import generator
-from vlae.sample import COUNT, decompress, draw_samples
+from vlae.sample import decompress, decompressed, draw_samples
 from vlae.train import (
     latent_noise,
     new_model,
@@ -142,8 +144,9 @@ def _sampling(model: Model, x: torch.Tensor, run: Run) -> dict:
     """Pixels are bits: their sum over a few images, and the codes behind them."""
     seed, device, full = run.evaluation.seed, torch.device("cpu"), torch.float64
     samples = draw_samples(model, 2, seed, device, full)
+    made_with = [decompressed(model), seed, run.evaluation.binarization_seed]
     numbers = {
-        "count, seed, binarization_seed": [COUNT, seed, run.evaluation.binarization_seed],
+        "count, seed, binarization_seed": made_with,
         "samples": _summary(samples),
     }
     if model.latent_dim:
@@ -153,11 +156,30 @@ def _sampling(model: Model, x: torch.Tensor, run: Run) -> dict:
     return numbers
 
 
+def classifier_recipe(config: ClassifierConfig) -> dict:
+    """Two steps of a classifier's training, and what it then makes of the images."""
+    images = made_up_images("none")
+    short = dataclasses.replace(config, epochs=2, batch_size=IMAGES)
+    model = train_classifier(short, images, torch.arange(IMAGES), torch.float64)
+    with torch.no_grad():
+        logits = model(scaled(images).double())
+    return rounded(
+        {
+            "weights": {name: _summary(p) for name, p in model.state_dict().items()},
+            "logits": _summary(logits),
+            "classes": classify(model, images.numpy()).tolist(),
+        }
+    )
+
+
 def write_recipes(params: Params) -> None:
-    """results/recipes/: one file for each data set, and three for each run."""
+    """results/recipes/: one file for each data set and classifier, and three for each run."""
     torch.set_num_threads(1)  # so small a job only loses by more, on a busy machine a minute
     for name, spec in params.datasets.items():
         _write(name, "data", data_recipe(name, spec))
+    for name, config in params.classifiers.items():
+        numbers = classifier_recipe(config)
+        _write(name, "classifier", {"configuration": as_dict(config), "numbers": numbers})
     for run in params.runs.values():
         binarization = params.datasets[run.dataset]["binarization"]
         numbers = run_recipes(run, binarization)

@@ -12,6 +12,7 @@ import numpy as np
 from vlae import paths
 from vlae.errors import VlaeError
 from vlae.reading import read_json, read_npz, read_text, shown
+from vlae.units import COLOUR_IMAGE
 
 LARGEST, LONGEST = 2**53, 1000  # of a number, of a text in a record
 
@@ -39,6 +40,8 @@ AGAINST_K = {"k": int, "nll": float, "se": float}
 # Of each test image, in RUN.npz; files hold more.
 PER_IMAGE = ("index", "log_likelihood", "kl")
 CURVE = ("epoch", "elbo", "kl", "valid_elbo", "valid_kl")
+# Of recorded images, and the largest value in them.
+IMAGES = {(28, 28): 1, COLOUR_IMAGE: 255}
 
 
 def training_file(run: str) -> Path:
@@ -162,33 +165,45 @@ def read_curve(root: Path, run: str) -> dict[str, np.ndarray] | None:
 
 
 def read_samples(root: Path, run: str) -> dict[str, np.ndarray] | None:
-    """The images of `run`: originals and decompressions (n, 28, 28), samples (m, 28, 28).
+    """The images of `run`: originals and decompressions, n of each, and samples, m of them.
 
-    All are uint8 zeros and ones; decompressions[i] was drawn from the code of originals[i].
+    Binary ones are uint8 zeros and ones (n, 28, 28), colour ones uint8 0 to 255 (n, 3, 32, 32);
+    a file has one kind only. decompressions[i] was drawn from the code of originals[i].
     """
     path = Path(root, paths.samples(run))
     if not path.exists():
         return None
     images = _arrays(path, ("originals", "decompressions", "samples"), "a file of samples")
     for name, array in images.items():
-        if array.ndim != 3 or array.dtype != np.uint8 or array.max(initial=0) > 1:
-            raise VlaeError(f"{path}: {name} must be (n, height, width) uint8 of 0 and 1")
+        largest = IMAGES.get(array.shape[1:])
+        if largest is None or array.dtype != np.uint8 or array.max(initial=0) > largest:
+            raise VlaeError(
+                f"{path}: {name} must be uint8, (n, 28, 28) of 0 and 1 or (n, 3, 32, 32)"
+            )
+    if len({array.shape[1:] for array in images.values()}) > 1:
+        raise VlaeError(f"{path}: binary and colour images in one file")
     if images["originals"].shape != images["decompressions"].shape:
         raise VlaeError(f"{path}: not one decompression for each original")
     return images
 
 
 def read_originals(root: Path, run: str) -> dict[int, np.ndarray]:
-    """The recorded test images, (28, 28) uint8 zeros and ones, by their number in the test set;
+    """The recorded test images, uint8 as read_samples has them, by their number in the test set;
     none for a run that is not sampled or has no code to decompress."""
     images = read_samples(root, run)
     if images is None:
         return {}
+    index = read_index(root, run, len(images["originals"]))
+    return dict(zip(index.tolist(), images["originals"], strict=True))
+
+
+def read_index(root: Path, run: str, originals: int) -> np.ndarray:
+    """Which images of the test set the recorded originals are, integers (originals,)."""
     path = Path(root, paths.samples(run))
     index = _arrays(path, ("originals_index",), "a file of samples")["originals_index"]
-    if index.shape != (len(images["originals"]),):
+    if index.shape != (originals,) or index.dtype.kind not in "iu":
         raise VlaeError(f"{path}: not one originals_index for each original")
-    return dict(zip(index.tolist(), images["originals"], strict=True))
+    return index
 
 
 def _arrays(path: Path, names: tuple[str, ...], what: str) -> dict[str, np.ndarray]:
@@ -209,15 +224,19 @@ def _record(root: Path, file: Path, run: str, dataset: str, fields: dict) -> dic
     path = Path(root, file)
     if not path.exists():
         return None
-    record = read_json(path)
+    return check_record(path, read_json(path), {"run": run, "dataset": dataset}, fields)
+
+
+def check_record(path: Path, record: object, of: dict[str, str], fields: dict[str, type]) -> dict:
+    """The record read from `path`, which must be `of` these and hold `fields` of these types."""
     if not isinstance(record, dict):
         raise VlaeError(f"{path}: must hold one JSON object")
-    for key, kind in ({"run": str, "dataset": str} | fields).items():
+    for key, kind in (dict.fromkeys(of, str) | fields).items():
         if key not in record:
             raise VlaeError(f"{path}: no {key!r}")
         if not _is(record[key], kind):
             raise VlaeError(f"{path}: {key!r} must be {kind.__name__}, is {shown(record[key])}")
-    for key, expected in (("run", run), ("dataset", dataset)):
+    for key, expected in of.items():
         if record[key] != expected:
             raise VlaeError(f"{path}: is a record of {key} {shown(record[key])}, not {expected!r}")
     return record

@@ -26,6 +26,8 @@ from vlae.randomness import generator
 from vlae.train import load_model
 
 COUNT = 100  # originals, decompressions and samples that figures are made from
+COLOUR_COUNT = 1000  # originals and decompressions of colour runs: a classifier judges them
+AT_ONCE = 100  # images decompressed together
 
 
 @torch.no_grad()
@@ -79,13 +81,25 @@ def decompress(model: Model, x: Tensor, seed: int) -> Tensor:
     noise = torch.randn((len(x), model.latent_dim), generator=generator(seed, "decompress code"))
     shape = (len(x), *noise_shape(model))
     uniform = torch.rand(shape, generator=generator(seed, "decompress pixels"))
-    z, _ = model.sample_posterior(model.encode(x), noise.to(x))
-    return sample_images(model, z, uniform.to(x))
+    pieces = []
+    for part, of_code, of_pixels in zip(
+        x.split(AT_ONCE), noise.split(AT_ONCE), uniform.split(AT_ONCE), strict=True
+    ):
+        z, _ = model.sample_posterior(model.encode(part), of_code.to(x))
+        pieces.append(sample_images(model, z, of_pixels.to(x)))
+    return torch.cat(pieces)
 
 
-def write_samples(run: Run, dataset: Dataset, count: int = COUNT, device: str = "auto") -> None:
-    """results/samples/RUN.npz: originals, decompressions, samples, uint8 (count, 28, 28) of 0
-    and 1, or (count, 3, 32, 32) of 0 to 255.
+def decompressed(model: Model) -> int:
+    """How many test images are decompressed."""
+    return COLOUR_COUNT if isinstance(model, ColourVLAE) else COUNT
+
+
+def write_samples(
+    run: Run, dataset: Dataset, count: int | None = None, device: str = "auto"
+) -> None:
+    """results/samples/RUN.npz: originals, decompressions, samples, uint8 (n, 28, 28) of 0 and 1,
+    or (n, 3, 32, 32) of 0 to 255; `count` of each, or the numbers above.
 
     Originals are evenly spaced over the test set, whose rows may be sorted by class. A
     model without a latent has no code to decompress: both arrays are empty.
@@ -94,11 +108,12 @@ def write_samples(run: Run, dataset: Dataset, count: int = COUNT, device: str = 
     model = load_model(run, on)
     seed = run.evaluation.seed
     x = test_input(dataset, run.evaluation, run.evaluation.binarization_seed)
-    index = torch.linspace(0, len(x) - 1, min(count, len(x))).round().long()
+    images = min(count or decompressed(model), len(x))
+    index = torch.linspace(0, len(x) - 1, images).round().long()
     index = index if model.latent_dim else index[:0]
     originals = x[index].to(on)
     again = decompress(model, originals, seed) if model.latent_dim else originals
-    samples = draw_samples(model, count, seed, on)
+    samples = draw_samples(model, count or COUNT, seed, on)
     as_bytes = {"originals": originals, "decompressions": again, "samples": samples}
     write_npz(
         paths.samples(run.name),

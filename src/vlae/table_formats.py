@@ -8,6 +8,7 @@ from itertools import groupby
 from tabulate import tabulate
 
 from vlae.paper import PaperRow, PaperTable
+from vlae.units import rounded, rounded_error
 
 HEADERS = {
     "model": "Model",
@@ -172,8 +173,10 @@ def _groups(frame, table: PaperTable):
 
 def _cells(record: dict, row: PaperRow) -> dict[str, str]:
     cells = {key: "" if record[key] is None else str(record[key]) for key in HEADERS}
-    for key in ("ours", "standard_error", "spread", "kl_ours"):
+    for key in ("ours", "kl_ours"):
         cells[key] = rounded(record[key])
+    for key in ("standard_error", "spread"):
+        cells[key] = rounded_error(record[key])
     cells["difference"] = rounded(record["difference"], sign="+")
     cells["kl_paper"] = ("≈ " if row.kl_derived else "") + rounded(record["kl_paper"])
     cells["paper"] = rounded(record["paper"])
@@ -186,10 +189,6 @@ def _cells(record: dict, row: PaperRow) -> dict[str, str]:
     if row.reference:
         cells["model"] += f" ({row.reference})"
     return cells
-
-
-def rounded(value: float | None, sign: str = "") -> str:
-    return "" if value is None else f"{value:{sign}.2f}"
 
 
 def _footnote(cells: dict[str, str]) -> str:

@@ -1,9 +1,10 @@
 """The paper's tables with our measured rows beside the printed ones."""
 
+import math
 import statistics
 from pathlib import Path
 
-from vlae import claims
+from vlae import claims, kept_table
 from vlae.errors import VlaeError
 from vlae.files import write_text
 from vlae.paper import PaperRow, PaperTable, citation, paper_table, table_names
@@ -34,14 +35,16 @@ COLUMNS = {  # of build_table's frame and of the csv
 }
 
 
-CLAIMS = "claims"  # the table that is none of the paper's
-TABLES = (*table_names(), CLAIMS)
+CLAIMS, KEPT = "claims", "cifar10_kept"  # the tables that are none of the paper's
+TABLES = (*table_names(), CLAIMS, KEPT)
 
 
 def table_inputs(name: str, params) -> list[str]:
     """The recorded results that table `name` reads where they exist, relative to the root."""
     if name == CLAIMS:
         return claims.claims_inputs(params)
+    if name == KEPT:
+        return kept_table.kept_inputs(params)
     return [
         str(file(run))
         for row in paper_table(name).rows
@@ -85,6 +88,8 @@ def write_table(name: str, params, root: Path | str = ".") -> list[Path]:
     _check(name)
     if name == CLAIMS:
         texts = claims.claims_texts(claims.check_claims(params, root))
+    elif name == KEPT:
+        texts = kept_table.kept_texts(kept_table.kept_rows(params, Path(root)))
     else:
         table, frame = paper_table(name), build_table(name, params, root)
         texts = to_csv(frame), to_markdown(frame, table, citation()), to_latex(frame, table)
@@ -178,6 +183,8 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
         remarks.append("paper's budget not reported")
     else:
         remarks.append(f"paper: IS-{table.importance_samples}, budget not reported")
+    if table.unit == "bits/dim":
+        remarks.append(f"KL of {evaluation['kl'] / math.log(2):.1f} bits")
     if training["epochs"] != evaluation["epochs"]:
         remarks.append(f"training has since reached {_count(training['epochs'], 'epoch')}")
     if training["split"] == "train":
@@ -192,7 +199,8 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
 
 def _paper_remarks(row: PaperRow) -> list[str]:
     if row.dataset:
-        return ["another data set, not comparable with any published number"]
+        other = "another data set, not comparable with any published number"
+        return [row.note, other] if row.note else [other]
     if row.derived:
         return [f"paper's value derived: {row.derived} ({row.source})"]
     if row.value is None and row.kl is not None:

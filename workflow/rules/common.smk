@@ -216,8 +216,8 @@ FOUND = ask_dvc()
 TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
 FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
 CODE_OF_TABLES = source(
-    "errors params paths paper reading results files tables table_formats claims"
+    "errors params paths paper reading results files units tables table_formats claims kept kept_table classifier"
 )
 CODE_OF_FIGURES = source(
-    "errors params paths paper reading results files figures figure_curves figure_images figure_likelihoods"
+    "errors params paths paper reading results files units figures figure_curves figure_images figure_likelihoods figure_windows"
 )

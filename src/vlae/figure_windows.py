@@ -1,0 +1,116 @@
+"""Colour images by the window of the decoder (Figures 3 and 4): one panel for each run."""
+
+import textwrap
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+
+from vlae.figure_images import (
+    GAP,
+    GUTTER,
+    MARGIN,
+    SIDE,
+    ZOOM,
+    compose_grid,
+    recorded_images,
+    say,
+    show_grid,
+    spread,
+)
+from vlae.units import COLOUR_IMAGE
+
+GREY = "#4d4d4d"
+ABREAST = 2
+# In printed dots: above all panels, above the images of each, between a panel's head and the
+# lines in it, which are the window, two of the record, and what the grids are.
+HEADING, HEAD = 70, 150
+WINDOW_LINE, RECORD_LINE, GRID_LINE = 118, 98, 14
+LETTER = 0.08  # inches of a letter, for breaking lines
+GRIDS = {
+    "originals": "Test images $x$",
+    "decompressions": "Decompressions $x$′ ∼ $p$($x$|$z$), $z$ ∼ $q$($z$|$x$)",
+    "samples": "Samples $x$ ∼ $p$($x$|$z$), $z$ ∼ $p$($z$)",
+}
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What a figure shows: `runs` by their windows, of each the `grids` (keys of GRIDS), with
+    `side` images along a side, and what stands above all of it."""
+
+    heading: str
+    runs: dict[str, str]
+    grids: tuple[str, ...]
+    side: int
+
+
+WINDOWS = {"4x2": "4x2", "5x3": "5x3", "7x4": "7x4", "7x4gray": "7x4, grayscale"}
+NARROW = "Narrow networks (half of the feature maps and of the decoder's blocks): "
+FIGURE_3, FIGURE_4 = tuple(WINDOWS), ("4x2", "7x4")
+PAIRS, SAMPLES = (("originals", "decompressions"), 7), (("samples",), SIDE)
+WINDOWS_OF = {
+    "figure3_cifar10": Windows(
+        "CIFAR-10, as Figure 3 of the paper",
+        {window: f"cifar10-vlae_{window}" for window in FIGURE_3},
+        *PAIRS,
+    ),
+    "figure4_cifar10_samples": Windows(
+        "CIFAR-10, as Figure 4 of the paper",
+        {window: f"cifar10-vlae_{window}" for window in FIGURE_4},
+        *SAMPLES,
+    ),
+    "figure3_cifar10_narrow": Windows(
+        NARROW + "not those of the paper's Figure 3",
+        {window: f"cifar10_9980-narrow_{window}" for window in FIGURE_3},
+        *PAIRS,
+    ),
+    "figure4_cifar10_samples_narrow": Windows(
+        NARROW + "not those of the paper's Figure 4",
+        {window: f"cifar10_9980-narrow_{window}" for window in FIGURE_4},
+        *SAMPLES,
+    ),
+}
+
+
+def draw_windows(shown: Windows, params, root: Path, dpi: int):
+    """Originals beside their decompressions, or samples, of each of the runs; in the place of
+    one without recorded images stands why there are none."""
+    from matplotlib.figure import Figure
+
+    size = ZOOM * (shown.side * (COLOUR_IMAGE[1] + 1) + 1)
+    panel = len(shown.grids) * (size + GUTTER) - GUTTER
+    lines = -(-len(shown.runs) // ABREAST)
+    width = 2 * MARGIN + ABREAST * (panel + GAP) - GAP
+    height = HEADING + lines * (HEAD + size + MARGIN)
+    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
+
+    def axes(left: int, top: int, wide: int, high: int, label: str):
+        box = (left / width, 1 - (top + high) / height, wide / width, high / height)
+        return figure.add_axes(box, label=label)
+
+    def write(left: int, top: int, text: str, **style) -> None:
+        figure.text(left / width, 1 - top / height, text, **style)
+
+    write(MARGIN, HEADING // 2, shown.heading, va="center", size=9, color=GREY)
+    for place, (window, run) in enumerate(shown.runs.items()):
+        line, column = divmod(place, ABREAST)
+        left = MARGIN + column * (panel + GAP)
+        top = HEADING + line * (HEAD + size + MARGIN) + HEAD
+        title = f"$\\bf{{{'abcd'[place]}}}$  Receptive field {WINDOWS[window]}"
+        write(left, top - WINDOW_LINE, title, size=9, va="baseline")
+        found = recorded_images(run, params, root)
+        if isinstance(found, str):
+            text = textwrap.fill(found, int(panel / dpi / LETTER), break_on_hyphens=False)
+            say(axes(left, top, panel, size, run), text)
+            continue
+        title, images = found
+        title = title.replace(" (", "\n(", 1)
+        write(left, top - RECORD_LINE, title, size=7, va="top", color=GREY)
+        for i, name in enumerate(shown.grids):
+            at = left + i * (size + GUTTER)
+            write(at, top - GRID_LINE, GRIDS[name], size=7.5, va="baseline")
+            side = min(shown.side, isqrt(len(images[name])))
+            grid = compose_grid(spread(images[name], side**2), side)
+            high, wide, _ = grid.shape
+            show_grid(axes(at, top, ZOOM * wide, ZOOM * high, f"{run} {name}"), grid)
+    return figure

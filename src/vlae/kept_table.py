@@ -1,0 +1,203 @@
+"""The table of what the codes of colour images keep, one row for each run on them.
+
+From the recorded test images and their decompressions: the errors of vlae.kept, and how many
+of them the classifier of the data set recognises (vlae.classifier).
+"""
+
+import csv
+import io
+import math
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from vlae import paths
+from vlae.errors import VlaeError
+from vlae.kept import BLOCK, KINDS, errors, errors_of_others, mean_and_error
+from vlae.results import (
+    evaluation_file,
+    read_index,
+    read_results,
+    read_samples,
+    training_file,
+)
+from vlae.table_formats import latex_table, letter, tex
+from vlae.units import BITS_PER_DIM, rounded, rounded_error
+
+CHANCE = 0.1  # of ten classes of as many images each
+CSV = (
+    *("run", "dataset", "epochs", "bits_per_dim", "kl_nats", "kl_bits", "images"),
+    *(f"{kind}{which}" for kind in KINDS for which in ("", "_se", "_others")),
+    *(
+        f"recognised_{of}{which}"
+        for of in ("originals", "decompressions")
+        for which in ("", "_se")
+    ),
+    *("chance", "note"),
+)
+HEADERS = (
+    *("Run", "Epochs", "bits/dim", "KL, nats", "KL, bits", "Images"),
+    *("Structure error", "of others", "Colour error", "of others"),
+    *("Recognised, originals", "Decompressions"),
+)
+TITLE = "What the codes of colour images keep"
+LEGEND = (
+    "Test images against their decompressions, sampled from p(x|z) with z ~ q(z|x). "
+    f"Errors are root mean square differences over the means of blocks of {BLOCK}x{BLOCK} pixels, "
+    "in levels of 0 to 255, of luma (structure) and of the two chromas (colour), averaged over "
+    "the images, ± their standard error; beside them the same against the decompressions of all "
+    "other images: what no code at all would give. Recognised: the share that a small classifier "
+    "puts in the right one of ten classes (chance: 10 %), ± its standard error; it was trained on "
+    "original images. KL(q(z|x) ‖ p(z)) per image."
+)
+
+
+def kept_runs(params) -> list[str]:
+    """The runs on colour images, without repetitions, by data set."""
+    runs = [n for n, r in params.runs.items() if params.is_colour(r.dataset) and not r.repeats]
+    return sorted(runs, key=lambda run: params.runs[run].dataset)
+
+
+def kept_inputs(params) -> list[str]:
+    """The recorded results that the table reads where they exist, relative to the root."""
+    runs = kept_runs(params)
+    datasets = dict.fromkeys(params.runs[run].dataset for run in runs)
+    weights = [paths.classifier(name) for name in datasets if name in params.classifiers]
+    return [
+        *(str(f(run)) for run in runs for f in (training_file, evaluation_file, paths.samples)),
+        *(str(file) for path in weights for file in (path, path.with_suffix(".json"))),
+    ]
+
+
+def kept_rows(params, root: Path) -> list[dict]:
+    """The rows, with the keys of CSV; None where nothing is recorded, `note` says why.
+
+    bits_per_dim and kl_* are those of all test images, the others of the recorded ones:
+    errors in levels, shares of recognised images between 0 and 1.
+    """
+    return [
+        dict.fromkeys(CSV) | {"run": run, "dataset": params.runs[run].dataset} | row
+        for dataset, runs in groupby(kept_runs(params), lambda run: params.runs[run].dataset)
+        for run, row in _of_dataset(dataset, list(runs), params, root)
+    ]
+
+
+def _of_dataset(dataset: str, runs: list[str], params, root: Path):
+    """(run, row) of each of the runs on a data set; its classifier is read once, if at all."""
+    judge = None
+    for run in runs:
+        training, evaluation = read_results(root, run, dataset)
+        row, remarks = {}, []
+        if training is None:
+            why = params.why_not_trained(run)
+            yield run, {"note": f"not trained: {why}" if why else "not trained"}
+            continue
+        row["epochs"] = training["epochs"]
+        if evaluation is None:
+            remarks.append("not evaluated")
+        else:
+            row["bits_per_dim"] = evaluation["nll"] * BITS_PER_DIM.per_nat
+            row["kl_nats"] = evaluation["kl"]
+            row["kl_bits"] = evaluation["kl"] / math.log(2)
+        images = read_samples(root, run)
+        if images is None:
+            yield run, row | {"note": "; ".join([*remarks, "not sampled"])}
+            continue
+        originals, again = images["originals"], images["decompressions"]
+        if originals.ndim != 4 or len(originals) < 2:
+            raise VlaeError(f"{Path(root, paths.samples(run))}: not two colour images or more")
+        row["images"] = len(originals)
+        others = errors_of_others(originals, again)
+        for kind, values in errors(originals, again).items():
+            row[kind], row[f"{kind}_se"] = mean_and_error(values)
+            row[f"{kind}_others"] = float(others[kind].mean())
+        judge = judge or _judge(root, dataset)
+        if judge is None:
+            remarks.append("no classifier trained")
+        else:
+            index = read_index(root, run, len(originals))
+            row |= judge(run, index, again, evaluation)
+        yield run, row | {"note": "; ".join(remarks)}
+
+
+def _judge(root: Path, dataset: str):
+    """What the classifier of a data set makes of decompressions, as a function; None without
+    one."""
+    from vlae.classifier import accuracy, classify, read_classifier
+
+    found = read_classifier(root, dataset)
+    if found is None:
+        return None
+    record, model, test = found
+
+    def judge(run: str, index: np.ndarray, images: np.ndarray, evaluation: dict | None) -> dict:
+        path = Path(root, paths.classifier(dataset))
+        if evaluation and evaluation.get("data_sha256") != record["data_sha256"]:
+            raise VlaeError(f"{path}: trained on other data than {run} was evaluated on")
+        if index.min() < 0 or index.max() >= record["n_test"]:
+            raise VlaeError(f"{Path(root, paths.samples(run))}: originals_index: no such image")
+        labels, row = test["test_labels"][index], {"chance": CHANCE}
+        for of, predictions in (
+            ("originals", test["test_predictions"][index]),
+            ("decompressions", classify(model, images)),
+        ):
+            share, error = accuracy(predictions, labels)
+            row |= {f"recognised_{of}": share, f"recognised_{of}_se": error}
+        return row
+
+    return judge
+
+
+# --- as text ---------------------------------------------------------------------------------
+
+
+def kept_texts(rows: list[dict]) -> tuple[str, str, str]:
+    """The table as csv (all digits), Markdown and LaTeX (package booktabs)."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    markdown = tabulate(
+        [[*_cells(row), row["note"]] for row in rows],
+        headers=[*HEADERS, "Note"],
+        tablefmt="pipe",
+        colalign=["left"] + ["right"] * (len(HEADERS) - 1) + ["left"],
+        disable_numparse=True,
+    )
+    return text.getvalue(), f"### {TITLE}\n\n{LEGEND}\n\n{markdown}\n", _to_latex(rows)
+
+
+def _to_latex(rows: list[dict]) -> str:
+    notes = list(dict.fromkeys(row["note"] for row in rows if row["note"]))
+    body = []
+    for row in rows:
+        line = [tex(cell) for cell in _cells(row)]
+        if row["note"]:
+            line[0] += rf"\textsuperscript{{{letter(notes.index(row['note']))}}}"
+        body.append(" & ".join(line) + r" \\")
+    below = [rf"\textsuperscript{{{letter(i)}}}~{tex(note)}." for i, note in enumerate(notes)]
+    columns = "l" + "r" * (len(HEADERS) - 1)
+    header = [tex(name) for name in HEADERS]
+    return latex_table(f"{TITLE}. {tex(LEGEND)}", "kept", columns, header, body, below)
+
+
+def _cells(row: dict) -> list[str]:
+    """Of HEADERS, for readers."""
+
+    def with_error(key: str) -> str:
+        value, error = row[key], row[f"{key}_se"]
+        return "" if value is None else f"{rounded(value)} ± {rounded_error(error)}"
+
+    def share(key: str) -> str:
+        value, error = row[key], row[f"{key}_se"]
+        return "" if value is None else f"{100 * value:.1f} ± {100 * error:.1f} %"
+
+    counts = ["" if row[key] is None else f"{row[key]:,}" for key in ("epochs", "images")]
+    cells = [row["run"], counts[0]]
+    cells += [rounded(row[key]) for key in ("bits_per_dim", "kl_nats", "kl_bits")]
+    cells.append(counts[1])
+    for kind in KINDS:
+        cells += [with_error(kind), rounded(row[f"{kind}_others"])]
+    return [*cells, share("recognised_originals"), share("recognised_decompressions")]
