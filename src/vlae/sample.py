@@ -26,7 +26,7 @@ from vlae.randomness import generator
 from vlae.train import load_model
 
 COUNT = 100  # originals, decompressions and samples that figures are made from
-COLOUR_COUNT = 1000  # originals and decompressions of colour runs: a classifier judges them
+COLOUR_COUNT = 500  # originals and decompressions of colour runs: a classifier judges them
 AT_ONCE = 100  # images decompressed together
 
 
