@@ -70,7 +70,7 @@ def ask(workflow: Workflow, remote: str, what: str) -> tuple[int, list[str], dic
     """What the workflow is told in this clone: exit status, its lines, and the answer."""
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "workflow/scripts/record.py", "run", "--no-train"],
+        [sys.executable, "workflow/scripts/record.py", "run", "--leave", *RUNS],
         cwd=workflow.folder,
         env=workflow.env,
         capture_output=True,

@@ -33,7 +33,7 @@ def counted(text, path, typ="safe"):
     calls.append(path)
     return parse(text, path, typ)
 strictyaml.parse_yaml = counted
-found = record.run(no_train=False)
+found = record.run(left=set())
 print(len(found["to_run"]), sum(path.endswith("dvc.lock") for path in calls))
 """
 

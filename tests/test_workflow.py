@@ -327,10 +327,27 @@ def test_bad_params_stop_everything_with_one_line(built, tmp_path, edit, line):
     assert line in said
 
 
+def test_only_the_runs_that_were_named_are_computed(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.edit_params(lambda tree: tree["defaults"]["training"].update(learning_rate=0.01))
+    said = workflow.snakemake("--config", f"runs=dynamic_* {COLOUR_RUN}")
+    assert workflow.trained() == {"dynamic_mnist-pixelcnn"}
+    assert "not recorded" in said and "static_mnist-vlae" in said
+    assert "not trained" in row(workflow, "table1_static_mnist", "VLAE")  # as with train=false
+    assert "not trained" not in row(workflow, "table2_dynamic_mnist", "Unconditional decoder")
+    done = workflow.call("snakemake", "--cores", "2", "--config", "runs=dynamc_*")
+    assert done.returncode == 2
+    assert (
+        done.stderr == "vlae: error: --config: runs: no run in params.yaml is called 'dynamc_*'\n"
+    )
+
+
 def test_an_unknown_config_key_is_one_line(built):
     done = built.call("snakemake", "--cores", "2", "--config", "trian=false")
     assert done.returncode == 2
-    assert done.stderr == "vlae: error: --config: unknown key 'trian'; known: train, shards\n"
+    assert (
+        done.stderr == "vlae: error: --config: unknown key 'trian'; known: runs, shards, train\n"
+    )
 
 
 def test_on_a_cluster_the_trainer_knows_its_time_limit(built, tmp_path):

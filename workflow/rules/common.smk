@@ -8,6 +8,7 @@
 # cache or runs the stage's command, and writes the record.
 
 import atexit
+import fnmatch
 import json
 import os
 import re
@@ -57,17 +58,26 @@ def checked_params():
 
 
 def checked_config():
-    """--config: train (compute what is missing?) and shards (jobs of one evaluation)."""
-    unknown = config.keys() - {"train", "shards"}
+    """--config: train (compute what is missing?), runs (of which runs? patterns of their names)
+    and shards (jobs of one evaluation). Returns the names that nothing is computed for, of
+    runs, data sets and classifiers, and the number of shards."""
+    unknown = config.keys() - {"train", "runs", "shards"}
     if unknown:
-        stop(f"--config: unknown key {unknown.pop()!r}; known: train, shards")
+        stop(f"--config: unknown key {unknown.pop()!r}; known: runs, shards, train")
     train = {"true": True, "false": False}.get(str(config.get("train", True)).lower())
     if train is None:
         stop(f"--config: train must be true or false, not {config['train']!r}")
     shards = config.get("shards", 1)
     if type(shards) is not int or shards < 1:
         stop(f"--config: shards must be 1 or more, not {shards!r}")
-    return train, shards
+    patterns = str(config.get("runs", "*")).split()
+    for pattern in patterns:
+        if not fnmatch.filter(PARAMS.runs, pattern):
+            stop(f"--config: runs: no run in params.yaml is called {pattern!r}")
+    runs = {run for pattern in patterns for run in fnmatch.filter(PARAMS.runs, pattern)}
+    needed = {PARAMS.runs[run].dataset for run in runs}
+    everything = {*PARAMS.runs, *PARAMS.datasets, *PARAMS.classifiers}
+    return everything - runs - needed if train else everything, shards
 
 
 @cache
@@ -125,7 +135,7 @@ def ask_dvc():
         be_alone()
     if asked in ("draw", "unlock"):
         return {"to_run": {}, "perhaps": [], "recorded": [], "restore": []}
-    command = [sys.executable, SCRIPTS / "record.py", asked] + ["--no-train"] * (not TRAIN)
+    command = [sys.executable, SCRIPTS / "record.py", asked, "--leave", *sorted(LEFT_OUT)]
     answer = subprocess.run(command, stdout=subprocess.PIPE)
     if answer.returncode:
         sys.exit(answer.returncode)
@@ -169,8 +179,9 @@ def left_to_run(step):
     """A wildcard constraint: the data sets or runs whose `step` is to be run."""
     if DRAWING:
         return "[^/]+"
-    names = [stage.split("@")[1] for stage in FOUND["to_run"] if stage.startswith(f"{step}@")]
-    return "|".join(map(re.escape, names)) if names and TRAIN else "(?!)"
+    stages = [stage.split("@") for stage in FOUND["to_run"]]
+    names = [name for what, name in stages if what == step and name not in LEFT_OUT]
+    return "|".join(map(re.escape, names)) if names else "(?!)"
 
 
 def source(modules):
@@ -182,8 +193,13 @@ def source(modules):
 def drawn_from(paths):
     """Those of the results that are there to draw from, or will be."""
     rerun_incomplete()
-    missing = {path for outputs in FOUND["to_run"].values() for path in outputs}
-    return [path for path in map(str, paths) if TRAIN or path not in missing]
+    missing = {
+        path
+        for stage, outputs in FOUND["to_run"].items()
+        if stage.split("@")[1] in LEFT_OUT
+        for path in outputs
+    }
+    return [path for path in map(str, paths) if path not in missing]
 
 
 def results_of_runs():
@@ -209,7 +225,7 @@ def clock(wildcards, resources):
 
 patient_slurm.install()
 PARAMS = checked_params()
-TRAIN, SHARDS = checked_config()
+LEFT_OUT, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")
 FOUND = ask_dvc()
 # Those that show any of the runs in params.yaml.

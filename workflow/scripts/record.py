@@ -244,10 +244,12 @@ def put_away(record, stages):
 def main():
     parser = argparse.ArgumentParser(description="what DVC has recorded, as JSON")
     parser.add_argument("mode", choices=("run", "look"))
-    parser.add_argument("--no-train", action="store_true", help="nothing will be computed")
+    parser.add_argument(
+        "--leave", nargs="*", default=[], metavar="NAME", help="nothing will be computed for these"
+    )
     options = parser.parse_args()
     try:
-        found = run(options.no_train) if options.mode == "run" else look()
+        found = run({*options.leave}) if options.mode == "run" else look()
     except DvcException as error:
         damaged = isinstance(error, ParseError | YAMLValidationError) and "dvc.lock" in str(error)
         hint = "; `git checkout dvc.lock` restores the last one that was committed"
@@ -269,7 +271,7 @@ def look():
     return answer(record, here, [path for name in here for path in record.out_of_place(name)])
 
 
-def run(no_train):
+def run(left):
     """Both lists, of how things are once everything recorded is in its place."""
     clear_run_cache()
     record = Record()
@@ -289,8 +291,8 @@ def run(no_train):
     if take_from_run_cache(record, here):
         record = Record()
         here = put_in_place(record)
-    if no_train:
-        put_away(record, [name for name in record.results if name not in here])
+    unrecorded = [name for name in record.results if name not in here]
+    put_away(record, [name for name in unrecorded if name.split("@")[1] in left])
     return answer(record, here, [])
 
 
