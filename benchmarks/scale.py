@@ -115,6 +115,7 @@ def new_project(folder: Path, count: int) -> Project:
             tree["defaults"][part][key] = tree["defaults"][part][key] | value if nested else value
     splits = {"train": 96, "valid": 32, "test": 64}
     tree["datasets"] = {"static_mnist": tree["datasets"]["static_mnist"] | {"splits": splits}}
+    tree["classifiers"] = {}
     first = {"dataset": "static_mnist", "model": {}, "training": {}, "evaluation": {}}
     again = {"dataset": "static_mnist", "repeats": FIRST}
     others = {name: again | {"seed": i} for i, name in enumerate(run_names(count)) if i}
@@ -140,8 +141,8 @@ def simulate_results(project: Project, count: int) -> None:
         about = file.metadata()
     evaluation = folder / paths.evaluation(FIRST)
     record = json.loads(evaluation.with_name(f"{FIRST}.json").read_text())
-    images = dict(np.load(evaluation.with_name(f"{FIRST}.npz")))
-    samples = dict(np.load(folder / paths.samples(FIRST)))
+    images = dict(np.load(evaluation.with_name(f"{FIRST}.npz"), allow_pickle=False))
+    samples = dict(np.load(folder / paths.samples(FIRST), allow_pickle=False))
     for i, run in enumerate(run_names(count)[1:], 1):
         there = folder / paths.checkpoint(run)
         there.mkdir(parents=True)

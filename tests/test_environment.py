@@ -18,7 +18,7 @@ DIRECT = [
     *(line for group in PROJECT["optional-dependencies"].values() for line in group),
 ]
 # Where the name that is imported is not the name that is installed.
-IMPORTED_AS = {"pyyaml": "yaml"}
+IMPORTED_AS = {"pyyaml": "yaml", "ruamel-yaml": "ruamel"}
 
 
 def name_of(requirement: str) -> str:
@@ -67,7 +67,8 @@ def test_conda_gets_the_same_versions():
 @pytest.mark.parametrize("folder", ["src", "tests", "workflow", "benchmarks"])
 def test_what_is_imported_is_a_direct_dependency(folder):
     allowed = {IMPORTED_AS.get(name_of(line), name_of(line)) for line in DIRECT}
-    own = [path for part in ("tests", "benchmarks") for path in (ROOT / part).iterdir()]
+    parts = ("tests", "benchmarks", "workflow/scripts")
+    own = [path for part in parts for path in (ROOT / part).iterdir()]
     local = {"vlae", *(path.stem for path in own)}
     known = allowed | local | set(sys.stdlib_module_names)
     used = {}

@@ -14,9 +14,9 @@ from vlae.model import (
 )
 from vlae.nn.elu import elu
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation
-from vlae.params import load_params
+from vlae.params import ModelConfig, load_params
 
-RUNS = load_params().runs
+RUNS = {n: run for n, run in load_params().runs.items() if isinstance(run.model, ModelConfig)}
 
 
 def initialised(name, batch=32):

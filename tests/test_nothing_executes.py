@@ -12,7 +12,7 @@ SOURCES = sorted(
     for path in (PROJECT / folder).rglob("*")
     if path.suffix in (".py", ".smk")
 )
-SAFE_LOADERS = {"SafeLoader", "CSafeLoader", "_UniqueKeyLoader"}
+SAFE_LOADERS = {"SafeLoader", "CSafeLoader", "_UniqueKeyLoader", "LockLoader"}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 EXECUTES = {"eval", "exec", "compile", "__import__"}
 

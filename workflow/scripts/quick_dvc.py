@@ -23,7 +23,7 @@ from whole_lock import write_whole
 HEAD = "schema: '2.0'\nstages:\n"
 
 
-class Loader(yaml.CSafeLoader):
+class LockLoader(yaml.CSafeLoader):
     """YAML 1.2 as DVC reads it: 12e34 is a number, `yes` is text."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - as PyYAML has it
@@ -31,14 +31,14 @@ class Loader(yaml.CSafeLoader):
 
 for versions, tag, pattern, first in implicit_resolvers:
     if (1, 2) in versions:
-        Loader.add_implicit_resolver(tag, pattern, first)
+        LockLoader.add_implicit_resolver(tag, pattern, first)
 
 
 def parse(text, path, typ="safe"):
     """dvc.lock by libyaml; the files that people write by DVC, which explains what is wrong."""
     if typ == "safe" and os.fspath(path).endswith(".lock"):
         try:
-            return yaml.load(text, Loader) or {}
+            return yaml.load(text, LockLoader) or {}
         except yaml.YAMLError:
             pass
     return parse_yaml(text, path, typ)
