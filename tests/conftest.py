@@ -5,6 +5,7 @@ import os
 import pytest
 
 import reliability
+from vlae.native import network
 
 os.environ.pop("VLAE_SCRATCH", None)
 
@@ -32,3 +33,15 @@ def record(request):
     if request.config.getoption("--record-figures"):
         return reliability.record
     return lambda *row: None
+
+
+@pytest.fixture
+def without_core(monkeypatch):
+    """A function that runs another one as if there were no core."""
+
+    def run(function, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(network, "library", lambda: None)
+            return function(*arguments)
+
+    return run

@@ -33,18 +33,6 @@ RUNS = (
 )
 
 
-@pytest.fixture
-def without_core(monkeypatch):
-    """A function that runs another one as if there were no core."""
-
-    def run(function, *arguments):
-        with monkeypatch.context() as patch:
-            patch.setattr(network, "library", lambda: None)
-            return function(*arguments)
-
-    return run
-
-
 def images(count: int) -> torch.Tensor:
     random = torch.Generator().manual_seed(count)
     coarse = torch.rand((count, 1, 7, 7), generator=random)
@@ -70,32 +58,39 @@ def gradients(model, x, noise, dtype, precision):
     return [loss.detach(), *(p.grad for p in model.parameters())]
 
 
+def error(values, truth):
+    """Of each of the values, relative to the size of the truth's."""
+    return [
+        ((v.double() - t).norm() / t.norm().clamp(min=1e-12)).item()
+        for v, t in zip(values, truth, strict=True)
+    ]
+
+
 @needs_core
 @pytest.mark.parametrize("name", RUNS)
 def test_gradients_are_as_close_to_double_precision_as_pytorch_s(name, without_core):
+    """Over some models: of a single one, rounding makes a bias's gradient off by a quarter now
+    and then, be it ours or PyTorch's."""
     run = load_params().run(name)
-    torch.manual_seed(0)
-    x = images(12)
-    noise = torch.randn(12, run.model.latent_dim) if run.model.latent_dim else None
-    model = VLAE(run.model)
-    with data_dependent_initialisation(model):
-        objective(model, x, noise, 0.5)
-    truth = gradients(model, x, noise, torch.float64, "float32")
-    theirs = without_core(gradients, model, x, noise, torch.float32, "bfloat16")
-    ours = gradients(model, x, noise, torch.float32, "bfloat16")
+    theirs, ours = [], []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        x = images(12)
+        noise = torch.randn(12, run.model.latent_dim) if run.model.latent_dim else None
+        model = VLAE(run.model)
+        with data_dependent_initialisation(model):
+            objective(model, x, noise, 0.5)
+        truth = gradients(model, x, noise, torch.float64, "float32")
+        without = without_core(gradients, model, x, noise, torch.float32, "bfloat16")
+        with_core = gradients(model, x, noise, torch.float32, "bfloat16")
+        assert any(not torch.equal(a, b) for a, b in zip(with_core, without, strict=True))
+        theirs.append(error(without, truth))
+        ours.append(error(with_core, truth))
+    ours, theirs = torch.tensor(ours).square().mean(0), torch.tensor(theirs).square().mean(0)
     names = ["loss", *(n for n, _ in model.named_parameters())]
-    assert any(not torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))  # it was the core
-
-    def error(values):
-        return [
-            ((v.double() - t).norm() / t.norm().clamp(min=1e-12)).item()
-            for v, t in zip(values, truth, strict=True)
-        ]
-
-    for name, mine, pytorch in zip(names, error(ours), error(theirs), strict=True):
-        assert mine < 3 * pytorch + 0.01, name
-    total = sum(e**2 for e in error(ours)) ** 0.5
-    assert total < 1.5 * sum(e**2 for e in error(theirs)) ** 0.5
+    for name, mine, pytorch in zip(names, ours.sqrt(), theirs.sqrt(), strict=True):
+        assert mine < 2 * pytorch + 0.01, name
+    assert ours.sum().sqrt() < 1.2 * theirs.sum().sqrt()
 
 
 @needs_core

@@ -16,5 +16,9 @@ def model_of(config: ModelConfig | ColourModelConfig, side: int | None = None) -
 
 
 def core_at_work(config: ModelConfig | ColourModelConfig, device: str, precision: str) -> str:
-    """What does the work of the network, for the record: the C++ core knows binary images only."""
-    return "PyTorch" if isinstance(config, ColourModelConfig) else in_use(device, precision)
+    """What does the work of the network, for the record. Of colour images the C++ core does what
+    stands between the convolutions (vlae.native.elementwise)."""
+    core = in_use(device, precision)
+    if isinstance(config, ColourModelConfig) and core != "PyTorch":
+        return "PyTorch, between convolutions C++ (AVX-512)"
+    return core

@@ -2,6 +2,7 @@
 #include <memory>
 #include <mutex>
 
+#include "elementwise.h"
 #include "network.h"
 #include "weights.h"
 
@@ -103,6 +104,30 @@ void vlae_adamax(int64_t count, const StepEntry* entries, float rate, float beta
         adamax(*pieces[i].e, {rate, beta1, beta2, epsilon, polyak}, pieces[i].begin,
                pieces[i].end);
     });
+}
+
+void vlae_concat_elu(const Part* parts, int64_t count, const bf16* plus, const Bordered* b,
+                     bf16* out, int64_t threads) {
+    concat_elu(parts, count, plus, *b, out, threads);
+}
+void vlae_concat_elu_back(const bf16* y, const bf16* gradient, const Bordered* b,
+                          const Part* parts, int64_t count, int64_t threads) {
+    concat_elu_back(y, gradient, *b, parts, count, threads);
+}
+void vlae_gated(int64_t pixels, int64_t channels, const bf16* x, const bf16* h, const bf16* plus,
+                bf16* out, int64_t threads) {
+    gated(pixels, channels, x, h, plus, out, threads);
+}
+void vlae_gated_back(int64_t pixels, int64_t channels, const bf16* gradient, const bf16* h,
+                     const bf16* plus, bf16* dh, int64_t threads) {
+    gated_back(pixels, channels, gradient, h, plus, dh, threads);
+}
+void vlae_elu(int64_t count, const bf16* x, bf16* y, int64_t threads) {
+    elu(count, x, y, threads);
+}
+void vlae_elu_back(int64_t count, const bf16* y, const bf16* gradient, bf16* dx,
+                   int64_t threads) {
+    elu_back(count, y, gradient, dx, threads);
 }
 
 int32_t vlae_has_tiles() { return amx_allowed(); }

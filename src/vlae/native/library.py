@@ -19,7 +19,7 @@ from vlae.errors import VlaeError
 from vlae.files import write_atomically
 from vlae.hardware import processor_flags
 
-SOURCES = ("library.cpp", "network.h", "tiles.h", "weights.h")
+SOURCES = ("library.cpp", "elementwise.h", "network.h", "tiles.h", "weights.h")
 FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-std=c++17"),
     *("-fopenmp", "-shared", "-fPIC", "-w"),
@@ -40,6 +40,12 @@ SIGNATURES = {
     "vlae_fold": (None, [int64, pointer, int64]),
     "vlae_adamax": (None, [int64, pointer, *[real] * 5, int64]),
     "vlae_unfold": (None, [int64, pointer, int64]),
+    "vlae_concat_elu": (None, [pointer, int64, *[pointer] * 3, int64]),
+    "vlae_concat_elu_back": (None, [*[pointer] * 4, *[int64] * 2]),
+    "vlae_gated": (None, [*[int64] * 2, *[pointer] * 4, int64]),
+    "vlae_gated_back": (None, [*[int64] * 2, *[pointer] * 4, int64]),
+    "vlae_elu": (None, [int64, *[pointer] * 2, int64]),
+    "vlae_elu_back": (None, [int64, *[pointer] * 3, int64]),
 }
 
 

@@ -131,17 +131,18 @@ class Core:
             into = [0, 0, 0]
             if gradients is not None:
                 into = [gradients[j].data_ptr() for j in (place, shared + i, shared + count + i)]
-            numbers += entry(layer, direction, at, behind, into, place in seen)
+            numbers += entry(layer, direction, at, behind, into, place in seen, False)
             seen.add(place)
             at = behind + 4 * layer.gain.numel()
         function(count, (ctypes.c_int64 * len(numbers))(*numbers), torch.get_num_threads())
 
 
-def entry(layer, direction: Tensor, weight: int, bias: int, into: list[int], add: bool) -> list:
+def entry(
+    layer, direction: Tensor, weight: int, bias: int, into: list[int], add: bool, rounded: bool
+) -> list:
     """A WeightEntry of weights.h; `weight` and `bias` are addresses to write to or, for the
     gradient, to read from; `into` those of the gradients of direction, gain and bias."""
-    dense = direction.dim() == 2
-    assert dense or direction.is_contiguous(memory_format=torch.channels_last)
+    assert _output_units_first(direction) or layer.unit_dim
     units, size = layer.gain.numel(), direction.numel() // layer.gain.numel()
     strides = (1, units) if layer.unit_dim else (size, 1)
     mask, mask_stride = 0, 0
@@ -151,8 +152,15 @@ def entry(layer, direction: Tensor, weight: int, bias: int, into: list[int], add
     return [
         *(direction.data_ptr(), layer.gain.data_ptr(), mask, own_bias),
         *(weight, bias, weight, bias, *into),
-        *(units, size, *strides, mask_stride, dense, add),
+        *(units, size, *strides, mask_stride, rounded, add),
     ]
+
+
+def _output_units_first(v: Tensor) -> bool:
+    """In memory one output unit after the other, of a convolution's the channels last."""
+    return v.is_contiguous(
+        memory_format=torch.channels_last if v.dim() == 4 else torch.contiguous_format
+    )
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -247,18 +255,30 @@ class _Fold(torch.autograd.Function):
     def backward(ctx, dw: Tensor):
         direction, gain = ctx.saved_tensors
         d_direction, d_gain = torch.empty_like(direction), torch.empty_like(gain)
-        dw = dw.to(torch.bfloat16).contiguous()
+        dw = torch.empty_like(direction, dtype=torch.bfloat16).copy_(dw)
         into = [d_direction.data_ptr(), d_gain.data_ptr(), 0]
         _Fold.call("vlae_unfold", ctx.layer, direction, dw, into)
         return None, d_direction, d_gain
 
     @staticmethod
     def call(function: str, layer, direction: Tensor, weight: Tensor, into: list[int]) -> None:
-        numbers = entry(layer, direction, weight.data_ptr(), 0, into, False)
+        numbers = entry(layer, direction, weight.data_ptr(), 0, into, False, True)
         entries = (ctypes.c_int64 * len(numbers))(*numbers)
         getattr(library(), function)(1, entries, torch.get_num_threads())
 
 
+def foldable(layer: nn.Module) -> bool:
+    """Whether the core is to make the weight of a layer (see `folded`)."""
+    v = layer.direction
+    return (
+        v is not None
+        and layer.unit_dim == 0
+        and active(v)
+        and _output_units_first(v)
+        and (layer.mask is None or layer.mask.stride() == v.stride())
+    )
+
+
 def folded(layer: nn.Module) -> Tensor:
-    """The weight g v / ||v|| of a fully connected layer, rounded to bfloat16, in one pass."""
+    """The weight g v / ||v|| of a layer, rounded to bfloat16, in one pass."""
     return _Fold.apply(layer, layer.direction, layer.gain)

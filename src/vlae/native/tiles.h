@@ -88,14 +88,15 @@ inline __m512 exp_negative(__m512 x) {
         p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
     return _mm512_scalef_ps(p, n);
 }
+// Of minimum and maximum, the second operand comes back where one is not a number.
 inline __m512 elu(__m512 x) {
-    const __m512 e = exp_negative(_mm512_min_ps(x, _mm512_setzero_ps()));
-    return _mm512_max_ps(x, _mm512_sub_ps(e, _mm512_set1_ps(1.f)));
+    const __m512 e = exp_negative(_mm512_min_ps(_mm512_setzero_ps(), x));
+    return _mm512_max_ps(_mm512_sub_ps(e, _mm512_set1_ps(1.f)), x);
 }
 // d elu / dx, from y = elu(x)
 inline __m512 elu_slope(__m512 y) {
     const __m512 one = _mm512_set1_ps(1.f);
-    return _mm512_min_ps(_mm512_add_ps(y, one), one);
+    return _mm512_min_ps(one, _mm512_add_ps(y, one));
 }
 
 #ifdef __AMX_BF16__

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlae.nn.concat_elu import concat_elu
 from vlae.nn.elu import elu
 from vlae.nn.grid import Grid, window
 from vlae.nn.local_pixelcnn import (
@@ -23,7 +24,6 @@ from vlae.nn.local_pixelcnn import (
     GatedBlock,
     LocalPixelCNN,
     Streams,
-    concat_elu,
 )
 from vlae.nn.logistic_mixture import draw_component, draw_value
 from vlae.nn.wavefront import wavefront
@@ -74,7 +74,7 @@ class GatedBlockAtPixels:
         """x, the block's input, (n, 2 * maps); `around`, what its first convolution sees of it,
         (n, taps * 2 * maps); `beside`, each as x; conditioning maps (n, conditioning)."""
         h = torch.addmm(self.first_bias, torch.cat([around, *beside], 1), self.first)
-        h = concat_elu(h)
+        h = concat_elu([h])
         if maps is not None:
             h = torch.cat([h, maps], 1)
         value, gate = torch.addmm(self.second_bias, h, self.second).chunk(2, 1)
@@ -82,7 +82,7 @@ class GatedBlockAtPixels:
         positive, negative = x.clamp(min=0).chunk(2, 1)
         # The vectorised sigmoid rounds otherwise than that of a vector's last, single numbers;
         # exp does not.
-        return concat_elu(positive - negative + value / (1 + torch.exp(-gate)))
+        return concat_elu([positive - negative + value / (1 + torch.exp(-gate))])
 
 
 Features = tuple[list[Tensor], list[Tensor]]  # of the vertical and horizontal layers, concat_elu
@@ -135,14 +135,14 @@ class _Streams:
             else:
                 seen = window(image, step.rows, self.sees_first_vertical)
                 h = torch.addmm(self.first_vertical_bias, seen, self.first_vertical)
-                x = around = concat_elu(h)
+                x = around = concat_elu([h])
             h = block(x, around, [others[i] for others, _ in previous], step.maps)
             if i < len(self.kept_vertical):
                 self.kept_vertical[i][step.rows] = h
             vertical.append(h)
         step = steps[-1]
         seen = window(image, step.rows, self.sees_first_horizontal)
-        x = concat_elu(torch.addmm(self.first_horizontal_bias, seen, self.first_horizontal))
+        x = concat_elu([torch.addmm(self.first_horizontal_bias, seen, self.first_horizontal)])
         for i, block in enumerate(self.horizontal):
             around = x
             if i:

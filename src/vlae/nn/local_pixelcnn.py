@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from vlae.nn.concat_elu import concat_elu, gated
 from vlae.nn.elu import elu
 from vlae.nn.logistic_mixture import mixture_log_likelihood
 from vlae.nn.weightnorm import Conv2d, WeightNorm
@@ -44,21 +46,30 @@ HORIZONTAL = (range(-1, 1), range(-1, 1))
 
 class OffsetConv2d(WeightNorm):
     """(B, in, H, W) -> (B, out, H, W): output pixel (r, c) sees inputs (r + i, c + j) for i in
-    `rows` and j in `columns`, zeros beyond the border."""
+    `rows` and j in `columns`. The input has the `border` of zeros that this takes: columns left
+    and right, rows above and below; negative where the kernel does not reach the last ones."""
 
     def __init__(self, inputs: int, outputs: int, rows: range, columns: range):
         super().__init__((outputs, inputs, len(rows), len(columns)))
-        # What the kernel does not reach is cut off: negative padding.
-        self.padding = (-columns[0], columns[-1], -rows[0], rows[-1])
+        self.border = (-columns[0], columns[-1], -rows[0], rows[-1])
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padded = nn.functional.pad(x, self.padding)
-        return nn.functional.conv2d(padded, weight, bias)
+        return F.conv2d(x, weight, bias)
 
 
-def concat_elu(x: Tensor) -> Tensor:
-    """ELU of x and of -x: twice the channels (PixelCNN++)."""
-    return elu(torch.cat([x, -x], 1))
+class PointwiseConv2d(WeightNorm):
+    """1x1 convolution of several inputs side by side, (B, C_i, H, W) -> (B, out, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__((outputs, inputs, 1, 1))
+
+    def apply_weight(self, x: list[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+        # One after the other: they need not be copied side by side.
+        weights = weight.split([part.shape[1] for part in x], 1)
+        y = F.conv2d(x[0], weights[0], bias)
+        for part, w in zip(x[1:], weights[1:], strict=True):
+            y = y + F.conv2d(part, w)
+        return y
 
 
 class GatedBlock(nn.Module):
@@ -69,7 +80,7 @@ class GatedBlock(nn.Module):
     `conditioning` maps before the gate.
     """
 
-    def __init__(self, first: WeightNorm, maps: int, beside: int, conditioning: int):
+    def __init__(self, first: OffsetConv2d, maps: int, beside: int, conditioning: int):
         super().__init__()
         self.first = first
         self.beside = Conv2d(2 * beside, maps, 1) if beside else None
@@ -77,14 +88,10 @@ class GatedBlock(nn.Module):
         self.conditioning = Conv2d(conditioning, 2 * maps, 1) if conditioning else None
 
     def forward(self, x: Tensor, beside: list[Tensor], maps: Tensor | None) -> Tensor:
-        h = self.first(concat_elu(x))
-        if self.beside is not None:
-            h = h + self.beside(concat_elu(torch.cat(beside, 1)))
-        h = self.second(concat_elu(h))
-        if self.conditioning is not None:
-            h = h + self.conditioning(maps)
-        value, gate = h.chunk(2, 1)
-        return x + value * torch.sigmoid(gate)
+        h = self.first(concat_elu([x], border=self.first.border))
+        plus = None if self.beside is None else self.beside(concat_elu(beside))
+        h = self.second(concat_elu([h], plus))
+        return gated(x, h, None if self.conditioning is None else self.conditioning(maps))
 
 
 Features = tuple[list[Tensor], list[Tensor]]  # of the vertical and horizontal layers
@@ -118,11 +125,14 @@ class Streams(nn.Module):
 
     def forward(self, image: Tensor, previous: list[Features], maps: Tensor | None) -> Features:
         vertical, horizontal = [], []
-        h = self.first_vertical(image)
+        h, *horizontals = (
+            layer(F.pad(image, layer.border))
+            for layer in (self.first_vertical, *self.first_horizontal)
+        )
         for i, block in enumerate(self.vertical):
             h = block(h, [others[i] for others, _ in previous], maps)
             vertical.append(h)
-        h = self.first_horizontal[0](image) + self.first_horizontal[1](image)
+        h = sum(horizontals)
         for i, block in enumerate(self.horizontal):
             beside = [others[i] for _, others in previous]
             if i >= self.behind:
@@ -133,25 +143,27 @@ class Streams(nn.Module):
 
 
 class ColourHead(nn.Module):
-    """The mixture's parameters of a pixel, colour after colour, from the features and from its
-    colours before: 1x1 convolutions, so that the window stays as it is."""
+    """The mixture's parameters of a pixel, colour after colour, from concat_elu of the features
+    and from its colours before: 1x1 convolutions, so that the window stays as it is."""
 
     def __init__(self, features: int, hidden: int, mixtures: int):
         super().__init__()
         self.mixtures = mixtures
         self.red = Conv2d(2 * features, 3 * mixtures, 1)
-        self.hidden = nn.ModuleList(Conv2d(2 * features + before, hidden, 1) for before in (1, 2))
+        self.hidden = nn.ModuleList(
+            PointwiseConv2d(2 * features + before, hidden) for before in (1, 2)
+        )
         self.later = nn.ModuleList(Conv2d(hidden, 2 * mixtures, 1) for _ in range(2))
 
     def first(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The weights' logits, and means and log-scales of red, each (B, K, H, W)."""
-        return self.red(concat_elu(features)).chunk(3, 1)
+        return self.red(features).chunk(3, 1)
 
     def next(self, features: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log-scales of the next colour, given those before it, (B, 1 or 2, H, W)."""
         which = before.shape[1] - 1
-        inputs = torch.cat([concat_elu(features), before.to(features.dtype)], 1)
-        return self.later[which](elu(self.hidden[which](inputs))).chunk(2, 1)
+        h = self.hidden[which]([features, before.to(features.dtype)])
+        return self.later[which](elu(h)).chunk(2, 1)
 
 
 class LocalPixelCNN(nn.Module):
@@ -188,13 +200,13 @@ class LocalPixelCNN(nn.Module):
         return torch.cat([x, torch.ones_like(x[:, :1])], 1)
 
     def features(self, x: Tensor, maps: Tensor | None) -> Tensor:
-        """What is seen of each pixel's window: scaled images x (B, 3, H, W) in [-1, 1] and maps
-        (B, conditioning, H, W) or None -> (B, blocks * maps, H, W)."""
+        """What is seen of each pixel's window, concat_elu of it: scaled images x (B, 3, H, W) in
+        [-1, 1] and maps (B, conditioning, H, W) or None -> (B, 2 * blocks * maps, H, W)."""
         image = self.image_seen(x)
         done: list[Features] = []
         for streams in self.streams:
             done.append(streams(image, done, maps))
-        return torch.cat([horizontal[-1] for _, horizontal in done], 1)
+        return concat_elu([horizontal[-1] for _, horizontal in done])
 
     def log_likelihood(self, x: Tensor, maps: Tensor | None) -> Tensor:
         """log p(x|z), nats, summed over the image: (B, 3, H, W) in [-1, 1] -> (B,)."""

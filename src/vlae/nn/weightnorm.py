@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlae.native.network import active, folded
+from vlae.native.network import foldable, folded
 
 NORM_FLOOR = 1e-12  # squared norm of a unit whose inputs are all masked
 
@@ -43,6 +43,8 @@ class WeightNorm(nn.Module):
 
     def weight(self, direction: Tensor | None = None) -> Tensor:
         """g v / ||v||, of v's shape."""
+        if direction is None and foldable(self):
+            return folded(self)
         v = self.direction if direction is None else direction
         if self.mask is not None:
             v = v * self.mask
@@ -77,9 +79,6 @@ class Linear(WeightNorm):
 
     def __init__(self, inputs: int, outputs: int, mask: Tensor | None = None):
         super().__init__((outputs, inputs), mask=mask)
-
-    def weight(self, direction: Tensor | None = None) -> Tensor:
-        return folded(self) if active(self.direction) else super().weight(direction)
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
