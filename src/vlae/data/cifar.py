@@ -35,6 +35,7 @@ TRAIN_MEMBERS = tuple(f"{FOLDER}/data_batch_{i}.bin" for i in range(1, BATCHES +
 TEST_MEMBER = f"{FOLDER}/test_batch.bin"
 TEXT_MEMBERS = (f"{FOLDER}/batches.meta.txt", f"{FOLDER}/readme.html")
 TEXT_BYTES = 10_000  # no text is larger
+MORE_BYTES = 2**20  # headers and padding of an archive: less than that
 
 # The files of cifar10_xz, as params.yaml names them.
 XZ_FILES = ("train_1", "train_2", "train_3", "train_4", "train_5", "test_1", "test_2")
@@ -55,12 +56,18 @@ def read_tar(path: Path, counts: Counts) -> Arrays:
     found = {}
     try:
         # As a stream: what comes is looked at before it is read, in the order it comes in.
-        with tarfile.open(path, mode="r|gz") as archive:
-            for member in archive:
-                _check_member(path, member, sizes, found)
-                if not member.isdir():
-                    found[member.name] = archive.extractfile(member).read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+        most = sum(sizes.values()) + len(TEXT_MEMBERS) * TEXT_BYTES + MORE_BYTES
+        with gzip.open(path) as file:
+            stream = _AtMost(file, most)
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                for member in archive:
+                    _check_member(path, member, sizes, found)
+                    if not member.isdir():
+                        found[member.name] = archive.extractfile(member).read()
+            while stream.read(2**20):  # the checksum is at the end
+                pass
+    # One header that only prepares the next is read by recursion.
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, RecursionError) as error:
         raise VlaeError(f"{path}: a damaged tar.gz file ({_line(error)})") from None
     missing = [name for name in sizes if name not in found]
     if missing:
@@ -69,13 +76,27 @@ def read_tar(path: Path, counts: Counts) -> Arrays:
     return _splits(path, train, path, found[TEST_MEMBER], counts)
 
 
+class _AtMost:
+    """A stream that ends in an error behind so many bytes: a member's name may be of any size."""
+
+    def __init__(self, file: gzip.GzipFile, left: int):
+        self.file, self.left = file, left
+
+    def read(self, size: int) -> bytes:
+        content = self.file.read(size)
+        self.left -= len(content)
+        if self.left < 0:
+            raise tarfile.ReadError("it unpacks to more than it may hold")
+        return content
+
+
 def _check_member(path: Path, member: tarfile.TarInfo, sizes: dict, found: dict) -> None:
     """Raise VlaeError unless the archive may have this member next."""
     name = member.name
     if name == FOLDER and member.isdir():
         return
     if name not in sizes and name not in TEXT_MEMBERS:
-        raise VlaeError(f"{path}: the member {name!r} does not belong to CIFAR-10")
+        raise VlaeError(f"{path}: the member {name[:100]!r} does not belong to CIFAR-10")
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         raise VlaeError(f"{path}: the member {name!r} is not a regular file")
     if name in found:
@@ -106,7 +127,7 @@ def _unpacked(path: Path, least: int, most: int) -> bytes:
     try:
         with lzma.open(path, format=lzma.FORMAT_XZ) as file:
             content = file.read(most + 1)  # one more: this also checks the end of the file
-    except (lzma.LZMAError, EOFError) as error:
+    except (lzma.LZMAError, EOFError, MemoryError) as error:
         raise VlaeError(f"{path}: not a complete xz file ({_line(error)})") from None
     if len(content) > most:
         raise VlaeError(f"{path}: goes on after the last of {most // RECORD:,} images")
@@ -146,7 +167,7 @@ def _records(path: Path, content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def _line(error: Exception) -> str:
     """What an error says, as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def records(images: np.ndarray, labels: np.ndarray) -> bytes:
