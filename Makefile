@@ -32,9 +32,9 @@ test: $(ENVIRONMENT) lint  ## check the code, then run the tests (minutes)
 test-slow: $(ENVIRONMENT)  ## run the tests that take longer
 	.venv/bin/python -m pytest -m slow
 
-test-cluster: $(ENVIRONMENT)  ## run the tests on a real SLURM cluster on this machine (Debian, root; half an hour)
+test-cluster: $(ENVIRONMENT)  ## a real SLURM cluster on this machine, and every fault (Debian, root; an hour)
 	.venv/bin/python tests/cluster/slurm.py install
-	.venv/bin/python -m pytest -m cluster --record-figures
+	VLAE_CLUSTER=1 .venv/bin/python -m pytest -m "cluster or faults" --record-figures
 
 lint: $(ENVIRONMENT)  ## check style, types of errors and the workflow's form
 	.venv/bin/ruff check

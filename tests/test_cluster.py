@@ -5,8 +5,11 @@ same command again finishes the work, no step before the last checkpoint is done
 the weights are those of a run that nothing disturbed, to the bit.
 """
 
+import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -29,13 +32,11 @@ from one_run import (
     trainer,
     undisturbed_weights,
 )
+from test_kills import ancestor
 from test_workflow import MIRROR, Workflow
 from vlae.files import sha256
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.skipif(slurm.missing() is not None, reason=str(slurm.missing())),
-]
+pytestmark = pytest.mark.cluster
 
 COMMAND = ("snakemake", "--cores", "all", "--profile", "slurm")
 IMPATIENT = ("--slurm-init-seconds-before-status-checks", "3")
@@ -47,15 +48,66 @@ EARLY = 2 * STEPS_OF_EPOCH  # the step from which on a training is disturbed
 
 @pytest.fixture(scope="module")
 def cluster():
-    """The cluster, left as it was found: up or down."""
+    """The cluster, left as it was found: up or down. Where it was asked for (VLAE_CLUSTER=1, as
+    by `make test-cluster`), not to have one is a failure."""
     was_up = slurm.running("slurmctld")
     try:
         confinement = slurm.up()
     except slurm.ClusterError as reason:
+        if os.environ.get("VLAE_CLUSTER") == "1":
+            raise
         pytest.skip(str(reason))
     yield confinement
     if not was_up:
         slurm.down()
+
+
+DAEMONS = ("munged", "slurmctld", *(f"slurmd.{node}" for node in slurm.NODES))
+
+
+def test_brought_up_again_it_is_the_same(cluster):
+    before = [slurm.running(name) for name in DAEMONS]
+    assert None not in before
+    assert slurm.up() == cluster
+    assert [slurm.running(name) for name in DAEMONS] == before
+
+
+def test_it_listens_on_loopback_only(cluster):
+    places = [
+        connection.laddr.ip
+        for name in DAEMONS
+        for connection in slurm.running(name).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(places) >= 1 + len(slurm.NODES)  # the controller and each node
+    assert set(places) == {"127.0.0.1"}
+
+
+def test_gpus_are_really_scheduled(cluster, tmp_path):
+    """A node has two: a job that wants three is refused, a third one waits for those before."""
+    with pytest.raises(slurm.ClusterError, match="configuration is not available"):
+        slurm.client("srun", "-Q", "-t1", "-N1", "--gpus=3", "true")
+    one = (
+        "sbatch",
+        f"-D{tmp_path}",
+        "-o/dev/null",
+        "-t1",
+        "-n1",
+        "--mem=50",
+        "-wgpu1",
+        "--gpus=1",
+    )
+    for _ in range(3):
+        slurm.client(*one, "--comment=rule_none", "--wrap=sleep 60")
+    try:
+        end = time.monotonic() + 60
+        while sum(job.running for job in jobs(tmp_path)) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert [job.state for job in jobs(tmp_path)] == ["RUNNING", "RUNNING", "PENDING"]
+        assert [job.devices for job in jobs(tmp_path)] == ["0", "1", ""]
+    finally:
+        slurm.client("scancel", *(str(job.number) for job in jobs(tmp_path)))
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +138,13 @@ def test_download_training_shards_tables_and_figures(reproduced):
         ("train", 1),
     ]
     assert {job.state for job in done} == {"COMPLETED"}
+    shards = [job for job in done if job.rule == "evaluate_shard"]
+    assert max(job.started for job in shards) < min(job.ended for job in shards)  # side by side
     assert "not trained" not in line_of_table(reproduced)
     assert (reproduced.folder / "results/figures/figure1_static_mnist.png").exists()
     assert "up to date" in reproduced.do("dvc", "status")
+    reproduced.do("snakemake", "--config", "train=false", "--report", "report.html")
+    assert "figure1_static_mnist" in reproduced.read("report.html")
 
 
 def test_what_is_recorded_books_nothing(reproduced, record, tmp_path):
@@ -173,13 +229,19 @@ class Training:
     def start(self) -> None:
         self.calls += 1
         with open(self.workflow.folder / f"call-{self.calls}.txt", "w") as said:
-            self.snakemake = subprocess.Popen(
-                [*COMMAND, *IMPATIENT, *self.options, "--", MODEL],
+            command = shlex.join([*COMMAND, *IMPATIENT, *self.options, "--", MODEL])
+            self.shell = subprocess.Popen(
+                ["bash", "-c", f"{command}; exit $?"],
                 cwd=self.workflow.folder,
                 env=self.workflow.env,
                 stdout=said,
                 stderr=said,
+                start_new_session=True,
             )
+
+    def snakemake(self) -> psutil.Process:
+        (process,) = psutil.Process(self.shell.pid).children()
+        return process
 
     def said(self) -> str:
         return "".join(self.workflow.read(f"call-{i + 1}.txt") for i in range(self.calls))
@@ -202,7 +264,7 @@ class Training:
     def wait(self, condition, seconds: float = 600) -> None:
         end = time.monotonic() + seconds
         while not condition():
-            assert self.snakemake.poll() is None, self.said()
+            assert self.shell.poll() is None, self.said()
             assert time.monotonic() < end, self.said()
             time.sleep(0.1)
 
@@ -221,9 +283,9 @@ class Training:
 
     def finish(self) -> None:
         """Wait for the end; while there is something left to do, the same command again."""
-        while self.snakemake.wait(900) and self.calls < 3:
+        while self.shell.wait(900) and self.calls < 3:
             self.start()
-        assert self.snakemake.returncode == 0, self.said()
+        assert self.shell.returncode == 0, self.said()
         self.seconds = time.monotonic() - self.started
 
     def check(self, undisturbed: str) -> None:
@@ -270,8 +332,8 @@ def start(cluster):
 
     yield run
     for training in trainings:
-        if training.snakemake.poll() is None:
-            training.snakemake.kill()
+        if training.shell.poll() is None:
+            os.killpg(training.shell.pid, signal.SIGKILL)
         for job in jobs(training.workflow.folder):
             if job.running:
                 slurm.client("scancel", str(job.number))
@@ -391,14 +453,19 @@ def test_an_urgent_job_displaces_it(disturb):
 
 
 @pytest.mark.slow
-def test_too_little_memory(disturb, cluster):
+def test_too_little_memory(disturb, cluster, prepared, tmp_path):
+    """By the profile's own rule, with less of it."""
     if cluster != "cgroup":
         pytest.skip("without cgroups nothing confines a job's memory here")
+    profile = tmp_path / "mycluster"
+    shutil.copytree(prepared.folder / "slurm", profile)
+    settings = yaml.safe_load((profile / "config.yaml").read_text())
+    rule = settings["set-resources"]["train"]
+    assert rule["mem_mb"] == "8000 * min(attempt, 2)"
+    rule["mem_mb"] = rule["mem_mb"].replace("8000", "450")
+    (profile / "config.yaml").write_text(yaml.safe_dump(settings))
     training = disturb(
-        "out of memory: 450 MB, then 900 MB",
-        lambda training: None,
-        "--set-resources",
-        "train:mem_mb=450*attempt",
+        "out of memory: 450 MB, then 900 MB", lambda training: None, "--profile", str(profile)
     )
     first, second = jobs(training.workflow.folder)
     assert (first.memory, second.memory) == ("450M", "900M")
@@ -438,6 +505,34 @@ def test_the_trainer_is_killed(disturb):
 
 
 @pytest.mark.slow
+def test_dvc_is_killed(disturb):
+    """The one that Snakemake has started in the job, the trainer's parent."""
+
+    def kill(training):
+        process = training.hold()
+        ancestor(process, "quick_dvc.py").kill()
+        training.disturbed()
+
+    training = disturb("SIGKILL of dvc in the job", kill)
+    assert [job.state for job in jobs(training.workflow.folder)] == ["FAILED", "COMPLETED"]
+
+
+@pytest.mark.slow
+def test_the_login_shell_is_killed(disturb):
+    """With all below it, as when the login node kills what a closed connection leaves."""
+
+    def kill(training):
+        training.hold()
+        os.killpg(training.shell.pid, signal.SIGKILL)
+        assert training.shell.wait() == -signal.SIGKILL
+        training.disturbed()
+
+    training = disturb("SIGKILL of the login shell and all below it", kill, calls=2)
+    states = [job.state for job in jobs(training.workflow.folder)]
+    assert states == ["CANCELLED", "COMPLETED"]
+
+
+@pytest.mark.slow
 def test_the_controller_is_gone_for_a_while(disturb):
     def restart(training):
         process = training.hold()
@@ -454,8 +549,9 @@ def test_the_controller_is_gone_for_a_while(disturb):
 def test_snakemake_is_killed(disturb):
     def kill(training):
         training.hold()
-        training.snakemake.kill()
-        training.snakemake.wait()
+        training.snakemake().kill()
+        assert training.shell.wait() == 128 + signal.SIGKILL
+        assert "up to date" not in training.workflow.call("dvc", "status", f"train@{RUN}").stdout
         assert any((training.workflow.folder / ".snakemake" / "locks").iterdir())
         training.disturbed()
 
@@ -505,7 +601,7 @@ def test_parameters_edited_while_it_trains(
     workflow.edit_params(learn_faster)
     process.kill() if killed else process.resume()
     training.disturbed()
-    assert training.snakemake.wait(900) != 0
+    assert training.shell.wait(900) != 0
     assert said in workflow.read(f"results/logs/train/{RUN}.log")
     assert f"train@{RUN}" not in workflow.read("dvc.lock")
     training.start()

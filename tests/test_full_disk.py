@@ -15,6 +15,7 @@ from vlae.files import sha256
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.faults,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system"),
 ]
 

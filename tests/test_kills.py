@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from itertools import pairwise
+from os.path import basename
 
 import psutil
 import pytest
@@ -23,6 +24,7 @@ EPOCHS = 150  # of 10 steps; a checkpoint after every step
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_a_hundred_kills(tmp_path, record):
     write_data(tmp_path, small_params(tmp_path, {"epochs": EPOCHS}))
     model = tmp_path / "results" / "checkpoints" / RUN / "model.safetensors"
@@ -96,8 +98,9 @@ def undisturbed(prepared, tmp_path_factory) -> str:
 
 
 def ancestor(process: psutil.Process, program: str) -> psutil.Process:
-    """The topmost process above this one that runs the program."""
-    return [p for p in process.parents() if any(program in part for part in p.cmdline())][-1]
+    """The topmost process above this one that runs the program itself, and no shell that does."""
+    above = [p for p in process.parents() if program in map(basename, p.cmdline()[:2])]
+    return above[-1]
 
 
 def wait_for_the_end(process: psutil.Process, seconds: float = 600) -> None:
@@ -109,11 +112,12 @@ def wait_for_the_end(process: psutil.Process, seconds: float = 600) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("victim", "said"),
     [
         ("snakemake", "stopping the"),
-        ("dvc", "stopping the"),
+        ("quick_dvc.py", "stopping the"),
         ("trainer", "not recorded: train"),
     ],
 )
@@ -131,13 +135,15 @@ def test_killed_on_one_machine_the_same_command_goes_on(
     process = trainer(workflow)
     (process if victim == "trainer" else ancestor(process, victim)).kill()
     assert first.wait() != 0
+    assert "up to date" not in workflow.call("dvc", "status", f"train@{RUN}").stdout
     assert said in workflow.do(*command)
     assert not process.is_running()
     assert sha256(workflow.folder / MODEL) == undisturbed
     assert "up to date" in workflow.do("dvc", "status", f"train@{RUN}")
     starts = history(workflow)
     assert all(after["from_step"] == before["to_step"] for before, after in pairwise(starts))
-    note(record, f"SIGKILL of {victim}", starts, started)
+    name = "dvc" if victim == "quick_dvc.py" else victim
+    note(record, f"SIGKILL of {name}", starts, started)
 
 
 def note(record, what: str, starts: list[dict], started: float) -> None:
@@ -157,6 +163,7 @@ def note(record, what: str, starts: list[dict], started: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("number", "everyone", "what"),
     [

@@ -15,7 +15,7 @@ from one_run import MODEL, RUN, prepared_project
 from test_workflow import Workflow
 from vlae.files import sha256
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 TEN = [f"{RUN}_{i}" for i in range(10)]
 HIDDEN = 1200  # makes a checkpoint of 12 MB, a state of 47

@@ -21,7 +21,7 @@ import reliability
 from http_server import Server
 from test_workflow import RUNS, Workflow, built  # noqa: F401  the fixture
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 RUN = RUNS[0]
 STAGE = f"train@{RUN}"

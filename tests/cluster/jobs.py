@@ -17,6 +17,9 @@ class Job:
     partition: str
     restarts: int
     memory: str
+    started: str  # when: sorts as text
+    ended: str
+    devices: str  # which of the node's GPUs it has
 
     @property
     def running(self) -> bool:
@@ -25,7 +28,7 @@ class Job:
 
 def jobs(folder: Path) -> list[Job]:
     found = []
-    for line in slurm.client("scontrol", "show", "jobs", "-o").splitlines():
+    for line in slurm.client("scontrol", "-d", "show", "jobs", "-o").splitlines():
         fields = dict(re.findall(r"(\S+?)=(\S*)", line))
         if fields.get("WorkDir") == str(folder):
             rule = fields["Comment"].removeprefix("rule_").partition("_wildcards_")[0]
@@ -40,6 +43,9 @@ def jobs(folder: Path) -> list[Job]:
                     fields["Partition"],
                     int(fields["Restarts"]),
                     re.search(r"mem=([^,]+)", fields["TRES"])[1],
+                    fields["StartTime"],
+                    fields["EndTime"],
+                    "".join(re.findall(r"GRES=gpu\S*\(IDX:([\d,-]+)\)", line)),
                 )
             )
     return sorted(found, key=lambda job: job.number)
