@@ -3,7 +3,9 @@
 import gzip
 import io
 import lzma
+import struct
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -40,6 +42,14 @@ def checked(outcome):
             assert images.shape == (count, 3, 32, 32) and labels.shape == (count,)
             assert images.dtype == labels.dtype == np.uint8 and labels.max() < 10
     return outcome
+
+
+def test_a_header_about_the_next_one_is_skipped_unread():
+    """Some programs write times in fractions of a second that way."""
+    comment = header("x", None, b"x", b"30 mtime=1234567890.123456789\n")
+    assert same(read_tar(gzip.compress(comment + TAR)))
+    digits = header("x", None, b"x", b"1" * 60_000)  # hours, were they parsed as tarfile does
+    assert same(read_tar(gzip.compress(digits * 15 + TAR)))
 
 
 def same(outcome) -> bool:
@@ -138,6 +148,14 @@ def header(name: str, size: int | None, kind: bytes, content: bytes) -> bytes:
     return head + content.ljust(-(-len(content) // BLOCK) * BLOCK, b"\0")
 
 
+def negative(head: bytes) -> bytes:
+    """A header whose size is -1, in base 256."""
+    changed = bytearray(head)
+    changed[124:136] = b"\xff" * 12
+    changed[148:156] = b"%06o\0 " % (sum(changed[:148]) + 8 * 32 + sum(changed[156:512]))
+    return bytes(changed)
+
+
 COMMENT = header("x", None, b"x", b"30 comment=aaaaaaaaaaaaaaaaaa\n")
 LONG_NAME = header("././@LongLink", None, b"L", b"abcd\0")
 
@@ -160,6 +178,17 @@ TRAPS = {
     "200 MiB behind the end": lambda: gzip.compress(TAR[: -2 * BLOCK] + b"x" * 200 * MIB, 1),
     "a gzip in a gzip": lambda: gzip.compress(TAR_GZ),
     "a tar without a gzip": lambda: TAR,
+    "a million digits in a comment": lambda: gzip.compress(
+        header("x", None, b"x", b"1" * MIB) + TAR
+    ),
+    "a million empty gzips": lambda: gzip.compress(b"") * 1_000_000,
+    "its folder again and again": lambda: gzip.compress(
+        header(cifar.FOLDER, 0, b"5", b"") * 1000 + TAR
+    ),
+    "a negative size": lambda: gzip.compress(negative(header("x", 9, b"0", b"")) + TAR),
+    "a member with a hole, by its own name": lambda: gzip.compress(
+        header(cifar.TEXT_MEMBERS[1], 9, b"S", bytes(BLOCK)) + TAR
+    ),
     "a member with a hole": lambda: gzip.compress(header("x", 9, b"S", bytes(BLOCK)) + TAR),
 }
 
@@ -169,18 +198,30 @@ def test_archives_that_are_traps(name):
     assert isinstance(read_tar(TRAPS[name]()), VlaeError)
 
 
+def dictionary_of_4_gib(content: bytes) -> bytes:
+    """The same file, whose header asks for that to unpack it with."""
+    size = 4 * (content[12] + 1)  # of the first block's header, behind that of the stream
+    block = bytearray(content[12 : 12 + size])
+    assert block[2:4] == b"\x21\x01"  # LZMA2, with one byte of settings
+    block[4] = 40
+    block[-4:] = struct.pack("<I", zlib.crc32(block[:-4]))
+    return content[:12] + bytes(block) + content[12 + size :]
+
+
+BATCH_TRAPS = {
+    "200 MiB of zeros": lambda content: lzma.compress(bytes(200 * MIB), preset=0),
+    "100,000 empty streams behind it": lambda content: content + lzma.compress(b"") * 100_000,
+    "something behind it": lambda content: content + b"something",
+    "a dictionary of 4 GiB": dictionary_of_4_gib,
+    "lzma alone": lambda content: lzma.compress(lzma.decompress(content), lzma.FORMAT_ALONE),
+}
+
+
 @pytest.mark.parametrize("where", [0, 4, 5, 6])
-@pytest.mark.parametrize("trap", ["200 MiB of zeros", "lzma alone"])
+@pytest.mark.parametrize("trap", BATCH_TRAPS)
 def test_batches_that_are_traps(where, trap):
-    content = {
-        "200 MiB of zeros": lambda: lzma.compress(bytes(200 * MIB), preset=0),
-        "lzma alone": lambda: lzma.compress(lzma.decompress(XZ[where]), lzma.FORMAT_ALONE),
-    }[trap]()
+    content = BATCH_TRAPS[trap](XZ[where])
     assert isinstance(read_xz([*XZ[:where], content, *XZ[where + 1 :]]), VlaeError)
-
-
-def test_a_hundred_thousand_empty_parts_are_read_in_time():
-    assert same(read_xz([XZ[0] + lzma.compress(b"") * 100_000, *XZ[1:]]))
 
 
 def test_foreign_files_are_refused():

@@ -36,6 +36,8 @@ TEST_MEMBER = f"{FOLDER}/test_batch.bin"
 TEXT_MEMBERS = (f"{FOLDER}/batches.meta.txt", f"{FOLDER}/readme.html")
 TEXT_BYTES = 10_000  # no text is larger
 MORE_BYTES = 2**20  # headers and padding of an archive: less than that
+PAX_BYTES = 2**16  # of a header that only says more about the next one
+XZ_MEMORY = 2**28  # bytes to unpack with: `xz -9` takes a quarter of it
 
 # The files of cifar10_xz, as params.yaml names them.
 XZ_FILES = ("train_1", "train_2", "train_3", "train_4", "train_5", "test_1", "test_2")
@@ -53,21 +55,13 @@ def read_tar(path: Path, counts: Counts) -> Arrays:
     """
     sizes = dict.fromkeys(TRAIN_MEMBERS, _batch(path, counts) * RECORD)
     sizes[TEST_MEMBER] = counts["test"] * RECORD
-    found = {}
+    most = sum(sizes.values()) + len(TEXT_MEMBERS) * TEXT_BYTES + MORE_BYTES
     try:
-        # As a stream: what comes is looked at before it is read, in the order it comes in.
-        most = sum(sizes.values()) + len(TEXT_MEMBERS) * TEXT_BYTES + MORE_BYTES
+        if path.stat().st_size > _packed(most):
+            raise tarfile.ReadError("it is too large")
         with gzip.open(path) as file:
-            stream = _AtMost(file, most)
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
-                for member in archive:
-                    _check_member(path, member, sizes, found)
-                    if not member.isdir():
-                        found[member.name] = archive.extractfile(member).read()
-            while stream.read(2**20):  # the checksum is at the end
-                pass
-    # One header that only prepares the next is read by recursion.
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, RecursionError) as error:
+            found = _members(path, _AtMost(file, most), sizes)
+    except (tarfile.TarError, EOFError, OSError, zlib.error, MemoryError) as error:
         raise VlaeError(f"{path}: a damaged tar.gz file ({_line(error)})") from None
     missing = [name for name in sizes if name not in found]
     if missing:
@@ -77,33 +71,63 @@ def read_tar(path: Path, counts: Counts) -> Arrays:
 
 
 class _AtMost:
-    """A stream that ends in an error behind so many bytes: a member's name may be of any size."""
+    """A stream that ends in an error behind so many bytes, or before as many as are asked for."""
 
     def __init__(self, file: gzip.GzipFile, left: int):
         self.file, self.left = file, left
 
-    def read(self, size: int) -> bytes:
+    def some(self, size: int) -> bytes:
         content = self.file.read(size)
         self.left -= len(content)
         if self.left < 0:
             raise tarfile.ReadError("it unpacks to more than it may hold")
         return content
 
+    def exactly(self, size: int) -> bytes:
+        content = self.some(size)
+        if len(content) < size:
+            raise tarfile.ReadError("it ends too soon")
+        return content
+
+
+def _members(path: Path, stream: _AtMost, sizes: dict[str, int]) -> dict[str, bytes]:
+    """The content of an archive's members, read to its end. Of tarfile only what parses a single
+    header: the rest of it follows long names, sparse files and pax records, none of which this
+    archive has, to wherever they lead."""
+    found = {}
+    while any(block := stream.exactly(tarfile.BLOCKSIZE)):
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        padded = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        if member.type in (tarfile.XHDTYPE, tarfile.XGLTYPE) and 0 <= member.size <= PAX_BYTES:
+            stream.exactly(padded)  # a time in more digits, say
+            continue
+        _check_member(path, member, sizes, found)
+        found[member.name] = stream.exactly(padded)[: member.size]
+    while rest := stream.some(2**20):  # which also compares the checksum at the end
+        if any(rest):
+            raise tarfile.ReadError("it goes on behind its end")
+    return found
+
 
 def _check_member(path: Path, member: tarfile.TarInfo, sizes: dict, found: dict) -> None:
     """Raise VlaeError unless the archive may have this member next."""
     name = member.name
-    if name == FOLDER and member.isdir():
-        return
-    if name not in sizes and name not in TEXT_MEMBERS:
+    folder = name == FOLDER and member.type == tarfile.DIRTYPE
+    if not folder and name not in sizes and name not in TEXT_MEMBERS:
         raise VlaeError(f"{path}: the member {name[:100]!r} does not belong to CIFAR-10")
-    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+    if not folder and member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         raise VlaeError(f"{path}: the member {name!r} is not a regular file")
     if name in found:
         raise VlaeError(f"{path}: the member {name!r} is there twice")
-    if member.size != sizes.get(name, member.size) or member.size > sizes.get(name, TEXT_BYTES):
-        wanted = f"{sizes[name]:,}" if name in sizes else f"at most {TEXT_BYTES:,}"
+    most = 0 if folder else sizes.get(name, TEXT_BYTES)
+    if member.size != sizes.get(name, member.size) or not 0 <= member.size <= most:
+        wanted = f"{sizes[name]:,}" if name in sizes else f"at most {most:,}"
         raise VlaeError(f"{path}: the member {name!r} has {member.size:,} bytes, not {wanted}")
+
+
+def _packed(size: int) -> int:
+    """Bytes of a file at most that unpacks to so many: noise grows by less than that."""
+    return size + size // 1000 + 2**16
 
 
 def read_xz(*paths: Path, counts: Counts) -> Arrays:
@@ -124,13 +148,19 @@ def read_xz(*paths: Path, counts: Counts) -> Arrays:
 
 
 def _unpacked(path: Path, least: int, most: int) -> bytes:
+    """The content of an xz file of a single stream, as `xz` makes it."""
+    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
     try:
-        with lzma.open(path, format=lzma.FORMAT_XZ) as file:
-            content = file.read(most + 1)  # one more: this also checks the end of the file
+        with open(path, "rb") as file:
+            content = stream.decompress(file.read(_packed(most)), most + 1)
+        if len(content) > most:
+            raise VlaeError(f"{path}: goes on after the last of {most // RECORD:,} images")
+        if not stream.eof:
+            raise EOFError("it ends too soon")
+        if stream.unused_data:
+            raise EOFError("something follows it")
     except (lzma.LZMAError, EOFError, MemoryError) as error:
         raise VlaeError(f"{path}: not a complete xz file ({_line(error)})") from None
-    if len(content) > most:
-        raise VlaeError(f"{path}: goes on after the last of {most // RECORD:,} images")
     if len(content) < least:
         raise VlaeError(f"{path}: ends after {len(content):,} of {least:,} bytes")
     if len(content) % RECORD:
@@ -162,7 +192,7 @@ def _records(path: Path, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     if labels.max() >= CLASSES:
         row = int(np.argmax(labels >= CLASSES))
         raise VlaeError(f"{path}: image {row:,} of its part has the label {labels[row]}, not 0-9")
-    return table[:, 1:].reshape(-1, *SHAPE).copy(), labels
+    return table[:, 1:].reshape(-1, *SHAPE), labels
 
 
 def _line(error: Exception) -> str:
