@@ -1,6 +1,7 @@
 """No pickle is ever loaded and no YAML but the safe kind, wherever files are read."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,22 @@ SOURCES = sorted(
     for path in (PROJECT / folder).rglob("*")
     if path.suffix in (".py", ".smk")
 )
+SOURCES.append(PROJECT / "Snakefile")
 SAFE_LOADERS = {"SafeLoader", "CSafeLoader", "_UniqueKeyLoader", "LockLoader"}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 EXECUTES = {"eval", "exec", "compile", "__import__"}
+OBJECTS = {"send_object_list", "recv_object_list", "broadcast_object_list", "gather_object"}
+OBJECTS |= {"all_gather_object", "scatter_object_list"}  # of torch.distributed: pickles
+READERS = {"yaml", "numpy", "np", "torch", "pandas", "pd"}  # called by their module's name only
+LOOKS_LIKE = re.compile(
+    rf"^\s*(import|from)\s+({'|'.join(PICKLES)})\b"
+    rf"|^\s*from\s+({'|'.join(READERS)})\s+import\s.*load"
+    rf"|(?<![\w.])({'|'.join(EXECUTES)})\("
+    r"|\b(yaml|np|numpy|torch)\.\w*load\w*\((?<!\.safe_load\()"
+    r"|^\s*class\s.*\b(?!C?SafeLoader\b)\w*Loader\)"
+    r"|\.(unpack_archive|extractall|extract|loadmat|read_pickle)\("
+    r"|\bshell=True"
+)
 
 
 def faults(path: Path) -> list[str]:
@@ -22,15 +36,16 @@ def faults(path: Path) -> list[str]:
     text = path.read_text()
     try:
         tree = ast.parse(text)
-    except SyntaxError:  # Snakemake's own statements: what imports is still plain to see
-        lines = [line.strip() for line in text.splitlines()]
-        return [line for line in lines if line.split()[:2] in [["import", p] for p in PICKLES]]
+    except SyntaxError:  # Snakemake's own statements: by their looks
+        return [line.strip() for line in text.splitlines() if LOOKS_LIKE.search(line)]
     found = []
     for node in ast.walk(tree):
         fault = None
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
             fault = next((name for name in names if name.split(".")[0] in PICKLES), None)
+            if getattr(node, "module", None) in READERS and any("load" in n for n in names):
+                fault = ast.unparse(node)
         elif isinstance(node, ast.Call):
             fault = call_fault(node)
         elif isinstance(node, ast.ClassDef):
@@ -56,6 +71,8 @@ def call_fault(call: ast.Call) -> str | None:
         pickles = keywords.get("allow_pickle")
         return None if isinstance(pickles, ast.Constant) and pickles.value is False else text
     if name in ("torch.load", "torch.jit.load", "pd.read_pickle", "pandas.read_pickle"):
+        return text
+    if last in OBJECTS:
         return text
     if last in ("loadmat", "read_pickle"):  # SciPy's reader crashes on damaged files
         return text
@@ -87,8 +104,17 @@ def test_nothing_read_is_run(path):
         "tarfile.open(x).extractall()",
         "subprocess.run(x, shell=True)",
         "scipy.io.loadmat(x)",
+        "from yaml import load",
+        "from numpy import load",
     ],
 )
 def test_the_scan_finds(tmp_path, text):
-    (tmp_path / "a.py").write_text(text)
-    assert faults(tmp_path / "a.py")
+    """In Python, and in a file with Snakemake's statements."""
+    for content in (text, f"rule a:\n    output: x\n{text}"):
+        (tmp_path / "a.py").write_text(content)
+        assert faults(tmp_path / "a.py")
+
+
+def test_the_scan_finds_objects_between_processes(tmp_path):
+    (tmp_path / "a.py").write_text("dist.broadcast_object_list(x)\ndist.all_gather_object(x, y)")
+    assert len(faults(tmp_path / "a.py")) == 2

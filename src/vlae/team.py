@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,8 @@ from torch import Tensor
 from vlae.errors import VlaeError
 
 STOPPED = 75  # exit status of a process that was stopped before its work was done
+LINE = 4096  # bytes of a message that one process has for the others
+Made = TypeVar("Made")
 STOP_SECONDS = 120  # for the processes to save the state in, once they have been asked to stop
 
 
@@ -61,20 +63,25 @@ class Team:
             return flag
         return self.mean(torch.tensor(float(flag), device=device)).item() > 0
 
-    def from_leader(self, make: Callable[[], Any]) -> Any:
-        """What make() returns to the leader, everywhere; its VlaeError is raised everywhere."""
+    def together(self, make: Callable[[], Made], device: torch.device) -> Made:
+        """What make() returns, in each process its own. If it raises VlaeError in one of them,
+        that is raised in all."""
         if self.size == 1:
             return make()
-        message: list[Any] = [None, None]
-        if self.leads:
-            try:
-                message[0] = make()
-            except VlaeError as error:
-                message[1] = str(error)
-        dist.broadcast_object_list(message)
-        if message[1]:
-            raise VlaeError(message[1])
-        return message[0]
+        made, said = None, b""
+        try:
+            made = make()
+        except VlaeError as error:
+            said = str(error).encode()[:LINE]
+        # As numbers, not as an object: those travel pickled.
+        line = torch.zeros(LINE, dtype=torch.uint8)
+        line[: len(said)] = torch.frombuffer(bytearray(said), dtype=torch.uint8) if said else 0
+        lines = [torch.empty(LINE, dtype=torch.uint8, device=device) for _ in range(self.size)]
+        dist.all_gather(lines, line.to(device))
+        for said in (bytes(line.tolist()).rstrip(b"\0") for line in lines):
+            if said:
+                raise VlaeError(said.decode(errors="replace"))
+        return made
 
     def copy_from_leader(self, tensors: list[Tensor]) -> None:
         """The leader's values in all processes."""

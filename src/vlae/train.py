@@ -305,14 +305,14 @@ def _train(
     last_step = run.training.epochs * steps_per_epoch
 
     with ExitStack() as stack:
-        team.from_leader(lambda: stack.enter_context(exclusive(path)))
+        team.together(lambda: team.leads and stack.enter_context(exclusive(path)), on)
         model = new_model(run, images, binarization, on)
         optimizer = new_optimizer(model, run.training)
         weights = dict(model.named_parameters())
         average = {name: weight.detach().clone() for name, weight in weights.items()}
         sums = torch.zeros(3, dtype=torch.float64, device=on)
         soft = running_gamma(run.training, on)
-        state = team.from_leader(lambda: load_state(path, belongs_to) or State(0, {}))
+        state = team.together(lambda: load_state(path, belongs_to) or State(0, {}), on)
         if state.step > last_step:
             done = state.step // steps_per_epoch
             raise VlaeError(
