@@ -172,6 +172,22 @@ def test_a_learning_rate_set_back_books_nothing(reproduced, record, tmp_path):
     assert line_of_table(workflow) == line_of_table(reproduced)
 
 
+@pytest.mark.slow
+def test_shards_in_groups(reproduced, record, tmp_path):
+    """As docs/scaling.md has it for many short ones: here four, two in a job."""
+    workflow = reproduced.copy_to(tmp_path / "copy")
+    workflow.edit_params(lambda tree: tree["defaults"]["evaluation"].update(seed=1))
+    groups = ("--groups", "evaluate_shard=shards", "--group-components", "shards=2")
+    before = len(jobs(workflow.folder))
+    with stopwatch(record, "another evaluation, 4 shards in 2 jobs", workflow):
+        workflow.do(*COMMAND, *IMPATIENT, *groups, "--config", "shards=4")
+    done = jobs(workflow.folder)[before:]
+    assert [job.rule for job in done if "shards" in job.rule] == ["group_shards"] * 2
+    assert {job.state for job in done} == {"COMPLETED"}
+    assert len(done) == 3  # and the evaluation of all shards
+    assert line_of_table(workflow) != line_of_table(reproduced)
+
+
 def line_of_table(workflow: Workflow) -> str:
     table = workflow.read("results/tables/table1_static_mnist.md")
     (line,) = re.findall(r".*\*\*VLAE\*\*.*", table)

@@ -29,6 +29,7 @@ from vlae.train import (
     new_model,
     new_optimizer,
     new_step,
+    running_gamma,
     train,
     training_step,
 )
@@ -37,6 +38,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 
 RUN = "static_mnist-vlae"
 RUNS = [RUN, "static_mnist-vlae_iaf", "static_mnist-vae_af", "dynamic_mnist-pixelcnn"]
+RUNS += ["cifar10-resnet_vlae", "cifar10-vlae_7x4gray"]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
@@ -54,11 +56,13 @@ class Training:
         params = small_params(folder)
         self.run = params.run(name)
         binarization = params.dataset(self.run.dataset)["binarization"]
+        self.binarization = binarization
         self.images = torch.from_numpy(made_up_arrays(binarization)["train"]).to(device)
         self.model = new_model(self.run, self.images, binarization, device)
         self.optimizer = new_optimizer(self.model, self.run.training)
         self.average = [weight.detach().clone() for weight in self.model.parameters()]
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self.soft = running_gamma(self.run.training, device)
         set_arithmetic(device, precision)
         self.step, self.core = new_step(
             self.model,
@@ -70,6 +74,7 @@ class Training:
             self.run,
             precision,
             graph,
+            soft=self.soft,
         )
 
     def steps(self, first, count):
@@ -203,14 +208,17 @@ def test_the_body_never_asks_the_device_for_a_value(folder, monkeypatch, name, d
                 "backward",
                 lambda loss: [setattr(w, "grad", torch.zeros_like(w)) for w in model.parameters()],
             )
-        images = torch.empty(64, 28, 28, dtype=torch.uint8, device=device)
-        inputs = StaticInputs(images, "dynamic", 8, training.run.model.latent_dim)
+        images = torch.empty(training.images.shape, dtype=torch.uint8, device=device)
+        inputs = StaticInputs(images, training.binarization, 8, training.run.model.latent_dim)
+        soft = running_gamma(training.run.training, torch.device(device))
         average = [weight.detach().clone() for weight in model.parameters()]
         results = []
 
         def update(x, noise):
             results.append(
-                training_step(model, optimizer, average, x, noise, training.run, "float32")
+                training_step(
+                    *(model, optimizer, average, x, noise, training.run, "float32"), soft=soft
+                )
             )
 
         CapturedStep(update, inputs, []).body()

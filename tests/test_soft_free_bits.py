@@ -4,8 +4,9 @@ import math
 from itertools import pairwise
 
 import pytest
+import torch
 
-from vlae.soft_free_bits import SoftFreeBits
+from vlae.soft_free_bits import RunningGamma, SoftFreeBits
 
 FLOOR = 40.0
 
@@ -42,6 +43,23 @@ def test_keeps_a_slow_kl_near_the_floor(inertia):
     late = kls[2000:]
     assert 0.9 * FLOOR < sum(late) / len(late) < 1.25 * FLOOR
     assert max(gammas) <= 1
+
+
+@pytest.mark.parametrize("inertia", [0.8, 0.95, 0.99])
+def test_the_one_that_trains_keeps_a_slow_kl_near_the_floor(inertia):
+    """It looks every ten steps only, at the mean of those."""
+    control, kl, kls, gammas = RunningGamma(FLOOR, 10, torch.device("cpu")), 0.0, [], []
+    for step in range(1, 8001):
+        gamma = control.gamma.item()
+        kl = inertia * kl + (1 - inertia) * 20 / gamma
+        control.note(torch.tensor(kl))
+        control.after(step)
+        kls.append(kl)
+        gammas.append(gamma)
+    late = kls[4000:]
+    assert 0.9 * FLOOR < sum(late) / len(late) < 1.25 * FLOOR
+    assert min(late) > 0.5 * FLOOR and max(late) < 2 * FLOOR
+    assert min(gammas) > 0 and max(gammas) <= 1
 
 
 def test_is_the_true_bound_when_the_code_is_used_anyway():

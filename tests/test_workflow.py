@@ -7,11 +7,13 @@ the real formats, or the real MNIST where VLAE_DATA_MIRROR says where to find it
 import gzip
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,10 +98,9 @@ class Workflow:
 
     def trained(self) -> set[str]:
         """The runs whose trainer was started by the last call of `snakemake`."""
-        logs = {run: self.folder / "results" / "logs" / "train" / f"{run}.log" for run in RUNS}
-        return {
-            r for r, log in logs.items() if log.exists() and " parameters, " in log.read_text()
-        }
+        logs = (self.folder / "results" / "logs" / "train").glob("*.log")
+        said = {log.stem: log.read_text() for log in logs if not log.match("*.history.log")}
+        return {run for run, text in said.items() if " parameters, " in text}
 
     def contents(self) -> dict[str, tuple[int, bytes]]:
         """Time and bytes of every file, but for the notes that git, DVC and Snakemake keep."""
@@ -130,28 +131,39 @@ def write_cifar(path: Path, arrays: dict) -> None:
     cifar.write_tar(path, dict(zip(names, parts, strict=True)))
 
 
+def write_cifar_parts(mirror: Path, files: dict, arrays: dict) -> None:
+    """The seven files of cifar10_xz; the first test image in a file of its own."""
+    parts = [*np.split(arrays["train"], cifar.BATCHES), arrays["test"][:1], arrays["test"][1:]]
+    for key, part in zip(cifar.XZ_FILES, parts, strict=True):
+        path = mirror / files[key]["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(lzma.compress(cifar.records(part, np.arange(len(part)) % 10)))
+
+
 def generate_files(mirror: Path, datasets: list[dict]) -> None:
     """Small files in the formats of the data sets, and their sums in the blocks of params."""
     for spec in datasets:
         arrays = made_up_arrays(spec["binarization"], train=96, valid=32, test=128)
-        if spec["format"] == "cifar10_tar":
+        if spec["binarization"] == "none":
             arrays = made_up_arrays("none", train=30, valid=10, test=16)
         spec["splits"] = {split: len(arrays[split]) for split in ("train", "valid", "test")}
         if "valid" not in spec["files"]:
             arrays["train"] = np.concatenate([arrays["train"], arrays["valid"]])
+        if spec["format"] == "cifar10_xz":
+            write_cifar_parts(mirror, spec["files"], arrays)
         for split, entry in spec["files"].items():
             path = mirror / entry["path"]
             if spec["format"] == "cifar10_tar":
                 write_cifar(path, arrays)
-            else:
+            elif spec["format"] != "cifar10_xz":
                 {"amat": write_amat, "idx": write_idx}[spec["format"]](path, arrays[split])
             content = path.read_bytes()
             entry |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
             entry["urls"] = []  # the mirror or nothing
 
 
-def write_params(folder: Path, mirror: Path) -> None:
-    """Four of the runs with tiny networks, and `mirror` with the data: generated ones but for
+def write_params(folder: Path, mirror: Path, runs: Sequence[str]) -> None:
+    """Some of the runs with tiny networks, and `mirror` with the data: generated ones but for
     MNIST where there is a mirror of the real one."""
     small_params(
         folder,
@@ -160,7 +172,7 @@ def write_params(folder: Path, mirror: Path) -> None:
     )
     path = folder / "params.yaml"
     tree = yaml.safe_load(path.read_text())
-    tree["runs"] = {run: tree["runs"][run] for run in RUNS}
+    tree["runs"] = {run: tree["runs"][run] for run in runs}
     used = {run["dataset"] for run in tree["runs"].values()}
     tree["datasets"] = {name: spec for name, spec in tree["datasets"].items() if name in used}
     classifiers = tree["classifiers"].items()
@@ -170,15 +182,13 @@ def write_params(folder: Path, mirror: Path) -> None:
         for real in Path(MIRROR).glob("*mnist*"):
             (mirror / real.name).symlink_to(real.resolve())
     tree["defaults"]["colour"]["training"]["batch_size"] = 8
-    generated = ("cifar10",) if MIRROR else tree["datasets"]
+    generated = [name for name in tree["datasets"] if not MIRROR or name.startswith("cifar10")]
     generate_files(mirror, [tree["datasets"][name] for name in generated])
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Workflow:
-    """The project after one complete run, its results published and committed."""
-    folder = tmp_path_factory.mktemp("workflow")
+def new_workflow(folder: Path, runs: Sequence[str]) -> Workflow:
+    """A commit of the project with some of its runs in miniature, in a folder below this one."""
     project = folder / "project"
     for name in TREE.split():
         source, target = PROJECT / name, project / name
@@ -189,10 +199,17 @@ def built(tmp_path_factory) -> Workflow:
             )
         else:
             shutil.copy(source, target, follow_symlinks=False)
-    write_params(project, folder / "mirror")
+    write_params(project, folder / "mirror", runs)
     workflow = Workflow(project, folder / "mirror")
     workflow.do("git", "init", "--quiet")
     workflow.commit("the project")
+    return workflow
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Workflow:
+    """The project after one complete run, its results published and committed."""
+    workflow = new_workflow(tmp_path_factory.mktemp("workflow"), RUNS)
     workflow.snakemake()
     assert workflow.trained() == set(RUNS)
     workflow.do("dvc", "push", "-q", "--run-cache")

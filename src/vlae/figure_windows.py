@@ -69,6 +69,12 @@ WINDOWS_OF = {
         {window: f"cifar10_9980-narrow_{window}" for window in FIGURE_4},
         *SAMPLES,
     ),
+    "cifar10_9980": Windows(
+        "The network of the paper's Figures 3c and 4b, trained for an epoch",
+        {"7x4": "cifar10_9980-vlae_7x4"},
+        tuple(GRIDS),
+        7,
+    ),
 }
 
 
@@ -79,8 +85,9 @@ def draw_windows(shown: Windows, params, root: Path, dpi: int):
 
     size = ZOOM * (shown.side * (COLOUR_IMAGE[1] + 1) + 1)
     panel = len(shown.grids) * (size + GUTTER) - GUTTER
-    lines = -(-len(shown.runs) // ABREAST)
-    width = 2 * MARGIN + ABREAST * (panel + GAP) - GAP
+    abreast = min(ABREAST, len(shown.runs))
+    lines = -(-len(shown.runs) // abreast)
+    width = 2 * MARGIN + abreast * (panel + GAP) - GAP
     height = HEADING + lines * (HEAD + size + MARGIN)
     figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
 
@@ -93,7 +100,7 @@ def draw_windows(shown: Windows, params, root: Path, dpi: int):
 
     write(MARGIN, HEADING // 2, shown.heading, va="center", size=9, color=GREY)
     for place, (window, run) in enumerate(shown.runs.items()):
-        line, column = divmod(place, ABREAST)
+        line, column = divmod(place, abreast)
         left = MARGIN + column * (panel + GAP)
         top = HEADING + line * (HEAD + size + MARGIN) + HEAD
         title = f"$\\bf{{{'abcd'[place]}}}$  Receptive field {WINDOWS[window]}"

@@ -28,7 +28,8 @@ from vlae.units import BITS_PER_DIM, rounded, rounded_error
 
 CHANCE = 0.1  # of ten classes of as many images each
 CSV = (
-    *("run", "dataset", "epochs", "bits_per_dim", "kl_nats", "kl_bits", "images"),
+    *("run", "dataset", "epochs", "bits_per_dim", "kl_nats", "kl_bits"),
+    *("n_test", "images"),
     *(f"{kind}{which}" for kind in KINDS for which in ("", "_se", "_others")),
     *(
         f"recognised_{of}{which}"
@@ -38,7 +39,7 @@ CSV = (
     *("chance", "note"),
 )
 HEADERS = (
-    *("Run", "Epochs", "bits/dim", "KL, nats", "KL, bits", "Images"),
+    *("Run", "Epochs", "bits/dim", "KL, nats", "KL, bits", "Test images", "of them here"),
     *("Structure error", "of others", "Colour error", "of others"),
     *("Recognised, originals", "Decompressions"),
 )
@@ -50,7 +51,8 @@ LEGEND = (
     "the images, ± their standard error; beside them the same against the decompressions of all "
     "other images: what no code at all would give. Recognised: the share that a small classifier "
     "puts in the right one of ten classes (chance: 10 %), ± its standard error; it was trained on "
-    "original images. KL(q(z|x) ‖ p(z)) per image."
+    "original images. KL(q(z|x) ‖ p(z)) per image; it and bits/dim are of all test images, the "
+    "rest of as many as stand beside them."
 )
 
 
@@ -101,6 +103,7 @@ def _of_dataset(dataset: str, runs: list[str], params, root: Path):
             row["bits_per_dim"] = evaluation["nll"] * BITS_PER_DIM.per_nat
             row["kl_nats"] = evaluation["kl"]
             row["kl_bits"] = evaluation["kl"] / math.log(2)
+            row["n_test"] = evaluation["n_test"]
         images = read_samples(root, run)
         if images is None:
             yield run, row | {"note": "; ".join([*remarks, "not sampled"])}
@@ -194,10 +197,12 @@ def _cells(row: dict) -> list[str]:
         value, error = row[key], row[f"{key}_se"]
         return "" if value is None else f"{100 * value:.1f} ± {100 * error:.1f} %"
 
-    counts = ["" if row[key] is None else f"{row[key]:,}" for key in ("epochs", "images")]
-    cells = [row["run"], counts[0]]
+    epochs, *images = (
+        "" if row[key] is None else f"{row[key]:,}" for key in ("epochs", "n_test", "images")
+    )
+    cells = [row["run"], epochs]
     cells += [rounded(row[key]) for key in ("bits_per_dim", "kl_nats", "kl_bits")]
-    cells.append(counts[1])
+    cells += images
     for kind in KINDS:
         cells += [with_error(kind), rounded(row[f"{kind}_others"])]
     return [*cells, share("recognised_originals"), share("recognised_decompressions")]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from vlae.native.library import library
 
@@ -38,6 +39,10 @@ def _parts(parts: Sequence[Tensor]) -> ctypes.Array:
 
 def concat_elu(parts: Sequence[Tensor], plus: Tensor | None, border: Border) -> Tensor:
     """vlae.nn.concat_elu.concat_elu."""
+    images, _, *sides = parts[0].shape
+    assert all([x.shape[0], *x.shape[2:]] == [images, *sides] for x in parts)
+    assert plus is None or (len(parts) == 1 and plus.shape == parts[0].shape)
+    assert min(border) >= 0
     inputs = [_channels_last(x) for x in parts]
     return _ConcatElu.apply(border, None if plus is None else _channels_last(plus), *inputs)
 
@@ -59,6 +64,7 @@ class _ConcatElu(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor):
         (y,) = ctx.saved_tensors
         gradient = _channels_last(gradient)
@@ -73,6 +79,9 @@ class _ConcatElu(torch.autograd.Function):
 def gated(x: Tensor, h: Tensor, plus: Tensor | None) -> Tensor:
     """x + value sigmoid(gate), the two being the halves of h + plus: (B, C, H, W) and twice
     (B, 2C, H, W) -> (B, C, H, W)."""
+    images, channels, *sides = x.shape
+    assert h.shape == (images, 2 * channels, *sides)
+    assert plus is None or plus.shape == h.shape
     return _Gated.apply(
         _channels_last(x), _channels_last(h), None if plus is None else _channels_last(plus)
     )
@@ -87,6 +96,7 @@ class _Gated(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor):
         h, plus = ctx.saved_tensors
         dh, dy = _new(*h.shape), _channels_last(gradient)
@@ -116,6 +126,7 @@ class _Elu(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor):
         (y,) = ctx.saved_tensors
         gradient, dx = _laid_out_as(y, gradient), torch.empty_like(y)

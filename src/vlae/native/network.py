@@ -12,6 +12,7 @@ from enum import IntEnum
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from vlae.native.library import library
 
@@ -191,6 +192,7 @@ class _Stack(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy: Tensor):
         core, images = ctx.core, len(dy)
         if not ctx.tapes.detach():
@@ -232,6 +234,7 @@ class _LogLikelihood(torch.autograd.Function):
         return result, gradient.sum(0) if needed else None, dx
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, d: Tensor):
         x, target, gradient, dx = ctx.saved_tensors
         core = ctx.core
@@ -252,6 +255,7 @@ class _Fold(torch.autograd.Function):
         return weight
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dw: Tensor):
         direction, gain = ctx.saved_tensors
         d_direction, d_gain = torch.empty_like(direction), torch.empty_like(gain)
@@ -272,6 +276,7 @@ def foldable(layer: nn.Module) -> bool:
     v = layer.direction
     return (
         v is not None
+        and v.dtype == torch.float32
         and layer.unit_dim == 0
         and active(v)
         and _output_units_first(v)

@@ -194,8 +194,8 @@ class LocalPixelCNN(nn.Module):
     def image_seen(self, x: Tensor) -> Tensor:
         """What the streams see of scaled images (B, 3, H, W): (B, 4, H, W), or (B, 2, H, W)."""
         if self.grayscale:
-            grey = x.new_tensor(GREY).view(1, 3, 1, 1)
-            x = (x * grey).sum(1, keepdim=True)
+            # By numbers: a tensor of them would have to be sent to the GPU at every step.
+            x = sum(share * colour for share, colour in zip(GREY, x.split(1, 1), strict=True))
         # A channel of ones tells the image, whose values may be 0, from the zeros around it.
         return torch.cat([x, torch.ones_like(x[:, :1])], 1)
 
