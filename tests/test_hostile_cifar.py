@@ -157,6 +157,7 @@ def negative(head: bytes) -> bytes:
 
 
 COMMENT = header("x", None, b"x", b"30 comment=aaaaaaaaaaaaaaaaaa\n")
+EMPTY_BLOCK = b"\0\0\0\xff\xff"  # of deflate, stored as it is
 LONG_NAME = header("././@LongLink", None, b"L", b"abcd\0")
 
 TRAPS = {
@@ -182,6 +183,12 @@ TRAPS = {
         header("x", None, b"x", b"1" * MIB) + TAR
     ),
     "a million empty gzips": lambda: gzip.compress(b"") * 1_000_000,
+    "a million empty blocks in a gzip": lambda: gzip.compress(b"")[:10] + EMPTY_BLOCK * 1_000_000,
+    "half of it in a second gzip": lambda: gzip.compress(TAR[:5120]) + gzip.compress(TAR[5120:]),
+    "what a Mac adds": lambda: gzip.compress(
+        header(f"{cifar.FOLDER}/._readme.html", None, b"0", bytes(163)) + TAR
+    ),
+    "a member cut short": lambda: gzip.compress(TAR[: 5 * BLOCK]),
     "its folder again and again": lambda: gzip.compress(
         header(cifar.FOLDER, 0, b"5", b"") * 1000 + TAR
     ),

@@ -57,10 +57,10 @@ def read_tar(path: Path, counts: Counts) -> Arrays:
     sizes[TEST_MEMBER] = counts["test"] * RECORD
     most = sum(sizes.values()) + len(TEXT_MEMBERS) * TEXT_BYTES + MORE_BYTES
     try:
-        if path.stat().st_size > _packed(most):
-            raise tarfile.ReadError("it is too large")
-        with gzip.open(path) as file:
-            found = _members(path, _AtMost(file, most), sizes)
+        content = _unpacked(path, zlib.decompressobj(wbits=31), most)  # 31: a gzip
+        if len(content) > most:
+            raise tarfile.ReadError("it unpacks to more than it may hold")
+        found = _members(path, content, sizes)
     except (tarfile.TarError, EOFError, OSError, zlib.error, MemoryError) as error:
         raise VlaeError(f"{path}: a damaged tar.gz file ({_line(error)})") from None
     missing = [name for name in sizes if name not in found]
@@ -70,42 +70,43 @@ def read_tar(path: Path, counts: Counts) -> Arrays:
     return _splits(path, train, path, found[TEST_MEMBER], counts)
 
 
-class _AtMost:
-    """A stream that ends in an error behind so many bytes, or before as many as are asked for."""
+def _unpacked(path: Path, stream, most: int) -> bytes:
+    """What a file of a single compressed stream unpacks to, `most` bytes and the first too many.
 
-    def __init__(self, file: gzip.GzipFile, left: int):
-        self.file, self.left = file, left
-
-    def some(self, size: int) -> bytes:
-        content = self.file.read(size)
-        self.left -= len(content)
-        if self.left < 0:
-            raise tarfile.ReadError("it unpacks to more than it may hold")
-        return content
-
-    def exactly(self, size: int) -> bytes:
-        content = self.some(size)
-        if len(content) < size:
-            raise tarfile.ReadError("it ends too soon")
-        return content
+    However it is made, it takes one pass through a buffer of bounded size. Raises EOFError if the
+    stream does not end, or the file goes on behind it.
+    """
+    with open(path, "rb") as file:
+        content = stream.decompress(file.read(_packed(most) + 1), most + 1)
+    if len(content) <= most and not stream.eof:
+        raise EOFError("it ends too soon")
+    if stream.unused_data:
+        raise EOFError("something follows it")
+    return content
 
 
-def _members(path: Path, stream: _AtMost, sizes: dict[str, int]) -> dict[str, bytes]:
-    """The content of an archive's members, read to its end. Of tarfile only what parses a single
-    header: the rest of it follows long names, sparse files and pax records, none of which this
-    archive has, to wherever they lead."""
-    found = {}
-    while any(block := stream.exactly(tarfile.BLOCKSIZE)):
-        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        padded = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        if member.type in (tarfile.XHDTYPE, tarfile.XGLTYPE) and 0 <= member.size <= PAX_BYTES:
-            stream.exactly(padded)  # a time in more digits, say
-            continue
-        _check_member(path, member, sizes, found)
-        found[member.name] = stream.exactly(padded)[: member.size]
-    while rest := stream.some(2**20):  # which also compares the checksum at the end
-        if any(rest):
-            raise tarfile.ReadError("it goes on behind its end")
+def _packed(size: int) -> int:
+    """Bytes of a file at most that unpacks to so many: noise grows by less than that."""
+    return size + size // 1000 + 2**16
+
+
+def _members(path: Path, content: bytes, sizes: dict[str, int]) -> dict[str, bytes]:
+    """The content of an archive's members. Of tarfile only what parses a single header: the rest
+    of it follows long names, sparse files and pax records, none of which this archive has, to
+    wherever they lead."""
+    found, at = {}, 0
+    while any(head := content[at : at + tarfile.BLOCKSIZE]):
+        member = tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+        at += tarfile.BLOCKSIZE
+        pax = member.type in (tarfile.XHDTYPE, tarfile.XGLTYPE) and 0 <= member.size <= PAX_BYTES
+        if not pax:  # those are skipped: they say a time in more digits, say
+            _check_member(path, member, sizes, found)
+            found[member.name] = content[at : at + member.size]
+        at += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    if len(content) < at + tarfile.BLOCKSIZE:  # the block of zeros behind the last member
+        raise tarfile.ReadError("it ends too soon")
+    if content[at:].lstrip(b"\0"):
+        raise tarfile.ReadError("it goes on behind its end")
     return found
 
 
@@ -125,11 +126,6 @@ def _check_member(path: Path, member: tarfile.TarInfo, sizes: dict, found: dict)
         raise VlaeError(f"{path}: the member {name!r} has {member.size:,} bytes, not {wanted}")
 
 
-def _packed(size: int) -> int:
-    """Bytes of a file at most that unpacks to so many: noise grows by less than that."""
-    return size + size // 1000 + 2**16
-
-
 def read_xz(*paths: Path, counts: Counts) -> Arrays:
     """CIFAR-10 from the seven files of XZ_FILES, in that order.
 
@@ -138,29 +134,24 @@ def read_xz(*paths: Path, counts: Counts) -> Arrays:
     `counts`; never unpacks more than those.
     """
     batch = _batch(paths[0], counts) * RECORD
-    train = [_unpacked(path, batch, batch) for path in paths[:BATCHES]]
+    train = [_images_of(path, batch, batch) for path in paths[:BATCHES]]
     test, left = [], counts["test"] * RECORD
     for path in paths[BATCHES:]:
         last = path == paths[-1]
-        test.append(_unpacked(path, left if last else RECORD, left))
+        test.append(_images_of(path, left if last else RECORD, left))
         left -= len(test[-1])
     return _splits(paths[0], b"".join(train), paths[-1], b"".join(test), counts)
 
 
-def _unpacked(path: Path, least: int, most: int) -> bytes:
+def _images_of(path: Path, least: int, most: int) -> bytes:
     """The content of an xz file of a single stream, as `xz` makes it."""
-    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
     try:
-        with open(path, "rb") as file:
-            content = stream.decompress(file.read(_packed(most)), most + 1)
-        if len(content) > most:
-            raise VlaeError(f"{path}: goes on after the last of {most // RECORD:,} images")
-        if not stream.eof:
-            raise EOFError("it ends too soon")
-        if stream.unused_data:
-            raise EOFError("something follows it")
+        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+        content = _unpacked(path, stream, most)
     except (lzma.LZMAError, EOFError, MemoryError) as error:
         raise VlaeError(f"{path}: not a complete xz file ({_line(error)})") from None
+    if len(content) > most:
+        raise VlaeError(f"{path}: goes on after the last of {most // RECORD:,} images")
     if len(content) < least:
         raise VlaeError(f"{path}: ends after {len(content):,} of {least:,} bytes")
     if len(content) % RECORD:
