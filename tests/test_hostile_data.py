@@ -1,18 +1,23 @@
 """Data files that are damaged, foreign, or made to unpack to more than there is room for."""
 
 import gzip
+import hashlib
 import io
 import os
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzing import FOREIGN, PICKLE, Payload, attempt, cases, empty_folder, hostile
+from miniature import PROJECT, made_up_arrays, small_params
+from vlae.cli import main
 from vlae.data.archives import (
     ARCHIVES,
     read_silhouettes,
@@ -365,3 +370,74 @@ def test_foreign_files_are_refused_by_every_reader():
         for kind in WHOLE:
             assert isinstance(read_whole(kind, content), VlaeError)
         assert isinstance(load_prepared(content), VlaeError)
+
+
+# --- By command ------------------------------------------------------------------------------
+
+DATASETS = yaml.safe_load((PROJECT / "params.yaml").read_text())["datasets"]
+
+
+def tree(folder: Path) -> dict:
+    """Everything below a folder, with the content of each file."""
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def write_examples(spec: dict, paths: dict[str, Path]) -> dict[str, int]:
+    """Whole raw files of the data set; how many images they hold."""
+    for path in paths.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if spec["format"] in ARCHIVES:
+        archive = ARCHIVES[spec["format"]]
+        return archive.example(*(paths[key] for key in archive.files))
+    for path in paths.values():
+        path.write_bytes(RAW[spec["format"]])
+    return dict.fromkeys(COUNTS, 5) if "valid" in paths else {"train": 3, "valid": 2, "test": 5}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_fetch_with_a_damaged_raw_file(tmp_path, monkeypatch, capfd, name):
+    """The checksum is right, or it would not be read. Status 2, one line, nothing written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VLAE_DATA_MIRROR", raising=False)
+    small_params(tmp_path)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    spec = params["datasets"][name]
+    raw = {key: Path("data/raw", file["path"]) for key, file in spec["files"].items()}
+    spec["splits"] = write_examples(spec, raw)
+
+    def fetch_command() -> int:
+        for key, path in raw.items():
+            content = path.read_bytes()
+            pinned = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            spec["files"][key] = {"path": spec["files"][key]["path"], "urls": [], **pinned}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        return main(["fetch", name])
+
+    assert fetch_command() == 0
+    last = list(raw.values())[-1]
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    before = tree(Path("data"))
+    assert fetch_command() == 2
+    said = capfd.readouterr()
+    (line,) = said.err.splitlines()
+    assert said.out == "" and line.startswith(f"vlae: error: {last}")
+    assert tree(Path("data")) == before
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_command_with_a_damaged_prepared_file(tmp_path, monkeypatch, capfd, command):
+    monkeypatch.chdir(tmp_path)
+    small_params(tmp_path)
+    path = Path("data/static_mnist.npz")
+    write_npz(path, **made_up_arrays("fixed"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    grey = written(lambda file: write_npz(file, **made_up_arrays("dynamic")))
+    for damage in (content, content[: len(content) // 2], b"", PICKLE, grey):
+        path.write_bytes(damage)
+        before = tree(tmp_path)
+        assert main([command, "static_mnist-vlae"]) == 2
+        said = capfd.readouterr()
+        (line,) = said.err.splitlines()
+        assert said.out == "" and line.startswith(f"vlae: error: {path} cannot be used: ")
+        assert tree(tmp_path) == before

@@ -260,24 +260,28 @@ def test_a_checkpoint_saved_by_pickle_is_refused(trained, tmp_path):
 
 
 def changed_checkpoint(folder: Path, change) -> bytes:
+    """With what change(name, weight) makes of one of its tensors in that one's place."""
     tensors = load_file(checkpoint(folder))
     name = sorted(tensors)[0]
-    tensors[name] = change(tensors[name])
-    return save(tensors, {"run": RUN})
+    return save(tensors | change(name, tensors.pop(name)), {"run": RUN})
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda w: w * torch.nan, "not finite"),
-        (lambda w: w.double(), "is torch.float64 instead of torch.float32"),
-        (lambda w: w.to(torch.int8), "is torch.int8 instead of"),
-        (lambda w: w[..., None].contiguous(), "has shape"),
+        (lambda name, w: {name: w * torch.nan}, "not finite"),
+        (lambda name, w: {name: w.double()}, "is torch.float64 instead of torch.float32"),
+        (lambda name, w: {name: w.to(torch.int8)}, "is torch.int8 instead of"),
+        (lambda name, w: {name: w[..., None].contiguous()}, "has shape"),
+        (lambda name, w: {}, "tensors are missing or not of this model: {name}"),
+        (lambda name, w: {name + "x": w}, "missing or not of this model: {name}, {name}x"),
+        (lambda name, w: {name: w, "x": w.clone()}, "tensors are missing or not of this model: x"),
     ],
 )
 def test_checkpoints_with_other_weights(trained, change, said):
     folder, params = trained
     outcome = read_checkpoint(params, changed_checkpoint(folder, change))
+    said = said.format(name=min(load_file(checkpoint(folder))))
     assert isinstance(outcome, VlaeError) and said in str(outcome)
 
 
