@@ -2,7 +2,7 @@
 
 Each section is a file results/reliability/NAME.json with a title, an introduction and rows,
 written by the tests that measured them (`pytest --record-figures`, with hostile input
-`VLAE_FUZZ=20 pytest`, of remotes `VLAE_FUZZ=1 pytest -m slow`). The report is drawn from
+`VLAE_FUZZ=10 pytest`, of remotes `VLAE_FUZZ=1 pytest -m slow`). The report is drawn from
 all of them; a row that is measured again takes the place of the old one.
 """
 
@@ -25,7 +25,7 @@ def record(name: str, title: str, introduction: str, row: dict[str, str]) -> Non
     descriptor = os.open(folder, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)  # tests may run side by side
     path = folder / f"{name}.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = rows_of(name)
     key = next(iter(row))
     there = [i for i, other in enumerate(rows) if other.get(key) == row[key]]
     if there:
@@ -36,8 +36,14 @@ def record(name: str, title: str, introduction: str, row: dict[str, str]) -> Non
     os.close(descriptor)
 
 
+def rows_of(name: str) -> list[dict]:
+    """The rows that a section has, none where there is no such section yet."""
+    path = PROJECT / "results" / "reliability" / f"{name}.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
 def write_section(name: str, title: str, introduction: str, rows: list[dict]) -> None:
-    """Write a section as a whole, measured in one go, and draw the report."""
+    """Write a section as a whole, and draw the report."""
     path = PROJECT / "results" / "reliability" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, {"title": title, "introduction": introduction, "rows": rows})
