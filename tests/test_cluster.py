@@ -663,6 +663,6 @@ def test_two_processes_in_one_job(start, prepared, record, tmp_path):
     assert {job.gpus for job in jobs(workflow.folder)} == {2}
     assert [job.state for job in jobs(workflow.folder)] == ["FAILED", "COMPLETED"]
     one, two = load_file(weights["1"]), load_file(workflow.folder / MODEL)
-    for name, tensor in one.items():
+    for name, tensor in one.items():  # after eight times the steps of test_team.py
         torch.testing.assert_close(two[name], tensor, rtol=1e-2, atol=1e-3)
     note(record, "two processes in one job, SIGKILL of one of them", training)
