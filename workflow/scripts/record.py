@@ -27,14 +27,17 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from dvc.exceptions import DvcException
+from dvc.fs import HTTPFileSystem
 from dvc.repo import Repo
-from dvc.stage.cache import RunCacheNotSupported
-from dvc.utils.serialize import ParseError
+from dvc.stage.cache import _get_cache_hash
+from dvc.stage.serialize import to_single_stage_lockfile
+from dvc.utils.serialize import ParseError, dump_yaml
 from dvc.utils.strictyaml import YAMLValidationError
+from dvc_data.hashfile.hash_info import HashInfo
 
 import quick_dvc  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
 from vlae.configuration import reconfigured
@@ -45,7 +48,11 @@ for name in ("dvc", "dvc_data", "dvc_objects"):  # what they have to say is said
     logging.getLogger(name).setLevel(logging.CRITICAL)
 DVC = (sys.executable, Path(__file__).with_name("quick_dvc.py"), "--wait-for-lock")
 RECIPES = "recipes"
-MD5 = re.compile("[0-9a-f]{30}")  # the first two digits are the folder's name
+# A run-cache has runs/KEY[:2]/KEY/ENTRY: KEY is the hash of command, inputs and parameters and of
+# the outputs' names, ENTRY that of all this and the outputs' MD5, which is what it is read for.
+ENTRY = re.compile("/(?P<start>[0-9a-f]{2})/(?P<key>(?P=start)[0-9a-f]{62})/[0-9a-f]{64}")
+LONGEST_ENTRY = 1_000_000
+MD5_OF_OUTPUT = re.compile(rb"^  md5: ([0-9a-f]{32})$", re.MULTILINE)
 
 
 class Record:
@@ -160,31 +167,82 @@ def bring_recipes_up_to_date():
         stop("the recipes could not be made (python -m vlae recipe); nothing was started")
 
 
-def fetch(record, stages):
-    """Take from the remote what is recorded, and what it knows of other parameters' runs.
+class Remote:
+    """The remote, as long as it can be read: what it cannot be had for is said in one line."""
 
-    Not by the command `dvc fetch`: given names of stages, it reads dvc.lock for each of them.
-    """
-    before, reason = set(cached_objects()), None
-    wanted = {out.hash_info for name in stages for out in record.stages[name].outs}
-    try:
-        with record.repo.lock:
-            with suppress(RunCacheNotSupported):  # by a server of plain files
-                record.repo.stage_cache.pull(None)
-            record.repo.cloud.pull(wanted)
-        cache = record.repo.cache.local
-        if missing := sum(not cache.exists(hash_info.value) for hash_info in wanted):
-            reason = f"{missing} of {len(wanted)} objects could not be had"
-    except Exception as error:  # whatever a remote can fail with
-        reason = one_line(error)
-    if reason:
-        say(f"warning: the remote could not be read completely ({reason})")
-    clear_run_cache()
-    damaged = [path for path in cached_objects() if path not in before and not is_whole(path)]
-    for path in damaged:
-        path.unlink()
-    if damaged:
-        say(f"warning: not used, as they are damaged in the remote: {len(damaged)} objects")
+    def __init__(self):
+        self.entries = {}  # key of its run-cache -> paths of what is recorded under it
+        self.tried = set()  # objects that were asked for
+        self.fs = None  # None also once it has failed
+        self.damaged_entries = 0
+
+    def fetch(self, repo, wanted):
+        """Take these objects from it, and note what it knows of other parameters' runs.
+
+        Not by the command `dvc fetch`: given names of stages, it reads dvc.lock for each.
+        """
+        with self.one_line_about_failure():
+            odb = repo.cloud.get_remote_odb(hash_name="md5-dos2unix")
+            self.fs = odb.fs
+            if not isinstance(odb.fs, HTTPFileSystem):  # a server of plain files lists nothing
+                self._list(odb)
+            damaged = self.pull(repo, wanted)
+            missing = sum(not repo.cache.local.exists(info.value) for info in wanted)
+            if self.fs and missing > damaged:
+                say_unreadable(f"{missing - damaged} of {len(wanted)} objects could not be had")
+
+    def _list(self, odb):
+        """Names only: what lies under any other, such as one with `..`, is left alone."""
+        runs = odb.fs.join(odb.path, "runs")
+        for path in sorted(odb.fs.find(runs)) if odb.fs.exists(runs) else ():
+            if name := ENTRY.fullmatch(odb.fs.as_posix(path.removeprefix(runs))):
+                self.entries.setdefault(name["key"], []).append(path)
+
+    def pull(self, repo, wanted):
+        """Copy to the cache those of these objects that are not there, each once, if whole;
+        returns how many are damaged.
+
+        DVC asks some remotes only whether they are, and never of a file that is
+        write-protected, as those in a shared folder are.
+        """
+        cache = repo.cache.local
+        new = {info for info in wanted - self.tried if not cache.exists(info.value)}
+        if not new or self.fs is None:
+            return 0
+        self.tried |= new
+        with self.one_line_about_failure():
+            repo.cloud.pull(new)
+        there = [Path(cache.oid_to_path(info.value)) for info in new]
+        damaged = [path for path in there if path.exists() and not is_whole(path)]
+        for path in damaged:
+            path.unlink()
+        if damaged:
+            say(f"warning: not used, as they are damaged in the remote: {len(damaged)} objects")
+        return len(damaged)
+
+    def outputs(self, key, stage):
+        """What its run-cache says of this stage under this key, if anything that can be right."""
+        for path in self.entries.get(key, ()) if self.fs else ():
+            try:
+                content = self.fs.cat_file(path, start=0, end=LONGEST_ENTRY)
+            except Exception:  # as of an empty one
+                content = b""
+            if outs := outputs_of_entry(content, self.fs.name(path), stage):
+                return outs
+            self.damaged_entries += 1
+        return None
+
+    @contextmanager
+    def one_line_about_failure(self):
+        try:
+            yield
+        except Exception as error:  # whatever a remote can fail with
+            self.fs = None
+            say_unreadable(one_line(error))
+
+
+def say_unreadable(reason):
+    say(f"warning: the remote could not be read completely ({reason})")
 
 
 def clear_run_cache():
@@ -198,15 +256,8 @@ def clear_run_cache():
                 folder.rmdir()
 
 
-def cached_objects():
-    """The files of the cache, whose names are the MD5 of their content."""
-    with Repo() as repo:
-        return [p for p in Path(repo.cache.local.path).glob("??/*") if MD5.fullmatch(p.name)]
-
-
 def is_whole(path):
-    """Whether an object is what its name says. DVC asks some remotes only, and never a file
-    that is write-protected, as those in a shared folder are."""
+    """Whether an object is what its name says."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest() == path.parent.name + path.name
 
@@ -281,14 +332,17 @@ def run(left):
     recorded = record.recorded_stages()
     published = [name for name in recorded if record.published(name)]
     unrecorded = len(recorded) < len(record.results)  # perhaps the remote's run-cache knows it
-    if published and (unrecorded or not record.cached.issuperset(published)):
-        fetch(record, published)
+    remote = Remote()
+    if unrecorded or not record.cached.issuperset(published):
+        with record.repo.lock:
+            wanted = {out.hash_info for name in published for out in record.stages[name].outs}
+            remote.fetch(record.repo, wanted)
         record = Record()
         gone = [name for name in published if name not in record.cached]
         if gone:
             say(f"warning: recorded, but neither in the cache nor in the remote: {' '.join(gone)}")
     here = put_in_place(record)
-    if take_from_run_cache(record, here):
+    if take_from_run_cache(record, here, remote):
         record = Record()
         here = put_in_place(record)
     unrecorded = [name for name in record.results if name not in here]
@@ -306,36 +360,113 @@ def put_in_place(record):
     return here
 
 
-def take_from_run_cache(record, here):
-    """Record those stages again that have once run with the same inputs; returns whether any.
+def take_from_run_cache(record, here, remote):
+    """Record those stages again that have once run with the same inputs, here or where the
+    remote has it from; returns whether any.
 
     Here rather than by a job, which would wait for a GPU only to copy files.
     """
-    there = set(here)
+    here = {*here}
+    left = [name for name in record.results if name not in here]
+    known = {RECIPES, *record.recorded_stages()}
     found = []
-    if there.issuperset(record.results):
+    if not left:
         return False
     with Repo(_wait_for_lock=True) as repo, repo.lock:
         stages = {stage.addressing: stage for stage in repo.index.stages}
-        for name in record.results:
-            if name in there or not there.issuperset({*record.upstream[name]} - {RECIPES}):
-                continue
-            stage = stages[name]
-            try:
-                stage.save_deps()
-                # With what dvc.lock says of its outputs it would be looked up by that alone.
-                for out in stage.outs:
-                    out.hash_info = type(out.hash_info)()
-                repo.stage_cache.restore(stage)
-            except DvcException:
-                continue  # it has not run with them
-            stage.save()
-            stage.commit()
-            found.append(stage)
-            there.add(name)
+        made = {out.def_path: out for stage in stages.values() for out in stage.outs}
+        while ready := {name for name in left if known.issuperset(record.upstream[name])}:
+            left = [name for name in left if name not in ready]
+            said = {}
+            for name in ready:
+                public = remote if record.published(name) else None
+                if outs := look_up(repo, stages[name], made, public):
+                    said[name] = outs
+            public = [outs for name, outs in said.items() if record.published(name)]
+            remote.pull(repo, {info for outs in public for info in outs})
+            for name, outs in said.items():
+                occupied = any(map(record.unsaved, record.outs[name]))
+                if not occupied and are_cached(repo, outs) and restore(repo, stages[name], outs):
+                    found.append(stages[name])
+                    known.add(name)
         if found:  # as `dvc repro` would, but dvc.lock is written once and not for each
             found[0].dvcfile.dump_stages(found, update_pipeline=False)
+    if remote.damaged_entries:
+        say(f"warning: not used, as they are damaged: {remote.damaged_entries} run-cache entries")
     return bool(found)
+
+
+def look_up(repo, stage, made, remote):
+    """What the outputs of a stage were when it ran with these inputs, or None.
+
+    An input that another stage makes is the one that dvc.lock records: a data set need not be
+    there. Of several answers the first whose objects are here, else one of the remote.
+    """
+    for dep in stage.deps:
+        if above := made.get(dep.def_path):
+            dep.hash_name, dep.hash_info, dep.meta = above.hash_name, above.hash_info, above.meta
+        else:
+            try:
+                dep.save()
+            except DvcException:
+                return None
+    key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
+    folder = Path(repo.stage_cache._get_cache_dir(key))
+    incomplete = None
+    for path in sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True):
+        with open(path, "rb") as file:
+            outs = outputs_of_entry(file.read(LONGEST_ENTRY), path.name, stage)
+        if outs is None:
+            path.unlink()  # DVC would stumble over it
+        elif are_cached(repo, outs):
+            return outs
+        else:
+            incomplete = incomplete or outs
+    return remote and (remote.outputs(key, stage) or incomplete)
+
+
+def outputs_of_entry(content, name, stage):
+    """The hashes of a stage's outputs, by name, as an entry of a run-cache has them.
+
+    None unless the entry's own name is the hash of just this: nothing else in it is used, so
+    nobody's YAML is parsed.
+    """
+    found = MD5_OF_OUTPUT.findall(content.partition(b"\nouts:\n")[2])
+    md5s = [md5.decode() for md5 in found]
+    paths = sorted(out.def_path for out in stage.outs)
+    entry = to_single_stage_lockfile(stage)
+    entry["outs"] = [
+        {"path": path, "hash": "md5", "md5": md5} for path, md5 in zip(paths, md5s, strict=False)
+    ]
+    if len(paths) != len(md5s) or _get_cache_hash(entry) != name:
+        return None
+    return [HashInfo("md5", md5) for md5 in md5s]
+
+
+def are_cached(repo, infos):
+    """Whether the cache has these objects (DVC removes a damaged one when it is asked)."""
+    return len(repo.cache.local.oids_exist([info.value for info in infos])) == len(infos)
+
+
+def restore(repo, stage, infos):
+    """Put a stage's outputs in their places, and note that locally; returns whether it worked."""
+    for out, info in zip(sorted(stage.outs, key=lambda out: out.def_path), infos, strict=True):
+        out.hash_name, out.hash_info, out.obj = info.name, info, None
+    try:
+        if stage.checkout().get("failed"):
+            return False
+        stage.save_outs()  # their sizes, which an entry's name says nothing of
+    except DvcException:
+        return False
+    entry = to_single_stage_lockfile(stage)
+    value = _get_cache_hash(entry)
+    key = _get_cache_hash(dict(entry), key=True)
+    path = Path(repo.stage_cache._get_cache_path(key, value))
+    if not path.exists():  # as DVC's stage_cache.save, which wants all the inputs in place
+        repo.cache.legacy.makedirs(str(path.parent))
+        dump_yaml(path.with_suffix(".tmp"), entry)
+        repo.cache.legacy.move(str(path.with_suffix(".tmp")), str(path))
+    return True
 
 
 def answer(record, here, restore):
