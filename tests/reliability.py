@@ -2,8 +2,9 @@
 
 Each section is a file results/reliability/NAME.json with a title, an introduction and rows,
 written by the tests that measured them (`pytest --record-figures`, with hostile input
-`VLAE_FUZZ=10 pytest`, of remotes `VLAE_FUZZ=1 pytest -m slow`). The report is drawn from
-all of them; a row that is measured again takes the place of the old one.
+`VLAE_FUZZ=10 pytest`). The report is drawn from all of them; a row that is measured again takes
+the place of the old one, but those of remotes are written as a whole: run all of
+tests/test_remote_storage.py.
 """
 
 import fcntl

@@ -80,7 +80,7 @@ def _unpacked(path: Path, stream, most: int) -> bytes:
         content = stream.decompress(file.read(_packed(most) + 1), most + 1)
     if len(content) <= most and not stream.eof:
         raise EOFError("it ends too soon")
-    if stream.unused_data:
+    if stream.unused_data.strip(b"\0"):  # zeros fill a block, of a tape or a disk
         raise EOFError("something follows it")
     return content
 
