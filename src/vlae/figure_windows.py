@@ -70,7 +70,7 @@ WINDOWS_OF = {
         *SAMPLES,
     ),
     "cifar10_9980": Windows(
-        "The network of the paper's Figures 3c and 4b, trained for an epoch",
+        "The network of the paper's Figures 3c and 4b, on 9,980 of the 10,000 test images",
         {"7x4": "cifar10_9980-vlae_7x4"},
         tuple(GRIDS),
         7,
@@ -103,7 +103,8 @@ def draw_windows(shown: Windows, params, root: Path, dpi: int):
         line, column = divmod(place, abreast)
         left = MARGIN + column * (panel + GAP)
         top = HEADING + line * (HEAD + size + MARGIN) + HEAD
-        title = f"$\\bf{{{'abcd'[place]}}}$  Receptive field {WINDOWS[window]}"
+        letter = f"$\\bf{{{'abcd'[place]}}}$  " if len(shown.runs) > 1 else ""
+        title = f"{letter}Receptive field {WINDOWS[window]}"
         write(left, top - WINDOW_LINE, title, size=9, va="baseline")
         found = recorded_images(run, params, root)
         if isinstance(found, str):
