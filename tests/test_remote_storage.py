@@ -5,6 +5,7 @@ before anything else (workflow/rules/common.smk).
 """
 
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -30,6 +31,7 @@ MODEL = f"results/checkpoints/{RUN}/model.safetensors"
 COLUMNS = ["Remote", "What happened to it", "Wrong files used", "Outcome", "Exit status"]
 COLUMNS.append("Seconds")
 ROWS: list[list] = []
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -266,15 +268,17 @@ def test_an_object_of_an_entry_is_damaged(built, other, tmp_path):  # noqa: F811
 
 @contextmanager
 def store():
-    """A server of S3's interface, with an empty bucket."""
+    """The address of an empty bucket in a server of S3's interface."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        requests.put(f"http://{host}:{port}/BUCKET", timeout=30).raise_for_status()
-        yield server, f"http://{host}:{port}"
+        # Of a name of its own: all such servers in one process have the same buckets.
+        address = f"http://{host}:{port}/bucket{next(NUMBERS)}"
+        requests.put(address, timeout=30).raise_for_status()
+        yield address
     finally:
         server.stop()
 
@@ -283,9 +287,10 @@ def use_bucket(workflow: Workflow, address: str, verify: bool = True) -> None:
     """The lines of docs/sharing.md, with times that suit a test."""
     workflow.env |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     workflow.env |= {"AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "*", "AWS_MAX_ATTEMPTS": "1"}
+    server, _, name = address.rpartition("/")
     (workflow.folder / ".dvc" / "config.local").write_text(
-        "[core]\n    remote = s3\n['remote \"s3\"']\n    url = s3://BUCKET/vlae\n"
-        f"    endpointurl = {address}\n    verify = {str(verify).lower()}\n"
+        f"[core]\n    remote = s3\n['remote \"s3\"']\n    url = s3://{name}/vlae\n"
+        f"    endpointurl = {server}\n    verify = {str(verify).lower()}\n"
         "    connect_timeout = 2\n    read_timeout = 2\n"
     )
 
@@ -293,7 +298,7 @@ def use_bucket(workflow: Workflow, address: str, verify: bool = True) -> None:
 @contextmanager
 def bucket_of(workflow: Workflow, folder: Path):
     """The address of a store that has everything, pushed from a copy with its cache."""
-    with store() as (_, address):
+    with store() as address:
         publisher = workflow.copy_to(folder / "publisher")
         use_bucket(publisher, address)
         publisher.do("dvc", "push", "-q", "--run-cache")
@@ -332,7 +337,7 @@ def test_pushed_and_pulled_by_another_clone(built, bucket, tmp_path):  # noqa: F
 @pytest.mark.parametrize("what", DAMAGE)
 @pytest.mark.parametrize("verify", [True, False])
 def test_an_object_in_a_bucket(built, bucket, tmp_path, what, verify):  # noqa: F811
-    url = f"{bucket}/BUCKET/vlae/{stored(built)}"
+    url = f"{bucket}/vlae/{stored(built)}"
     good = requests.get(url, headers=SIGNED, timeout=30).content
     content = DAMAGE[what](good)
     if content is None:
@@ -352,7 +357,7 @@ def test_an_object_in_a_bucket(built, bucket, tmp_path, what, verify):  # noqa: 
 
 def put(address: str, key: str, content: bytes) -> None:
     # Escaped, as the dots of a path are taken out of an address before it is asked for.
-    url = f"{address}/BUCKET/{key.replace('..', '%2E%2E').replace('/%2E', '%2F%2E')}"
+    url = f"{address}/{key.replace('..', '%2E%2E').replace('/%2E', '%2F%2E')}"
     requests.put(url, data=content, headers=SIGNED, timeout=30).raise_for_status()
 
 
@@ -361,7 +366,7 @@ def test_an_entry_in_a_bucket(built, other, tmp_path, what):  # noqa: F811
     key = key_of_entry(other)
     content = (other.folder / ".dvc" / "cache" / key).read_bytes()
     with bucket_of(other, tmp_path) as address:
-        requests.delete(f"{address}/BUCKET/vlae/{key}", headers=SIGNED, timeout=30)
+        requests.delete(f"{address}/vlae/{key}", headers=SIGNED, timeout=30)
         if (content := ENTRY_DAMAGE[what](content)) is not None:
             put(address, f"vlae/{key}", content)
         clone = clone_of_bucket(built, tmp_path, address)
@@ -380,7 +385,7 @@ def test_keys_that_lead_out_of_the_cache(built, other, tmp_path):  # noqa: F811
             put(address, f"vlae/{entry}/{'../' * up}escaped", b"escaped")
         put(address, "vlae/runs/unknown", b"unknown")
         put(address, f"vlae/{entry}0", b"unknown")
-        listing = requests.get(f"{address}/BUCKET?prefix=vlae/runs/..", headers=SIGNED, timeout=30)
+        listing = requests.get(f"{address}?prefix=vlae/runs/..", headers=SIGNED, timeout=30)
         assert "vlae/runs/../../escaped" in listing.text
         clone = clone_of_bucket(built, tmp_path, address)
         other_rate(clone)
@@ -396,11 +401,12 @@ def test_keys_that_lead_out_of_the_cache(built, other, tmp_path):  # noqa: F811
 def test_a_store_that_is_slow(built, bucket, tmp_path):  # noqa: F811
     """It takes its time for each answer, less than the timeout."""
 
+    server, _, name = bucket.rpartition("/")
+
     def forward(request):
         time.sleep(0.2)
-        done = requests.request(
-            request.command, bucket + request.path, headers=request.headers, timeout=30
-        )
+        url = server + request.path
+        done = requests.request(request.command, url, headers=request.headers, timeout=30)
         request.send_response(done.status_code)
         for name, value in done.headers.items():
             if name not in ("Connection", "Date", "Server"):
@@ -408,7 +414,7 @@ def test_a_store_that_is_slow(built, bucket, tmp_path):  # noqa: F811
         request.end_headers()
         request.wfile.write(done.content)
 
-    with answering_store(forward) as address:
+    with answering_store(forward, name) as address:
         clone = clone_of_bucket(built, tmp_path, address)
         code, lines, found = ask(clone, "S3", "every answer 0.2 s late")
     assert (code, lines, results_left(found)) == (0, [], set())
@@ -416,20 +422,19 @@ def test_a_store_that_is_slow(built, bucket, tmp_path):  # noqa: F811
 
 
 def test_a_push_to_a_store_that_is_gone(built, tmp_path):  # noqa: F811
-    with store() as (_, address):
+    with store() as address:
         pass
     copy = built.copy_to(tmp_path / "copy")
     use_bucket(copy, address)
     before = copy.contents()
-    done = copy.call("dvc", "push", "-q", "--run-cache")
+    done = copy.call("dvc", "push", "--run-cache")
     assert done.returncode != 0
     assert "ERROR" in done.stderr
-    assert "connect" in done.stderr
+    assert "Traceback" not in done.stderr
     assert copy.contents() == before
-    with store() as (server, _):  # the same command once there is one again
-        use_bucket(copy, "http://{}:{}".format(*server.get_host_and_port()))
-        copy.do("dvc", "push", "-q", "--run-cache")
-        address = "http://{}:{}".format(*server.get_host_and_port())
+    with store() as address:  # the same command once there is one again
+        use_bucket(copy, address)
+        copy.do("dvc", "push", "--run-cache")
         clone = clone_of_bucket(built, tmp_path, address)
         assert not results_left(ask(clone, "S3", "gone during the first `dvc push`")[2])
 
@@ -442,10 +447,17 @@ def test_the_whole_command_after_an_object_was_replaced(built, tmp_path):  # noq
         clone.env["VLAE_DATA_MIRROR"] = built.env["VLAE_DATA_MIRROR"]
         clone.do("snakemake", "--cores", "all")
         assert clone.trained() == {RUN}
-        assert same_results(clone, built)
-        stages = (f"{step}@{RUN}" for step in ("train", "evaluate", "sample"))
-        assert "up to date" in clone.do("dvc", "status", *stages)
-        assert clone.do("git", "diff", "dvc.lock") == ""
+        # The new record of the training names other seconds: what depends on it follows.
+        shutil.rmtree(clone.folder / "results" / "logs")
+        clone.do("snakemake", "--cores", "all")
+        assert not clone.trained()
+        assert "up to date" in clone.do("dvc", "status", *CONCERNED)
+    before, after = recorded_md5(built), recorded_md5(clone)
+    assert after[MODEL] == before[MODEL]
+    # Nothing else differs than the records of how many seconds it took.
+    timed = {f"results/checkpoints/{RUN}/{name}" for name in ("train.json", "curve.csv")}
+    timed.add(f"results/evaluations/{RUN}.json")
+    assert {path for path in before if after[path] != before[path]} <= timed
 
 
 def test_a_clone_of_a_bucket_is_verified(built, bucket, tmp_path):  # noqa: F811
@@ -467,7 +479,7 @@ def nothing_restored(built, tmp_path, address: str, what: str) -> None:  # noqa:
 
 
 def test_a_store_that_is_gone(built, tmp_path):  # noqa: F811
-    with store() as (_, address):
+    with store() as address:
         pass
     nothing_restored(built, tmp_path, address, "server gone")
 
@@ -495,10 +507,10 @@ def test_a_store_that_answers_with_pages(built, tmp_path):  # noqa: F811
 
 
 @contextmanager
-def answering_store(answer):
+def answering_store(answer, name="bucket"):
     """A server that gives every request, whatever its method, the same answer."""
     with Server() as server:
         handler = server.http.RequestHandlerClass
         for method in ("GET", "HEAD", "POST", "PUT"):
             setattr(handler, f"do_{method}", lambda request: answer(request))
-        yield server.url
+        yield f"{server.url}/{name}"
