@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,13 +44,29 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+class _Entry(zipfile.ZipInfo):
+    """A member of an npz, as np.savez writes it from Python 3.11.4 on. Before, Python noted an
+    older version of the format, and the sizes twice."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.create_version = self.extract_version = zipfile.ZIP64_VERSION
+
+    def FileHeader(self, zip64=None):
+        header = bytearray(super().FileHeader(zip64))
+        header[18:26] = b"\xff" * 8  # the sizes are in the field for those of 64 bits
+        return bytes(header)
+
+
 def write_npz(path: Path, **arrays) -> None:
     """An uncompressed npz: the same arrays give the same bytes on any machine."""
     import numpy as np
 
     def write(temporary: Path) -> None:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(_Entry(f"{name}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
     write_atomically(path, write)
 

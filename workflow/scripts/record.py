@@ -32,12 +32,12 @@ from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.fs import HTTPFileSystem
+from dvc.output import HashInfo
 from dvc.repo import Repo
 from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.serialize import ParseError, dump_yaml
 from dvc.utils.strictyaml import YAMLValidationError
-from dvc_data.hashfile.hash_info import HashInfo
 
 import quick_dvc  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
 from vlae.configuration import reconfigured
