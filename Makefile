@@ -26,8 +26,11 @@ reproduce: $(ENVIRONMENT)  ## draw every table and figure from the recorded resu
 # The tests' networks are tiny: threads would only wait for each other.
 test test-slow test-cluster: export OMP_NUM_THREADS = 1
 
+# A file at a time in each process, in the order of tests/conftest.py.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: $(ENVIRONMENT) lint  ## check the code, then run the tests (minutes)
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: $(ENVIRONMENT)  ## run the tests that take longer
 	.venv/bin/python -m pytest -m slow

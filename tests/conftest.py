@@ -5,9 +5,20 @@ import os
 import pytest
 
 import reliability
+import small_disk
 from vlae.native import network
 
 os.environ.pop("VLAE_SCRATCH", None)
+
+# Started first, so that several processes (pytest-xdist) end at about the same time.
+LONGEST = ("test_workflow", "test_cluster", "test_team", "test_train")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    def order(item) -> int:
+        return LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
+
+    items.sort(key=order)
 
 
 def pytest_sessionfinish() -> None:
@@ -33,6 +44,13 @@ def record(request):
     if request.config.getoption("--record-figures"):
         return reliability.record
     return lambda *row: None
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A folder that is a small file system of its own (tests/small_disk.py)."""
+    with small_disk.mounted(tmp_path / "small") as folder:
+        yield folder
 
 
 @pytest.fixture

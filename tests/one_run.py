@@ -16,9 +16,15 @@ RUN = "static_mnist-vlae"
 MODEL = f"results/checkpoints/{RUN}/model.safetensors"
 
 
-def new_project(folder: Path, mirror: Path | str, training: dict, evaluation: dict) -> Workflow:
-    """A commit of the project with a single run of a tiny network, on generated data unless
-    there is a mirror of the real ones."""
+def new_project(
+    folder: Path,
+    mirror: Path | str,
+    training: dict,
+    evaluation: dict,
+    real: str | None = None,
+) -> Workflow:
+    """A commit of the project with a single run of a tiny network, on the data of `mirror`: the
+    real ones, or small files that are written there (test_workflow.generate_files)."""
     for name in TREE.split():
         source, target = PROJECT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +39,7 @@ def new_project(folder: Path, mirror: Path | str, training: dict, evaluation: di
     tree["datasets"] = {"static_mnist": tree["datasets"]["static_mnist"]}
     tree["classifiers"] = {}
     if mirror != MIRROR:
-        generate_files(mirror, list(tree["datasets"].values()))
+        generate_files(mirror, list(tree["datasets"].values()), real)
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     workflow = Workflow(folder, mirror)
     workflow.do("git", "init", "--quiet")

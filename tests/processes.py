@@ -29,7 +29,7 @@ class Command:
         self.process = _context.Process(target=_run, args=(str(folder), list(arguments)))
         self.process.start()
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         self.process.join(seconds)
         assert self.process.exitcode is not None, "the command did not end"
         return self.process.exitcode

@@ -14,6 +14,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import psutil
 import pytest
@@ -32,11 +33,14 @@ from one_run import (
     trainer,
     undisturbed_weights,
 )
+from small_disk import FULL, empty, fill
 from test_kills import ancestor
 from test_workflow import MIRROR, Workflow
 from vlae.files import sha256
 
 pytestmark = pytest.mark.cluster
+
+ASKED_FOR = os.environ.get("VLAE_CLUSTER") == "1"  # by `make test-cluster`
 
 COMMAND = ("snakemake", "--cores", "all", "--profile", "slurm")
 IMPATIENT = ("--slurm-init-seconds-before-status-checks", "3")
@@ -48,13 +52,13 @@ EARLY = 2 * STEPS_OF_EPOCH  # the step from which on a training is disturbed
 
 @pytest.fixture(scope="module")
 def cluster():
-    """The cluster, left as it was found: up or down. Where it was asked for (VLAE_CLUSTER=1, as
-    by `make test-cluster`), not to have one is a failure."""
+    """The cluster, left as it was found: up or down. Where it was asked for, not to have one is
+    a failure."""
     was_up = slurm.running("slurmctld")
     try:
         confinement = slurm.up()
     except slurm.ClusterError as reason:
-        if os.environ.get("VLAE_CLUSTER") == "1":
+        if ASKED_FOR:
             raise
         pytest.skip(str(reason))
     yield confinement
@@ -112,13 +116,16 @@ def test_gpus_are_really_scheduled(cluster, tmp_path):
 
 @pytest.fixture(scope="module")
 def reproduced(cluster, record, tmp_path_factory) -> Workflow:
-    """A fresh clone in which the command of the README has been typed."""
+    """A fresh clone in which the command of the README has been typed: on all of MNIST in `make
+    test-cluster`, where there is a mirror of it, else on a few of its images."""
     folder = tmp_path_factory.mktemp("reproduced")
+    whole = MIRROR and ASKED_FOR
     origin = new_project(
         folder / "origin",
-        MIRROR or folder / "mirror",
-        {"batch_size": 1000 if MIRROR else 32},
+        MIRROR if whole else folder / "mirror",
+        {"batch_size": 1000 if whole else 32},
         {"importance_samples": 4, "images": 100},
+        real=MIRROR,
     )
     clone = origin.clone_to(folder / "clone", origin.env["VLAE_DATA_MIRROR"])
     with stopwatch(record, "fresh clone, 3 shards", clone):
@@ -174,7 +181,8 @@ def test_a_learning_rate_set_back_books_nothing(reproduced, record, tmp_path):
 
 @pytest.mark.slow
 def test_shards_in_groups(reproduced, record, tmp_path):
-    """As docs/scaling.md has it for many short ones: here four, two in a job."""
+    """As docs/scaling.md has it for many short ones: here four, two in a job, one after another
+    on its GPU."""
     workflow = reproduced.copy_to(tmp_path / "copy")
     workflow.edit_params(lambda tree: tree["defaults"]["evaluation"].update(seed=1))
     groups = ("--groups", "evaluate_shard=shards", "--group-components", "shards=2")
@@ -182,9 +190,16 @@ def test_shards_in_groups(reproduced, record, tmp_path):
     with stopwatch(record, "another evaluation, 4 shards in 2 jobs", workflow):
         workflow.do(*COMMAND, *IMPATIENT, *groups, "--config", "shards=4")
     done = jobs(workflow.folder)[before:]
-    assert [job.rule for job in done if "shards" in job.rule] == ["group_shards"] * 2
+    assert sorted((job.rule, job.gpus) for job in done) == [
+        ("evaluate", 1),
+        ("shards_evaluate_shard", 1),
+        ("shards_evaluate_shard", 1),
+    ]
     assert {job.state for job in done} == {"COMPLETED"}
-    assert len(done) == 3  # and the evaluation of all shards
+    logs = (workflow.folder / "results/logs/slurm/group_shards_evaluate_shard").iterdir()
+    for log in logs:
+        # As the group's own Snakemake tells it; the one of each shard says "1 of 1".
+        assert re.findall(r"(\d) of 2 steps", log.read_text()) == ["1", "2"]
     assert line_of_table(workflow) != line_of_table(reproduced)
 
 
@@ -233,8 +248,9 @@ def undisturbed(prepared, tmp_path_factory) -> str:
 class Training:
     """`snakemake --profile slurm` at work on one training, to be disturbed."""
 
-    def __init__(self, workflow: Workflow, *options: str):
+    def __init__(self, workflow: Workflow, output: Path, *options: str):
         self.workflow = workflow
+        self.output = output
         self.options = options
         self.started = time.monotonic()
         self.calls = 0
@@ -244,7 +260,7 @@ class Training:
 
     def start(self) -> None:
         self.calls += 1
-        with open(self.workflow.folder / f"call-{self.calls}.txt", "w") as said:
+        with open(self.output / f"call-{self.calls}.txt", "w") as said:
             command = shlex.join([*COMMAND, *IMPATIENT, *self.options, "--", MODEL])
             self.shell = subprocess.Popen(
                 ["bash", "-c", f"{command}; exit $?"],
@@ -260,7 +276,7 @@ class Training:
         return process
 
     def said(self) -> str:
-        return "".join(self.workflow.read(f"call-{i + 1}.txt") for i in range(self.calls))
+        return "".join(path.read_text() for path in sorted(self.output.iterdir()))
 
     def saved(self) -> int:
         """The step of the last checkpoint."""
@@ -338,12 +354,12 @@ def note(record, what: str, training: Training, weights: str = "identical") -> N
 
 
 @pytest.fixture
-def start(cluster):
+def start(cluster, tmp_path_factory):
     """start(workflow, *options): a Training, of which nothing is left when the test ends."""
     trainings = []
 
     def run(workflow: Workflow, *options: str) -> Training:
-        trainings.append(Training(workflow, *options))
+        trainings.append(Training(workflow, tmp_path_factory.mktemp("output"), *options))
         return trainings[-1]
 
     yield run
@@ -508,6 +524,30 @@ def test_its_node_goes_down(disturb):
     training = disturb("its node goes down", crash)
     (job,) = jobs(training.workflow.folder)
     assert job.restarts == 1
+
+
+@pytest.mark.slow
+def test_its_file_system_is_full(start, prepared, undisturbed, record, small):
+    """That of the whole project, which the nodes share: the job fails, and what was recorded and
+    trained stays."""
+    training = start(prepared.copy_to(small / "project"))
+    workflow = training.workflow
+    lock = workflow.read("dvc.lock")
+    process = training.hold()
+    fill(small)
+    process.resume()
+    assert training.shell.wait(900) != 0
+    assert FULL in training.said()
+    assert workflow.read("dvc.lock") == lock
+    assert jobs(workflow.folder)
+    assert not any(job.running for job in jobs(workflow.folder))
+    training.disturbed()
+    empty(small)
+    training.start()
+    training.finish()
+    training.check(undisturbed)
+    assert training.calls == 2
+    note(record, "the shared file system is full", training)
 
 
 @pytest.mark.slow

@@ -1,15 +1,14 @@
 """A file system that is full: one line, nothing old is lost, and with space again it goes on."""
 
-import errno
 import os
 import shutil
 import subprocess
 import time
-from contextlib import suppress
 
 import pytest
 
 from one_run import MODEL, RUN, history, prepared_project, trainer, undisturbed_weights
+from small_disk import FULL, empty, fill
 from test_workflow import Workflow
 from vlae.files import sha256
 
@@ -19,8 +18,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system"),
 ]
 
-FULL = "No space left on device"
-MEGABYTES = 64
 COMMAND = ("snakemake", "--cores", "2", "--show-failed-logs", "--set-threads", "train=1", "--")
 
 
@@ -34,33 +31,6 @@ def prepared(tmp_path_factory) -> Workflow:
 def undisturbed(prepared, tmp_path_factory) -> str:
     """SHA-256 of the weights of a training that nothing disturbed."""
     return undisturbed_weights(prepared, tmp_path_factory.mktemp("undisturbed") / "project")
-
-
-@pytest.fixture
-def small(tmp_path):
-    """A folder that is a file system of its own."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no small file system can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder) -> None:
-    with open(folder / "filler", "wb", buffering=0) as file:
-        for size in (1 << 20, 1):  # to the last byte
-            with suppress(OSError):
-                while True:
-                    file.write(bytes(size))
-    try:
-        (folder / "more").write_bytes(b"x")
-    except OSError as error:
-        assert error.errno == errno.ENOSPC
-    else:
-        raise AssertionError("it is not full")
 
 
 @pytest.mark.parametrize("place", ["scratch", "cache", "project"])
@@ -101,7 +71,7 @@ def test_what_was_there_stays_and_it_goes_on(
     kept = history(workflow)[-1]["to_step"]  # the state can be read
     assert state.exists()
 
-    (small / "filler").unlink()
+    empty(small)
     workflow.do(*COMMAND, MODEL)
     assert sha256(folder / MODEL) == undisturbed
     assert "up to date" in workflow.do("dvc", "status", f"train@{RUN}")

@@ -1,7 +1,8 @@
 """The whole pipeline in miniature: the real Snakefile, DVC and package, from download to tables.
 
-Four small runs, two of them with a flow and one on colour images. Data are generated files in
-the real formats, or the real MNIST where VLAE_DATA_MIRROR says where to find it.
+Four small runs, two of them with a flow and one on colour images. Data are small files in the
+real formats: the first images of the real MNIST where VLAE_DATA_MIRROR says where to find it,
+generated ones otherwise.
 """
 
 import gzip
@@ -140,12 +141,16 @@ def write_cifar_parts(mirror: Path, files: dict, arrays: dict) -> None:
         path.write_bytes(lzma.compress(cifar.records(part, np.arange(len(part)) % 10)))
 
 
-def generate_files(mirror: Path, datasets: list[dict]) -> None:
-    """Small files in the formats of the data sets, and their sums in the blocks of params."""
+def generate_files(mirror: Path, datasets: list[dict], real: str | None = None) -> None:
+    """Small files in the formats of the data sets, and their sums in the blocks of params; of
+    MNIST the first images of the files in the folder `real`, if one is given."""
     for spec in datasets:
-        arrays = made_up_arrays(spec["binarization"], train=96, valid=32, test=128)
         if spec["binarization"] == "none":
             arrays = made_up_arrays("none", train=30, valid=10, test=16)
+        elif real and spec["format"] in ("amat", "idx"):
+            arrays = first_images(Path(real), spec)
+        else:
+            arrays = made_up_arrays(spec["binarization"], train=96, valid=32, test=128)
         spec["splits"] = {split: len(arrays[split]) for split in ("train", "valid", "test")}
         if "valid" not in spec["files"]:
             arrays["train"] = np.concatenate([arrays["train"], arrays["valid"]])
@@ -162,14 +167,31 @@ def generate_files(mirror: Path, datasets: list[dict]) -> None:
             entry["urls"] = []  # the mirror or nothing
 
 
+def first_images(real: Path, spec: dict) -> dict:
+    """1,000, 100 and 100 of MNIST's real images."""
+
+    def first(split: str, count: int) -> np.ndarray:
+        return first_of_file(real / spec["files"][split]["path"], spec["format"], count)
+
+    if "valid" in spec["files"]:
+        train, valid = first("train", 1000), first("valid", 100)
+    else:
+        train, valid = np.split(first("train", 1100), [1000])
+    return {"train": train, "valid": valid, "test": first("test", 100)}
+
+
+def first_of_file(path: Path, form: str, count: int) -> np.ndarray:
+    if form == "idx":
+        with gzip.open(path) as file:
+            pixels = np.frombuffer(file.read(16 + 784 * count), np.uint8, offset=16)
+    else:
+        pixels = np.loadtxt(f"{path}.gz", np.uint8, max_rows=count)
+    return pixels.reshape(count, 28, 28)
+
+
 def write_params(folder: Path, mirror: Path, runs: Sequence[str]) -> None:
-    """Some of the runs with tiny networks, and `mirror` with the data: generated ones but for
-    MNIST where there is a mirror of the real one."""
-    small_params(
-        folder,
-        {"batch_size": 1000 if MIRROR else 32},
-        {"importance_samples": 4, "images": 100 if MIRROR else 0},
-    )
+    """Some of the runs with tiny networks, and `mirror` with small files of their data."""
+    small_params(folder, {"batch_size": 32}, {"importance_samples": 4})
     path = folder / "params.yaml"
     tree = yaml.safe_load(path.read_text())
     tree["runs"] = {run: tree["runs"][run] for run in runs}
@@ -178,12 +200,8 @@ def write_params(folder: Path, mirror: Path, runs: Sequence[str]) -> None:
     classifiers = tree["classifiers"].items()
     tree["classifiers"] = {name: config for name, config in classifiers if name in used}
     mirror.mkdir()
-    if MIRROR:
-        for real in Path(MIRROR).glob("*mnist*"):
-            (mirror / real.name).symlink_to(real.resolve())
     tree["defaults"]["colour"]["training"]["batch_size"] = 8
-    generated = [name for name in tree["datasets"] if not MIRROR or name.startswith("cifar10")]
-    generate_files(mirror, [tree["datasets"][name] for name in generated])
+    generate_files(mirror, list(tree["datasets"].values()), MIRROR)
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
