@@ -192,6 +192,7 @@ def test_shards_in_groups(reproduced, record, tmp_path):
     done = jobs(workflow.folder)[before:]
     assert sorted((job.rule, job.gpus) for job in done) == [
         ("evaluate", 1),
+        ("sample", 0),  # of the same seed
         ("shards_evaluate_shard", 1),
         ("shards_evaluate_shard", 1),
     ]
