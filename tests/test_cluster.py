@@ -517,10 +517,12 @@ def test_its_node_goes_down(disturb):
         node = training.job().node
         slurm.kill_node(node)
         training.disturbed()
-        training.wait(lambda: slurm.state(node) == "DOWN")
-        training.wait(lambda: training.saved() > training.at)
-        assert training.job().node != node
-        slurm.start_node(node)
+        try:
+            training.wait(lambda: slurm.state(node) == "DOWN")
+            training.wait(lambda: training.saved() > training.at)
+            assert training.job().node != node
+        finally:  # the tests after this one need it
+            slurm.start_node(node)
 
     training = disturb("its node goes down", crash)
     (job,) = jobs(training.workflow.folder)

@@ -55,12 +55,12 @@ def call(folder: Path, *command: str) -> str:
 def recorded_project(folder: Path, runs: int) -> Path:
     """DVC alone, so many tiny stages run and recorded, their outputs removed."""
     folder.mkdir()
-    call(folder, "dvc", "init", "-q", "--no-scm")
+    call(folder, sys.executable, "-m", "dvc", "init", "-q", "--no-scm")
     (folder / "dvc.yaml").write_text(DVC_YAML)
     (folder / "params.yaml").write_text(
         yaml.safe_dump({"runs": {f"r{i}": 0 for i in range(runs)}})
     )
-    call(folder, "dvc", "repro", "-q")
+    call(folder, sys.executable, "-m", "dvc", "repro", "-q")
     for model in folder.glob("model-*"):
         model.unlink()
     return folder

@@ -240,7 +240,7 @@ def running(name: str) -> psutil.Process | None:
     return process if alive else None
 
 
-def client(*command: str, timeout: float = 15) -> str:
+def client(*command: str, timeout: float = 60) -> str:
     """What a SLURM command prints. Raises ClusterError if it fails or does not answer."""
     env = {**os.environ, "SLURM_CONF": str(CONFIG)}
     try:
