@@ -518,7 +518,7 @@ def test_its_node_goes_down(disturb):
         slurm.kill_node(node)
         training.disturbed()
         try:
-            training.wait(lambda: slurm.state(node) == "DOWN")
+            training.wait(lambda: slurm.has_failed(node))
             training.wait(lambda: training.saved() > training.at)
             assert training.job().node != node
         finally:  # the tests after this one need it

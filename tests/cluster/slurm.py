@@ -15,6 +15,7 @@ they were started.
 import argparse
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -256,6 +257,13 @@ def client(*command: str, timeout: float = 60) -> str:
 
 def state(node: str) -> str:
     return client("sinfo", "-h", "-n", node, "-o", "%T").split()[0].rstrip("*").upper()
+
+
+def has_failed(node: str) -> bool:
+    """Whether the controller has given up a node. Asked by all of its flags: sinfo names one
+    state, which may be that of a job that the node can no longer end."""
+    shown = re.search(r"State=(\S+)", client("scontrol", "show", "node", node))
+    return "DOWN" in re.split(r"\W+", shown[1])
 
 
 def wait_for(name: str, condition, seconds: float = 30) -> None:
