@@ -23,11 +23,11 @@ reproduce: $(ENVIRONMENT)  ## draw every table and figure from the recorded resu
 	@$(SNAKEMAKE) --config train=false
 	@$(MAKE) --no-print-directory results/report.html
 
-# The tests' networks are tiny: threads would only wait for each other.
-test test-slow test-cluster: export OMP_NUM_THREADS = 1
-
 # A file at a time in each process, in the order of tests/conftest.py.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# The tests' networks are tiny: threads would only wait for each other.
+test test-slow test-cluster: export OMP_NUM_THREADS = 1
 
 test: $(ENVIRONMENT) lint  ## check the code, then run the tests (minutes)
 	.venv/bin/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
@@ -37,7 +37,7 @@ test-slow: $(ENVIRONMENT)  ## run the tests that take longer
 
 test-cluster: $(ENVIRONMENT)  ## a real SLURM cluster on this machine, and every fault (Debian, root; an hour)
 	.venv/bin/python tests/cluster/slurm.py install
-	VLAE_CLUSTER=1 .venv/bin/python -m pytest -m "cluster or faults" --record-figures
+	VLAE_CLUSTER=1 .venv/bin/python -m pytest -m "cluster or faults" --record-figures $(SIDE_BY_SIDE)
 
 lint: $(ENVIRONMENT)  ## check style, types of errors and the workflow's form
 	.venv/bin/ruff check

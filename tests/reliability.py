@@ -10,6 +10,8 @@ tests/test_remote_storage.py.
 import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -21,20 +23,15 @@ TITLE = (
 
 def record(name: str, title: str, introduction: str, row: dict[str, str]) -> None:
     """Put a row (column -> cell; the first one names it) in its section, and draw the report."""
-    folder = PROJECT / "results" / "reliability"
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)  # tests may run side by side
-    path = folder / f"{name}.json"
-    rows = rows_of(name)
-    key = next(iter(row))
-    there = [i for i, other in enumerate(rows) if other.get(key) == row[key]]
-    if there:
-        rows[there[0]] = row
-    else:
-        rows.append(row)
-    _write(path, {"title": title, "introduction": introduction, "rows": rows})
-    os.close(descriptor)
+    with _locked():
+        rows = rows_of(name)
+        key = next(iter(row))
+        there = [i for i, other in enumerate(rows) if other.get(key) == row[key]]
+        if there:
+            rows[there[0]] = row
+        else:
+            rows.append(row)
+        _write(name, {"title": title, "introduction": introduction, "rows": rows})
 
 
 def rows_of(name: str) -> list[dict]:
@@ -45,12 +42,25 @@ def rows_of(name: str) -> list[dict]:
 
 def write_section(name: str, title: str, introduction: str, rows: list[dict]) -> None:
     """Write a section as a whole, and draw the report."""
+    with _locked():
+        _write(name, {"title": title, "introduction": introduction, "rows": rows})
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Tests may run side by side."""
+    folder = PROJECT / "results" / "reliability"
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(name: str, section: dict) -> None:
     path = PROJECT / "results" / "reliability" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, {"title": title, "introduction": introduction, "rows": rows})
-
-
-def _write(path: Path, section: dict) -> None:
     path.write_text(json.dumps(section, indent=2, ensure_ascii=False) + "\n")
     draw(path.parent)
 
