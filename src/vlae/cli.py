@@ -95,6 +95,7 @@ def _train(options) -> int:
         options.minutes,
         options.checkpoint_seconds,
         options.processes,
+        options.from_scratch,
     )
     _check_unchanged(options, run)
     return 0 if done else STOPPED
@@ -258,6 +259,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="that share every batch (default: $VLAE_PROCESSES, else one for each GPU that "
         "`gpus` of the run wants and that is there, on a CPU one)",
+    )
+    sub.add_argument(
+        "--from-scratch",
+        action="store_true",
+        default=os.environ.get("VLAE_FROM_SCRATCH") == "1",
+        help="do not go on from the run's published checkpoint (default: $VLAE_FROM_SCRATCH)",
     )
     sub = command(
         "evaluate",

@@ -16,6 +16,8 @@ def configurations(run: Run) -> dict[str, dict]:
     """{"train": …, "evaluate": …, "sample": …} as in the recipes. Sampling has none: its seed
     shows in its numbers."""
     training = {"model": as_dict(run.model), "training": as_dict(run.training)}
+    if not run.training.decay_epochs:
+        del training["training"]["decay_epochs"]  # as in the records of before there was one
     evaluation = as_dict(run.evaluation)
     if not (run.model.latent_dim and run.evaluation.deep_images):
         del evaluation["deep_images"], evaluation["deep_samples"]  # not read then

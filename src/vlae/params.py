@@ -98,6 +98,7 @@ class ColourModelConfig:
 @dataclass(frozen=True)
 class TrainingConfig:
     epochs: int = _range(low=1, high=MOST_IMAGES)
+    decay_epochs: int = _range(low=0, high=MOST_IMAGES)  # the last ones (vlae.schedule)
     batch_size: int = _range(low=1, high=MOST_IMAGES)
     learning_rate: float = _range(above=0)
     betas: tuple[float, ...] = _range(low=0, high=1)
@@ -465,6 +466,11 @@ def _check_run(run: Run, where: str) -> None:
         _check_colour_model(run.model, f"{where}.model")
     else:
         _check_binary_model(run.model, f"{where}.model")
+    if run.training.decay_epochs > run.training.epochs:
+        raise VlaeError(
+            f"{where}.training.decay_epochs must be at most epochs ({run.training.epochs}), not "
+            f"{run.training.decay_epochs}"
+        )
     if len(run.training.betas) != 2 or max(run.training.betas) >= 1:
         raise VlaeError(f"{where}.training.betas must be two numbers below 1")
     if run.training.polyak >= 1:

@@ -1,9 +1,11 @@
 """Training state: one safetensors file that is whole or not there, and says what it belongs to.
 
 It lies in scratch/RUN/, outside the outputs of both workflow engines, and its name holds
-a fingerprint of everything that determines the weights but the number of epochs. A
-changed configuration therefore starts a state of its own beside the old one, and
-changing it back finds the old one again.
+a fingerprint of everything that determines the weights but the number of epochs and the
+decay at their end. A changed configuration therefore starts a state of its own beside the
+old one, and changing it back finds the old one again. What these two numbers decide begins
+with the decay: of its beginning a copy is kept (`before_decay`), from which a longer budget
+goes on.
 """
 
 import fcntl
@@ -33,41 +35,77 @@ HISTORY = {"from_step", "to_step", "seconds", "device", "hardware", "precision",
 @dataclass
 class State:
     """`tensors` by name: weights/…, average/…, exp_avg/…, exp_inf/…, and sums of the epoch in
-    progress. `curve`: one row an epoch. `history`: what machine did which steps."""
+    progress. `curve`: one row an epoch. `history`: what machine did which steps.
+
+    `schedule`: the epochs and decay_epochs that it has been trained towards. `start`: the
+    published checkpoint that it goes on from (vlae.published), None where it began from nothing;
+    `step` counts from that beginning all the same, `curve` has its epochs, `history` not.
+    """
 
     step: int
     tensors: dict[str, Tensor]
     curve: list[dict] = field(default_factory=list)
     history: list[dict] = field(default_factory=list)
+    schedule: dict | None = None
+    start: dict | None = None
+
+    @property
+    def first_step(self) -> int:
+        """The step at which this stretch of training began, with moments of zero."""
+        return self.start["step"] if self.start else 0
+
+
+def settings(training: dict) -> dict:
+    """A training's configuration without what only decides its end."""
+    return {k: v for k, v in training.items() if k not in ("epochs", "decay_epochs")}
+
+
+def recipe_numbers(run: Run) -> object:
+    """What the code does for this run, in numbers; None where no recipe has been written."""
+    recipe = paths.recipe(run.name, "train")
+    if not recipe.exists():
+        return None
+    known = read_json(recipe)
+    if not isinstance(known, dict) or "numbers" not in known:
+        raise VlaeError(f"{recipe} is no recipe; `vlae recipe` writes it")
+    return known["numbers"]
 
 
 def identity(run: Run, data_sha256: str) -> dict:
-    """All that the weights after a given step depend on, machine and library versions aside."""
-    training = {k: v for k, v in as_dict(run.training).items() if k != "epochs"}
-    recipe = paths.recipe(run.name, "train")
-    numbers = None
-    if recipe.exists():
-        known = read_json(recipe)
-        if not isinstance(known, dict) or "numbers" not in known:
-            raise VlaeError(f"{recipe} is no recipe; `vlae recipe` writes it")
-        numbers = known["numbers"]
+    """All that the weights after a given step depend on, machine and library versions aside,
+    where training began from nothing.
+
+    data_sha256: of the training images (Dataset.training_sha256).
+    """
     return {
         "format": FORMAT,
         "run": run.name,
         "dataset": run.dataset,
         "data_sha256": data_sha256,
-        "recipe": numbers,
+        "recipe": recipe_numbers(run),
         "model": as_dict(run.model),
-        "training": training,
+        "training": settings(as_dict(run.training)),
     }
 
 
 def state_path(run: Run, data_sha256: str) -> Path:
+    """Where the state of a training that began from nothing lies."""
     text = json.dumps(identity(run, data_sha256), sort_keys=True)
     return (
         paths.scratch(run.name)
         / f"state-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
     )
+
+
+def continued(path: Path) -> Path:
+    """Where the state lies, beside that, of a training that went on from a published checkpoint;
+    which one it was stands in the state."""
+    return path.with_suffix(".continued.safetensors")
+
+
+def before_decay(path: Path) -> Path:
+    """Where the copy of a state lies that was made when its decay began."""
+    return path.with_suffix(".before-decay.safetensors")
 
 
 def save_state(path: Path, state: State, belongs_to: dict) -> None:
@@ -77,6 +115,8 @@ def save_state(path: Path, state: State, belongs_to: dict) -> None:
         "step": state.step,
         "curve": state.curve,
         "history": state.history,
+        "schedule": state.schedule,
+        "start": state.start,
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.tensors.items()}
     about["sha256"] = _digest(about, tensors)
@@ -111,9 +151,10 @@ def load_state(path: Path, belongs_to: dict) -> State | None:
 def _checked(about: object, tensors: dict[str, Tensor]) -> tuple[dict, State]:
     """What a state belongs to, and the state; ValueError unless it is as it was saved."""
     keys = {"identity", "step", "curve", "history"}
-    if not isinstance(about, dict) or about.keys() - {"sha256"} != keys:
+    newer = {"sha256", "schedule", "start"}  # states of before have none
+    if not isinstance(about, dict) or about.keys() - newer != keys:
         raise ValueError("its description is not one of ours")
-    digest = about.pop("sha256", None)  # states of before had none
+    digest = about.pop("sha256", None)
     if digest is not None and digest != _digest(about, tensors):
         raise ValueError("it has changed since it was saved")
     if type(about["step"]) is not int or about["step"] < 0:
@@ -124,9 +165,18 @@ def _checked(about: object, tensors: dict[str, Tensor]) -> tuple[dict, State]:
             isinstance(row, dict) and needed <= row.keys() for row in rows
         ):
             raise ValueError(f"{part} is not one of ours")
+    schedule, start = about.get("schedule"), about.get("start")
+    for part, needed in (("schedule", {"epochs", "decay_epochs"}), ("start", {"step"})):
+        value = about.get(part)
+        if value is not None and not (isinstance(value, dict) and needed <= value.keys()):
+            raise ValueError(f"{part} is not one of ours")
+    for number in (*(schedule or {}).values(), (start or {"step": 0})["step"]):
+        if type(number) is not int or number < 0:
+            raise ValueError(f"schedule or start has {shown(number)}")
     if not isinstance(about["identity"], dict):
         raise ValueError("identity is not one of ours")
-    return about["identity"], State(about["step"], tensors, about["curve"], about["history"])
+    state = State(about["step"], tensors, about["curve"], about["history"], schedule, start)
+    return about["identity"], state
 
 
 def _digest(about: dict, tensors: dict[str, Tensor]) -> str:
@@ -168,7 +218,7 @@ def exclusive(path: Path) -> Iterator[None]:
                 "nothing keeps a second process from training this run",
                 file=sys.stderr,
             )
-        for half_written in path.parent.glob(f".{path.name}.*"):
+        for half_written in path.parent.glob(f".{path.stem}.*"):
             half_written.unlink()
         yield
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from vlae import paths
 from vlae.batches import as_input, order
+from vlae.beginning import beginning, take_over
 from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, captured
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
@@ -33,18 +35,21 @@ from vlae.native.library import in_use
 from vlae.native.step import step_and_average
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.params import ColourTrainingConfig, Run, TrainingConfig, as_dict
+from vlae.published import CURVE as CURVE_FILE
+from vlae.published import MODEL, RECORD, recipe_sha256
 from vlae.randomness import generator
 from vlae.reading import read_safetensors
 from vlae.results import read_training
+from vlae.schedule import schedule_of
 from vlae.soft_free_bits import RunningGamma
 from vlae.state import (
     State,
     as_tensors,
+    before_decay,
     copy_into,
     exclusive,
     from_tensors,
     identity,
-    load_state,
     save_state,
     state_path,
 )
@@ -99,13 +104,33 @@ def new_model(
 
 def new_optimizer(model: Model, training: TrainingConfig) -> torch.optim.Adamax:
     weights = list(model.parameters())
+    on_gpu = weights[0].is_cuda
+    rate = training.learning_rate
     return torch.optim.Adamax(
         weights,
-        lr=training.learning_rate,
+        # On a GPU in memory, as the step count is (capturable): a graph reads them at each replay.
+        lr=torch.tensor(rate, device=weights[0].device) if on_gpu else rate,
         betas=training.betas,
         foreach=True,
-        capturable=weights[0].is_cuda,  # its step count lies there too, where a graph can read it
+        capturable=on_gpu,
     )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set it for the steps from here on, also of those that a CUDA graph has recorded."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def compiled_objective() -> Callable:
+    """The objective with what stands between its convolutions fused into few kernels.
+
+    Kernels are chosen without timing them, so that a resumed training has the same ones.
+    """
+    return torch.compile(objective, dynamic=False, options={"deterministic": True})
 
 
 def latent_noise(latent_dim: int, x: Tensor, random: torch.Generator) -> Tensor | None:
@@ -139,16 +164,17 @@ def training_step(
     precision: str,
     team: Team = ALONE,
     soft: RunningGamma | None = None,
+    loss_of: Callable = objective,
 ) -> Tensor:
     """One update; returns (loss, reconstruction, KL), nats, float64 (3,).
 
     Of a team, x and noise are this process's share, the update and the values the whole's.
-    `soft` weighs the KL, and takes note of it.
+    `soft` weighs the KL, and takes note of it. `loss_of` is the objective, or its compiled form.
     """
     gamma = None if soft is None else soft.gamma
     mean_of_all = team.mean if team.size > 1 else None
     with autocast(x.device, precision):
-        loss, (reconstruction, kl) = objective(
+        loss, (reconstruction, kl) = loss_of(
             model, x, noise, run.training.free_bits, mean_of_all, gamma
         )
     loss.backward()
@@ -176,15 +202,20 @@ def new_step(
     graph: bool,
     team: Team = ALONE,
     soft: RunningGamma | None = None,
+    compiled: bool = False,
 ) -> tuple[Callable[[Tensor, torch.Generator], None], str]:
     """step(visits, random), one update with the images of those numbers (B,), which adds (loss,
     reconstruction, KL) to `sums`, float64 (3,); and what does the work, for the record.
 
-    With `graph` it is a CUDA graph, unless that cannot be had.
+    With `graph` it is a CUDA graph, and with `compiled`, too, its forward and backward pass are
+    fused by PyTorch's compiler, unless that cannot be had.
     """
 
-    def update(x: Tensor, noise: Tensor | None) -> None:
-        sums.add_(training_step(model, optimizer, average, x, noise, run, precision, team, soft))
+    def update(x: Tensor, noise: Tensor | None, loss_of: Callable = objective) -> None:
+        terms = training_step(
+            *(model, optimizer, average, x, noise, run, precision, team, soft, loss_of)
+        )
+        sums.add_(terms)
 
     def step(visits: Tensor, random: torch.Generator) -> None:
         x = as_input(images[visits], binarization, random)
@@ -197,8 +228,11 @@ def new_step(
         inputs = StaticInputs(images, binarization, size, latent_dim)
         changed = [*model.parameters(), *average, sums, *adamax_state(optimizer)]
         changed += [] if soft is None else [soft.values]
-        as_graph = captured(CapturedStep(update, inputs, changed))
-        if as_graph:
+        if compiled:
+            fused = partial(update, loss_of=compiled_objective())
+            if as_graph := captured(CapturedStep(fused, inputs, changed)):
+                return as_graph, f"{core}, compiled, CUDA graph"
+        if as_graph := captured(CapturedStep(update, inputs, changed)):
             return as_graph, f"{core}, CUDA graph"
     return step, core
 
@@ -253,8 +287,10 @@ def train(
     minutes: float | None = None,
     checkpoint_seconds: float = 120,
     processes: int | None = None,
+    from_scratch: bool = False,
 ) -> bool:
-    """Train `run` up to its number of epochs, from its state in scratch/ if there is one.
+    """Train `run` up to its number of epochs, from its state in scratch/ if there is one, else
+    from its published checkpoint (vlae.published), unless it is to be trained `from_scratch`.
 
     True when it is finished and the results are written; False when the clock (`minutes`)
     or a signal stopped it, its state saved. On the CPU the weights are bit-identical
@@ -274,7 +310,7 @@ def train(
             f"{run.name}: batch_size {run.training.batch_size} cannot be shared equally by "
             f"{count} processes"
         )
-    arguments = run, dataset, on, precision, minutes, checkpoint_seconds, started
+    arguments = run, dataset, on, precision, minutes, checkpoint_seconds, started, from_scratch
     if count > 1:
         return in_processes(count, on.type, _train, *arguments)
     return _train(*arguments, ALONE)
@@ -288,6 +324,7 @@ def _train(
     minutes: float | None,
     checkpoint_seconds: float,
     started: float,
+    from_scratch: bool,
     team: Team,
 ) -> bool:
     """What `train` says, in one process of a team."""
@@ -296,29 +333,30 @@ def _train(
     binarization = dataset.binarization
     images = training_images(dataset, run.training.split).to(on)
     valid = torch.from_numpy(dataset.valid).to(on)
-    belongs_to = identity(run, dataset.sha256)
-    path = state_path(run, dataset.sha256)
+    belongs_to = identity(run, dataset.training_sha256)
     seed, size = run.training.seed, run.training.batch_size
-    steps_per_epoch = len(images) // size
+    schedule = schedule_of(run.training, len(images))
+    steps_per_epoch, last_step = schedule.steps_per_epoch, schedule.last_step
     if not steps_per_epoch:
         raise VlaeError(f"{run.name}: batch_size {size} exceeds the {len(images)} training images")
-    last_step = run.training.epochs * steps_per_epoch
 
     with ExitStack() as stack:
-        team.together(lambda: team.leads and stack.enter_context(exclusive(path)), on)
+        base = state_path(run, dataset.training_sha256)
+        team.together(lambda: team.leads and stack.enter_context(exclusive(base)), on)
+        begun = team.together(
+            lambda: beginning(run, dataset, base, belongs_to, schedule, from_scratch), on
+        )
+        if begun is None:
+            team.together(lambda: team.leads and take_over(run, dataset, schedule), on)
+            return True
+        path, state = begun
+        state.schedule = {"epochs": schedule.epochs, "decay_epochs": schedule.decay_epochs}
         model = new_model(run, images, binarization, on)
         optimizer = new_optimizer(model, run.training)
         weights = dict(model.named_parameters())
         average = {name: weight.detach().clone() for name, weight in weights.items()}
         sums = torch.zeros(3, dtype=torch.float64, device=on)
         soft = running_gamma(run.training, on)
-        state = team.together(lambda: load_state(path, belongs_to) or State(0, {}), on)
-        if state.step > last_step:
-            done = state.step // steps_per_epoch
-            raise VlaeError(
-                f"{path} has {done} epochs behind it, more than the {run.training.epochs} of "
-                f"runs.{run.name}.training.epochs; raise them, or move the state away"
-            )
         if state.step:
             _restore(state, path, weights, average, optimizer, sums, soft)
         team.copy_from_leader([*weights.values(), *average.values()])
@@ -336,6 +374,7 @@ def _train(
             and os.environ.get("VLAE_CUDA_GRAPH") != "0",
             team=team,
             soft=soft,
+            compiled=os.environ.get("VLAE_COMPILE") == "1",
         )
         history = {
             "from_step": state.step,
@@ -362,6 +401,12 @@ def _train(
             state.tensors = _collect(weights, average, optimizer, sums, soft)
             save_state(path, state, belongs_to)
 
+        def keep_state_before_decay() -> None:
+            """The state of this step, beside the one that goes on into the decay."""
+            checkpoint()
+            if team.leads:
+                save_state(before_decay(path), state, belongs_to)
+
         averaged = model_of(run.model).to(on)
         live = LiveCurves(paths.scratch(run.name) / "live", state.curve) if team.leads else None
         interrupt = Interrupt(started, minutes)
@@ -385,9 +430,14 @@ def _train(
         gc.freeze()  # what is there now stays: collections need not look at it every few steps
         try:
             while state.step < last_step:
+                if state.step == schedule.decay_from:
+                    keep_state_before_decay()
                 epoch, within = divmod(state.step, steps_per_epoch)
                 if within == 0 or state.step == epoch_from:
                     visits = order(seed, epoch, len(images)).to(on)
+                if state.step >= schedule.decay_from:
+                    rate = run.training.learning_rate * schedule.factor(state.step)
+                    set_learning_rate(optimizer, rate)
                 random = generator(seed, "step", state.step, on.type)
                 step(visits[within * size : (within + 1) * size], random)
                 state.step += 1
@@ -454,8 +504,13 @@ def _train(
 
 def _restore(state, path, weights, average, optimizer, sums, soft) -> None:
     tensors = state.tensors
-    copy_into(weights, from_tensors("weights", tensors), str(path))
     copy_into(average, from_tensors("average", tensors), str(path))
+    if state.step == state.first_step:  # averaged weights are all that a published one has
+        copy_into(weights, from_tensors("average", tensors), str(path))
+        if soft is not None:
+            soft.values[0] = state.curve[-1].get("gamma", 1.0)
+        return
+    copy_into(weights, from_tensors("weights", tensors), str(path))
     momenta = {name: from_tensors(name, tensors) for name in ("exp_avg", "exp_inf")}
     for name, weight in weights.items():
         moments = {}
@@ -465,7 +520,7 @@ def _restore(state, path, weights, average, optimizer, sums, soft) -> None:
                 {name: moments[kind]}, {k: v for k, v in stored.items() if k == name}, str(path)
             )
         counter_on = weight.device if optimizer.defaults["capturable"] else "cpu"
-        counter = torch.tensor(float(state.step), device=counter_on)
+        counter = torch.tensor(float(state.step - state.first_step), device=counter_on)
         optimizer.state[weight] = {"step": counter, **moments}
     copy_into({"sums": sums}, from_tensors("epoch", tensors), str(path))
     if soft is not None:
@@ -501,34 +556,59 @@ def _report(run: Run, row: dict, bar: tqdm) -> None:
     bar.write(text, file=sys.stderr) if not bar.disable else print(text, file=sys.stderr)
 
 
+def _stretches(state: State, steps_per_epoch: int) -> list[dict]:
+    """What train.json lists: where each stretch of the training began, and what did it."""
+    worked = [part for part in state.history if part["to_step"] > part["from_step"]]
+    worked = worked or state.history[-1:]
+    start = state.start or {"checkpoint_sha256": None, "stretches": []}
+    names = ("device", "hardware", "precision", "core", "torch")
+    told = {k: ", ".join(dict.fromkeys(p.get(k, "PyTorch") for p in worked)) for k in names}
+    this = {
+        "from_checkpoint": start["checkpoint_sha256"],
+        "from_epoch": state.first_step // steps_per_epoch,
+        "to_epoch": state.step // steps_per_epoch,
+        "decay_epochs": state.schedule["decay_epochs"],
+        "seconds": round(sum(part["seconds"] for part in worked), 1),
+        **told,
+        "git_revision": git_revision(),
+    }
+    return [*start["stretches"], this]
+
+
 def _write_results(run, dataset, state, average, steps_per_epoch) -> None:
     folder = paths.checkpoint(run.name)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in average.items()}
     about = {"run": run.name}  # one entry: the library writes several in a random order
-    write_safetensors(folder / "model.safetensors", tensors, about)
+    write_safetensors(folder / MODEL, tensors, about)
     columns = [*CURVE, "gamma"] if "gamma" in state.curve[-1] else CURVE
     lines = [",".join(columns)]
     lines += [",".join(_cell(row.get(key)) for key in columns) for row in state.curve]
-    write_text(folder / "curve.csv", "\n".join(lines) + "\n")
-    last, machine = state.curve[-1], state.history[-1]
-    worked = [part for part in state.history if part["to_step"] > part["from_step"]] or [machine]
+    write_text(folder / CURVE_FILE, "\n".join(lines) + "\n")
+    last, stretches = state.curve[-1], _stretches(state, steps_per_epoch)
+
+    def of_all(key: str) -> str:
+        return ", ".join(dict.fromkeys(part[key] for part in stretches))
+
     write_json(
-        folder / "train.json",
+        folder / RECORD,
         {
             "run": run.name,
             "dataset": run.dataset,
             "epochs": state.step // steps_per_epoch,
             "steps": state.step,
             "images_seen": state.step * run.training.batch_size,
-            "seconds": round(sum(part["seconds"] for part in worked), 1),
-            "device": worked[-1]["device"],
-            "hardware": ", ".join(dict.fromkeys(part["hardware"] for part in worked)),
-            "precision": ", ".join(dict.fromkeys(part["precision"] for part in worked)),
-            "core": ", ".join(dict.fromkeys(part.get("core", "PyTorch") for part in worked)),
-            "torch": ", ".join(dict.fromkeys(part["torch"] for part in worked)),
+            "seconds": round(sum(part["seconds"] for part in stretches), 1),
+            "device": stretches[-1]["device"],
+            "hardware": of_all("hardware"),
+            "precision": of_all("precision"),
+            "core": of_all("core"),
+            "torch": of_all("torch"),
             "git_revision": git_revision(),
+            "stretches": stretches,
             "data_sha256": dataset.sha256,
-            "checkpoint_sha256": sha256(folder / "model.safetensors"),
+            "training_sha256": dataset.training_sha256,
+            "recipe_sha256": recipe_sha256(run),
+            "checkpoint_sha256": sha256(folder / MODEL),
             "seed": run.training.seed,
             "split": run.training.split,
             "parameters": sum(tensor.numel() for tensor in average.values()),
@@ -566,7 +646,7 @@ def load_model(run: Run, device: torch.device) -> Model:
     Raises VlaeError for a file that is missing, unreadable or of another model, and for one
     that is not the one that the record of the training beside it describes.
     """
-    path = paths.checkpoint(run.name) / "model.safetensors"
+    path = paths.checkpoint(run.name) / MODEL
     record = read_training(Path(), run.name, run.dataset) or {}
     recorded = record.get("checkpoint_sha256")  # records of before have none
     if recorded is not None and path.exists() and sha256(path) != recorded:

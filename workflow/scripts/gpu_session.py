@@ -278,7 +278,7 @@ def session(options) -> int:
             binarization = params.dataset(run.dataset)["binarization"]
             datasets[run.dataset] = load(run.dataset, binarization)
         shares[name] = share
-        states[name] = state_path(run, datasets[run.dataset].sha256)
+        states[name] = state_path(run, datasets[run.dataset].training_sha256)
         adopt(states[name].relative_to(scratch), elsewhere, scratch)
 
     if options.benchmark_seconds > 0 and not stop.reason:

@@ -39,6 +39,7 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.serialize import ParseError, dump_yaml
 from dvc.utils.strictyaml import YAMLValidationError
 
+import hand_on
 import quick_dvc  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
 from vlae.configuration import reconfigured
 from vlae.errors import one_line
@@ -346,8 +347,24 @@ def run(left):
         record = Record()
         here = put_in_place(record)
     unrecorded = [name for name in record.results if name not in here]
+    hand_on_checkpoints(
+        record, [name for name in unrecorded if name.split("@")[1] not in left], remote
+    )
     put_away(record, [name for name in unrecorded if name.split("@")[1] in left])
     return answer(record, here, [])
+
+
+def hand_on_checkpoints(record, names, remote):
+    """Let the trainings among these stages go on from the checkpoints that dvc.lock records."""
+    params = load_params("params.yaml")
+    stages = [record.stages[name] for name in names if hand_on.wanted(params, record.stages[name])]
+    if not stages:
+        return
+    with record.repo.lock:
+        remote.pull(record.repo, {out.hash_info for stage in stages for out in stage.outs})
+    for stage in stages:
+        if are_cached(record.repo, [out.hash_info for out in stage.outs]):
+            hand_on.hand_on(params, stage, record.repo.cache.local)
 
 
 def put_in_place(record):

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,16 @@ class Dataset:
     test: np.ndarray
     sha256: str
     labels: dict[str, np.ndarray]
+
+    @cached_property
+    def training_sha256(self) -> str:
+        """SHA-256 of the training and validation images: what a training depends on, whatever
+        else is in the file."""
+        digest = hashlib.sha256()
+        for name, array in (("train", self.train), ("valid", self.valid)):
+            digest.update(f"{name} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
 
 
 def label_name(split: str) -> str:

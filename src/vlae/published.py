@@ -1,0 +1,154 @@
+"""The checkpoint that a run is recorded with, as something to go on from.
+
+A machine that has no training state continues a run from its averaged weights, with moments of
+zero, instead of from nothing. Only those travel: model.safetensors with train.json and curve.csv
+beside it, in results/checkpoints/RUN, or in scratch/RUN/published, where the workflow puts them
+before DVC clears a stage's outputs, and where what another machine has trained is put by hand.
+"""
+
+import csv
+import hashlib
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from vlae import paths
+from vlae.data.dataset import Dataset
+from vlae.errors import VlaeError
+from vlae.files import sha256, write_atomically
+from vlae.params import Run, as_dict
+from vlae.reading import read_json, read_safetensors, read_text
+from vlae.results import TRAINING, check_record
+from vlae.schedule import Schedule
+from vlae.state import State, recipe_numbers, settings
+
+MODEL, RECORD, CURVE = FILES = ("model.safetensors", "train.json", "curve.csv")
+NEEDED = TRAINING | {"steps": int, "data_sha256": str, "checkpoint_sha256": str, "config": dict}
+# What a stretch of training says of itself; a record of before stretches were noted is one.
+STRETCH = ("seconds", "device", "hardware", "precision", "core", "torch", "git_revision")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint that belongs to the run: `record` is its train.json, `weights` its averaged
+    weights by name, `curve` a row for each epoch."""
+
+    folder: Path
+    record: dict
+    weights: dict[str, Tensor]
+    curve: list[dict]
+
+    def reaches(self, schedule: Schedule) -> bool:
+        """True if it is what this schedule ends with."""
+        wanted = schedule.epochs, schedule.decay_epochs
+        return (self.record["epochs"], decay_epochs(self.record)) == wanted
+
+    def copy_to(self, folder: Path) -> None:
+        """Write its files to another folder, as they are."""
+        for name in FILES:
+            source, target = self.folder / name, folder / name
+            if source != target:
+                write_atomically(target, lambda path, source=source: shutil.copyfile(source, path))
+
+    def state(self) -> State:
+        """The training state that goes on from it: averaged weights only."""
+        start = {
+            "step": self.record["steps"],
+            "checkpoint_sha256": self.record["checkpoint_sha256"],
+            "stretches": stretches(self.record),
+        }
+        tensors = {f"average/{name}": weight for name, weight in self.weights.items()}
+        return State(self.record["steps"], tensors, list(self.curve), start=start)
+
+
+def published(run: Run, dataset: Dataset, schedule: Schedule) -> Published | None:
+    """The checkpoint from which, or with which, a training by this schedule goes on; None where
+    there is none that it can. One that is there and cannot be used is named on stderr, with the
+    reason."""
+    found = None
+    for folder in (paths.scratch(run.name) / "published", paths.checkpoint(run.name)):
+        if not (folder / RECORD).exists() or not (folder / MODEL).exists():
+            continue
+        try:
+            one = _read(run, dataset, folder)
+            if not one.reaches(schedule) and one.record["steps"] > schedule.decay_from:
+                raise VlaeError(
+                    f"it has {one.record['epochs']} epochs behind it, and epochs "
+                    f"{schedule.epochs} with decay_epochs {schedule.decay_epochs} leave "
+                    f"{schedule.epochs - schedule.decay_epochs} to it"
+                )
+        except (VlaeError, OSError) as error:
+            print(f"{run.name}: does not go on from {folder}: {error}", file=sys.stderr)
+            continue
+        if found is None or one.record["epochs"] > found.record["epochs"]:
+            found = one
+    return found
+
+
+def _read(run: Run, dataset: Dataset, folder: Path) -> Published:
+    """Raises VlaeError, saying what is wrong, for a checkpoint that is not this run's."""
+    path = folder / RECORD
+    of_run = {"run": run.name, "dataset": run.dataset}
+    record = check_record(path, read_json(path), of_run, NEEDED)
+    config = record["config"]
+    if config.get("model") != as_dict(run.model):
+        raise VlaeError("it is of another model")
+    if not isinstance(config.get("training"), dict):
+        raise VlaeError(f"{RECORD} does not say how it was trained")
+    theirs, wanted = settings(config["training"]), settings(as_dict(run.training))
+    if theirs != wanted:
+        odd = sorted(k for k in theirs.keys() | wanted if theirs.get(k) != wanted.get(k))
+        raise VlaeError(f"it was trained with another {', '.join(odd)}")
+    by_content = "training_sha256" in record  # records of before have the file's sum only
+    data = dataset.training_sha256 if by_content else dataset.sha256
+    if record["training_sha256" if by_content else "data_sha256"] != data:
+        raise VlaeError("it was trained on other data")
+    if record.get("recipe_sha256") != recipe_sha256(run):
+        raise VlaeError("the code that trained it did something else, or it does not say what")
+    if sha256(folder / MODEL) != record["checkpoint_sha256"]:
+        raise VlaeError(f"{MODEL} is not the one that {RECORD} describes")
+    try:
+        weights, _ = read_safetensors(folder / MODEL)
+    except ValueError as error:
+        raise VlaeError(f"{MODEL} cannot be read: {error}") from error
+    return Published(folder, record, weights, _read_curve(folder / CURVE))
+
+
+def _read_curve(path: Path) -> list[dict]:
+    """Rows of a curve.csv as a training state has them. Raises VlaeError for any other file."""
+    rows = []
+    try:
+        for row in csv.DictReader(read_text(path).splitlines()):
+            numbers = {k: float(v) for k, v in row.items() if v}
+            rows.append(numbers | {k: int(row[k]) for k in ("epoch", "step")})
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise VlaeError(f"{CURVE} is no learning curve: {error}") from error
+    return rows
+
+
+def recipe_sha256(run: Run) -> str | None:
+    """SHA-256 of the numbers in a run's recipe: of what the code does. None without a recipe."""
+    numbers = recipe_numbers(run)
+    if numbers is None:
+        return None
+    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+
+def decay_epochs(record: dict) -> int:
+    """The decay that a train.json ends with; those of before there was one have none."""
+    return record["config"]["training"].get("decay_epochs", 0)
+
+
+def stretches(record: dict) -> list[dict]:
+    """The stretches of training that a train.json lists, the first one first."""
+    whole = {
+        "from_checkpoint": None,
+        "from_epoch": 0,
+        "to_epoch": record["epochs"],
+        "decay_epochs": decay_epochs(record),
+    }
+    return record.get("stretches") or [whole | {key: record.get(key) for key in STRETCH}]

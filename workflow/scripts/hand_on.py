@@ -1,0 +1,60 @@
+"""The recorded checkpoint of a training that is to run again, put where it goes on from it.
+
+DVC removes a stage's outputs before the stage runs, and a longer budget makes the stage run. So
+what dvc.lock records is copied from the cache to scratch/RUN/published first (vlae.published).
+It is no dependency of the stage: with or without it the training ends with its budget.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from vlae import paths
+from vlae.files import sha256, write_atomically, write_json
+from vlae.params import Params
+from vlae.published import FILES, MODEL, RECORD, decay_epochs, recipe_sha256
+
+
+def wanted(params: Params, stage) -> bool:
+    """True for a training stage whose run has no training state here, but a record in dvc.lock."""
+    step, _, run = stage.addressing.partition("@")
+    if step != "train" or run not in params.runs:
+        return False
+    recorded = all(out.hash_info for out in stage.outs)
+    return recorded and not any(paths.scratch(run).glob("state-*.safetensors"))
+
+
+def hand_on(params: Params, stage, cache) -> None:
+    """Copy the stage's recorded outputs, which the cache has, to scratch/RUN/published."""
+    run = params.runs[stage.addressing.partition("@")[2]]
+    folder = paths.scratch(run.name) / "published"
+    for out in stage.outs:
+        name, stored = Path(out.def_path).name, Path(cache.oid_to_path(out.hash_info.value))
+        if name in FILES:
+            write_atomically(
+                folder / name, lambda path, stored=stored: shutil.copyfile(stored, path)
+            )
+    record = json.loads((folder / RECORD).read_text())
+    added = {}  # what records of before do not say, and dvc.lock vouches for
+    if "checkpoint_sha256" not in record:
+        added["checkpoint_sha256"] = sha256(folder / MODEL)
+    if "recipe_sha256" not in record and _same_recipe(run, stage, record):
+        added["recipe_sha256"] = recipe_sha256(run)
+    if added:
+        write_json(folder / RECORD, record | added)
+
+
+def _same_recipe(run, stage, record: dict) -> bool:
+    """True if the recipe in dvc.lock is today's but for the budget: for records that do not say
+    themselves what the code did."""
+    path = paths.recipe(run.name, "train")
+    recipe = json.loads(path.read_text())
+    training = recipe["configuration"]["training"]
+    training["epochs"] = record["epochs"]
+    training.pop("decay_epochs", None)
+    if decay_epochs(record):
+        return False  # a record with a decay says it itself
+    text = json.dumps(recipe, indent=1) + "\n"
+    recorded = {dep.def_path: dep.hash_info.value for dep in stage.deps if dep.hash_info}
+    return recorded.get(str(path)) == hashlib.md5(text.encode()).hexdigest()
