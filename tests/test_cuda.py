@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from processes import Command
 from test_rules import script
 from vlae.batches import as_input, order
 from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, unchanged
-from vlae.data.dataset import Dataset, load
+from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.hardware import set_arithmetic
 from vlae.params import load_params
@@ -30,11 +29,17 @@ from vlae.train import (
     new_optimizer,
     new_step,
     running_gamma,
+    set_learning_rate,
     train,
     training_step,
 )
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+def needs_gpu(test):
+    """For one with `-m cuda`, the command for a machine with a GPU; skipped elsewhere."""
+    absent = not torch.cuda.is_available()
+    return pytest.mark.cuda(pytest.mark.skipif(absent, reason="no CUDA device here")(test))
+
 
 RUN = "static_mnist-vlae"
 RUNS = [RUN, "static_mnist-vlae_iaf", "static_mnist-vae_af", "dynamic_mnist-pixelcnn"]
@@ -52,7 +57,7 @@ def folder(tmp_path, monkeypatch):
 class Training:
     """A miniature training in the middle, without files: all that a step changes."""
 
-    def __init__(self, folder, name, device, graph, precision="float32"):
+    def __init__(self, folder, name, device, graph, precision="float32", compiled=False):
         params = small_params(folder)
         self.run = params.run(name)
         binarization = params.dataset(self.run.dataset)["binarization"]
@@ -75,6 +80,7 @@ class Training:
             precision,
             graph,
             soft=self.soft,
+            compiled=compiled,
         )
 
     def steps(self, first, count):
@@ -265,7 +271,7 @@ def start_session(folder, *arguments, **environment):
     (folder / "bare").mkdir(exist_ok=True)
     (folder / "bare" / "sitecustomize.py").write_text(BARE.format(missing=MISSING))
     return subprocess.Popen(
-        [sys.executable, PROJECT / "workflow/scripts/gpu_session.py", *arguments],
+        [sys.executable, PROJECT / "tools/gpu_session.py", *arguments],
         env={**os.environ, "PYTHONPATH": str(folder / "bare"), **environment},
         stderr=subprocess.PIPE,
         text=True,
@@ -281,9 +287,9 @@ def prepare(folder, epochs):
         (folder / f"results/recipes/{name}.train.json").write_text('{"numbers": {}}')
 
 
-def train_longer(folder, name, epochs):
+def train_longer(folder, name, epochs, decay_epochs=0):
     tree = yaml.safe_load((folder / "params.yaml").read_text())
-    tree["runs"][name]["training"] = {"epochs": epochs}
+    tree["runs"][name]["training"] = {"epochs": epochs, "decay_epochs": decay_epochs}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
@@ -295,137 +301,89 @@ def states(folder):
 OTHER = "dynamic_mnist-pixelcnn"
 
 
-LIKE_THE_TESTS = ("--device", "cpu", "--precision", "float32")
-
-
-def test_a_session_on_a_bare_machine_and_what_it_leaves(folder):
-    session = script("gpu_session")
-    prepare(folder, {RUN: 2, OTHER: 1})
-    first = start_session(
-        folder,
-        *("--minutes", "3", "--out", "first", "--benchmark-seconds", "0.1", "--part-mib", "1"),
-        *(*LIKE_THE_TESTS, OTHER, f"{RUN}:2"),
-    )
-    _, said = first.communicate(timeout=200)
-    assert first.returncode == 0, said
-    assert "no live curves: dvclive is not installed" in said
-    assert f"{OTHER}: done, 10 steps" in said and f"{RUN}: done, 20 steps" in said
-    result = json.loads((folder / "first/benchmark.json").read_text())
-    assert result["run"] == OTHER and result["sound"]
-    assert result["measured"]["PyTorch"]["images_per_second"] > 0
-
-    session.join(folder / "first/parts", folder / "joined/scratch")
-    left = states(folder / "first")
-    for name, path in states(folder / "joined").items():
-        assert path.read_bytes() == left.pop(name).read_bytes()
-    assert not left
-
-    # the next one goes on from there, until it is told to stop
-    train_longer(folder, RUN, 100_000)
-    second = start_session(
-        folder,
-        *("--minutes", "10", "--out", "second", "--benchmark-seconds", "0", *LIKE_THE_TESTS),
-        RUN,
-        VLAE_SCRATCH=str(folder / "joined/scratch"),
-    )
-    while (line := second.stderr.readline()) and "parameters" not in line:
-        pass  # until it is training
-    second.send_signal(signal.SIGTERM)
-    _, said = second.communicate(timeout=100)
-    assert second.returncode == 75, said
-    assert "stopped by SIGTERM" in said
-    assert session.steps_behind(states(folder / "second")[RUN]) > 20
-    assert session.steps_behind(states(folder / "joined")[RUN]) == 20
-
-
-def test_a_session_ends_in_time(folder):
-    prepare(folder, {RUN: 100_000, OTHER: 100_000})
-    started = time.monotonic()
-    session = start_session(
-        folder,
-        *("--minutes", "0.3", "--out", "out", "--benchmark-seconds", "0", "--part-mib", "1"),
-        *(*LIKE_THE_TESTS, RUN, OTHER),
-    )
-    _, said = session.communicate(timeout=100)
-    assert session.returncode == 75, said
-    assert f"{OTHER}: not done yet" in said
-    assert time.monotonic() - started < 18 + 20  # the import is not counted; nor is a save
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (["nothing-here"], "no run 'nothing-here'"),
-        ([RUN, RUN], f"{RUN} is given twice"),
-        (["static_mnist-vae_af"], "results/recipes/static_mnist-vae_af.train.json is missing"),
-        ([OTHER], "data/dynamic_mnist.npz is missing"),
-    ],
-)
-def test_a_session_that_cannot_be_is_refused_in_one_line(folder, capsys, arguments, reason):
-    prepare(folder, {RUN: 1, OTHER: 1})
-    (folder / "data/dynamic_mnist.npz").unlink()
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    try:
-        code = script("gpu_session").main(["--minutes", "1", "--out", "out", *arguments])
-    finally:
-        os.environ.pop("VLAE_SCRATCH", None)
-        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
-            signal.signal(number, handler)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert code == 2 and reason in line
-
-
-@pytest.fixture
-def parts(folder, monkeypatch):
-    """The script, and a state left in several parts."""
-    session = script("gpu_session")
-    monkeypatch.setattr(session, "MIB", 10_000)
-    prepare(folder, {RUN: 1})
-    assert run_training(load_params())
-    split_again(session, folder)
-    assert len(list((folder / "parts").glob(f"{RUN}.*"))) > 3
-    return session
-
-
-def split_again(session, folder):
-    (state,) = states(folder).values()
-    session.split(state, folder / "scratch", folder / "parts", 3)
-
-
 def run_training(params, name=RUN, **options):
     run = params.run(name)
     dataset = load(run.dataset, params.dataset(run.dataset)["binarization"])
     return train(run, dataset, precision="float32", **options)
 
 
-def test_parts_of_an_older_state_go_when_the_newer_ones_are_there(folder, parts):
-    old = set((folder / "parts").glob(f"{RUN}.*"))
-    train_longer(folder, RUN, 2)
-    run_training(load_params())
-    split_again(parts, folder)
-    assert old.isdisjoint((folder / "parts").glob(f"{RUN}.*"))
-    (state,) = states(folder).values()
-    parts.join(folder / "parts", folder / "joined")
-    assert (folder / "joined" / RUN / state.name).read_bytes() == state.read_bytes()
+def test_a_session_on_a_bare_machine_and_what_comes_home(folder):
+    """Trained side by side in the time given, packed, joined, taken over, gone on from."""
+    prepare(folder, {RUN: 2, OTHER: 1})
+    session = start_session(
+        folder,
+        *("train", "--minutes", "5", "--epochs", "10", "--decay-epochs", "2", "--threads", "1"),
+        *("--out", "out", "--device", "cpu", RUN, OTHER),
+    )
+    _, said = session.communicate(timeout=200)
+    assert session.returncode == 0, said + (folder / f"out/{RUN}.log").read_text()
+    records = {}
+    for name in (RUN, OTHER):
+        text = (folder / f"results/checkpoints/{name}/train.json").read_text()
+        record = records[name] = json.loads(text)
+        assert f"{name}: done, epochs 10, decay_epochs 2" in said
+        assert record["epochs"] == 10 and record["config"]["training"]["decay_epochs"] == 2
+    packed = start_session(folder, "pack", "--out", "out", RUN, OTHER)
+    assert packed.wait(60) == 0
+
+    home = folder / "home"
+    home.mkdir()
+    write_data(home, small_params(home))
+    shutil.copytree(folder / "results/recipes", home / "results/recipes")
+    joined = start_session(folder, "join", "out", VLAE_SCRATCH=str(home / "scratch"))
+    assert joined.wait(60) == 0
+    train_longer(home, RUN, 10, 2)
+    command = Command(home, "train", RUN)
+    assert command.wait() == 0 and "taken over" in command.stderr
+    model = f"results/checkpoints/{RUN}/model.safetensors"
+    assert (home / model).read_bytes() == (folder / model).read_bytes()
+    train_longer(home, RUN, 12, 1)
+    command = Command(home, "train", RUN)
+    assert command.wait() == 0 and "goes on from" in command.stderr
+    record = json.loads((home / f"results/checkpoints/{RUN}/train.json").read_text())
+    first, second = record["stretches"]
+    assert first["from_checkpoint"] is None
+    assert second["from_checkpoint"] == records[RUN]["checkpoint_sha256"]
+    assert (second["from_epoch"], second["to_epoch"]) == (first["to_epoch"], record["epochs"])
 
 
-def test_join_keeps_a_state_that_is_further(folder, parts):
-    (state,) = states(folder).values()
-    (folder / "joined" / RUN).mkdir(parents=True)
-    kept = folder / "joined" / RUN / state.name
-    shutil.copyfile(state, kept)
-    listed = json.loads((folder / "parts/states.json").read_text())
-    listed[f"{RUN}/{state.name}"]["step"] = 1
-    (folder / "parts/states.json").write_text(json.dumps(listed))
-    before = kept.stat().st_mtime_ns
-    parts.join(folder / "parts", folder / "joined")
-    assert kept.stat().st_mtime_ns == before
+def test_the_epochs_are_fitted_to_the_time(folder):
+    """100 steps an epoch, 10 a second: 94 % of the time left after setting up again."""
+    fitted = script("gpu_session", "tools").fitted
+    run = small_params(folder).run(RUN)
+    trial = {"from_step": 0, "to_step": 250, "seconds": 30.0, "setup_seconds": 5.0}
+    state = {"step": 250, "history": [trial], "start": None}
+    images = 100 * run.training.batch_size
+    assert fitted(run, state, images, 1005) == (96, 19)  # 250 + 9,400 steps
+    assert fitted(run, state, images, 115) == (12, 2)
+    assert fitted(run, state, images, 35) == (5, 1)
+    published = state | {"step": 3250, "start": {"step": 3000}}
+    published["history"] = [trial | {"from_step": 3000, "to_step": 3250}]
+    assert fitted(run, published, images, 1005) == (126, 48)  # half of the 96 new ones
+    with pytest.raises(VlaeError, match="not one epoch"):
+        fitted(run, state, images, 9)
+
+
+def test_measuring_needs_no_data(folder):
+    prepare(folder, {RUN: 1})
+    shutil.rmtree(folder / "data")
+    arguments = ("measure", "--seconds", "0.1", "--device", "cpu", "--out", "out", RUN, OTHER)
+    session = start_session(folder, *arguments)
+    _, said = session.communicate(timeout=100)
+    assert session.returncode == 0, said
+    found = json.loads((folder / "out/benchmark.json").read_text())
+    assert found["runs"].keys() == {RUN, OTHER}
+    assert all(of_run["eager"]["images_per_second"] > 0 for of_run in found["runs"].values())
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed", "list", "elsewhere"])
-def test_damaged_parts_are_one_clear_line_and_leave_nothing(folder, parts, capsys, damage):
-    part = sorted((folder / "parts").glob(f"{RUN}.*"))[1]
-    listed = folder / "parts/states.json"
+def test_damaged_parts_are_one_clear_line_and_leave_nothing(folder, monkeypatch, capsys, damage):
+    session = script("gpu_session", "tools")
+    monkeypatch.setattr(session, "PART", 10_000)
+    prepare(folder, {RUN: 1})
+    assert run_training(load_params())
+    assert session.main(["pack", "--out", "parts", RUN]) == 0
+    part, listed = folder / "parts/part.001", folder / "parts/parts.json"
     if damage == "missing":
         part.unlink()
     elif damage == "changed":
@@ -433,16 +391,18 @@ def test_damaged_parts_are_one_clear_line_and_leave_nothing(folder, parts, capsy
     elif damage == "list":
         listed.write_text("{")
     else:
-        listed.write_text(listed.read_text().replace(f'"{RUN}/', '"../'))
-    os.environ["VLAE_SCRATCH"] = str(folder / "joined")
-    try:
-        assert parts.main(["join", "parts"]) == 2
-    finally:
-        del os.environ["VLAE_SCRATCH"]
+        monkeypatch.setattr(
+            session, "carried", lambda run: {f"{run}/elsewhere/x": folder / "params.yaml"}
+        )
+        shutil.rmtree(folder / "parts")
+        assert session.main(["pack", "--out", "parts", RUN]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("VLAE_SCRATCH", str(folder / "joined"))
+    assert session.main(["join", "parts"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    named = part if damage in ("missing", "changed") else listed
-    assert named.name in line
-    assert not list((folder / "joined").glob("*/*.safetensors"))
+    named = {"missing": "part.001", "changed": "part.001", "list": "parts.json"}
+    assert named.get(damage, "elsewhere") in line
+    assert not (folder / "joined").exists()
 
 
 # ---- where there is a GPU ----
@@ -512,12 +472,36 @@ def test_a_damaged_state_is_refused_on_a_gpu_too(folder):
 
 
 @needs_gpu
+@pytest.mark.parametrize("name", [RUN, "cifar10-vlae_7x4gray"])
+def test_compiled_steps_train_as_eager_ones_do(folder, name):
+    eager = Training(folder, name, GPU, False)
+    fused = Training(folder, name, GPU, True, compiled=True)
+    assert fused.core == "PyTorch, compiled, CUDA graph"
+    assert equal(eager.values(), fused.values())  # nothing is left of the warm-up
+    torch.testing.assert_close(fused.steps(0, 20), eager.steps(0, 20), rtol=1e-3, atol=1e-3)
+
+
+@needs_gpu
+def test_a_decay_reaches_the_steps_of_a_graph(folder):
+    eager, graph = (Training(folder, RUN, GPU, graph) for graph in (False, True))
+    for rate in (0.002, 0.001, 1e-6):
+        for training in (eager, graph):
+            set_learning_rate(training.optimizer, rate)
+            training.steps(0, 2)
+        for ours, theirs in zip(graph.values(), eager.values(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    before = [weight.detach().clone() for weight in graph.model.parameters()]
+    set_learning_rate(graph.optimizer, 1e-12)
+    graph.steps(0, 1)
+    for ours, theirs in zip(graph.model.parameters(), before, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+
+
+@needs_gpu
 @pytest.mark.slow
-def test_the_graph_is_five_times_as_fast():
-    run = load_params(PROJECT / "params.yaml").run(RUN)
-    arrays = made_up_arrays("fixed", train=2000)
-    dataset = Dataset(run.dataset, "fixed", sha256="", **arrays)
-    result = script("gpu_session").benchmark(run, dataset, "cuda", "auto", 20)
-    rate = {core: numbers["images_per_second"] for core, numbers in result["measured"].items()}
-    assert result["sound"]
-    assert rate["PyTorch, CUDA graph"] >= 5 * rate["PyTorch"], rate
+def test_the_graph_is_five_times_as_fast(folder):
+    params, session = load_params(PROJECT / "params.yaml"), script("gpu_session", "tools")
+    eager, graph = (
+        session.measure(params, params.run(RUN), GPU, way, 10) for way in ("eager", "graph")
+    )
+    assert graph["images_per_second"] >= 5 * eager["images_per_second"], (eager, graph)

@@ -13,11 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RULES = ROOT / "workflow" / "rules"
 
 
-def script(name: str):
-    """A module of workflow/scripts, which is no package."""
-    spec = importlib.util.spec_from_file_location(
-        name, ROOT / "workflow" / "scripts" / f"{name}.py"
-    )
+def script(name: str, folder: str = "workflow/scripts"):
+    """A module of a folder that is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -105,15 +105,13 @@ def new_model(
 def new_optimizer(model: Model, training: TrainingConfig) -> torch.optim.Adamax:
     weights = list(model.parameters())
     on_gpu = weights[0].is_cuda
-    rate = training.learning_rate
-    return torch.optim.Adamax(
-        weights,
-        # On a GPU in memory, as the step count is (capturable): a graph reads them at each replay.
-        lr=torch.tensor(rate, device=weights[0].device) if on_gpu else rate,
-        betas=training.betas,
-        foreach=True,
-        capturable=on_gpu,
+    optimizer = torch.optim.Adamax(
+        weights, training.learning_rate, training.betas, foreach=True, capturable=on_gpu
     )
+    if on_gpu:  # the rate lies there, as the step count does: a graph reads them at each replay
+        rate = torch.tensor(training.learning_rate, device=weights[0].device)
+        optimizer.param_groups[0]["lr"] = rate
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -412,6 +410,7 @@ def _train(
         interrupt = Interrupt(started, minutes)
         stack.callback(interrupt.restore)  # not before the state is saved: senders may repeat
         saved_at = epoch_started = time.monotonic()
+        history["setup_seconds"] = round(epoch_started - started, 1)
         epoch_from = state.step
         if team.leads:
             print(
