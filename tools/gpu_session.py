@@ -217,7 +217,11 @@ def train_all(options) -> int:
             splits = params.dataset(run.dataset)["splits"]
             images = splits["train"]
             images += splits["valid"] if run.training.split == "train+valid" else 0
-            budgets[run.name] = fitted(run, state[0], images, left)
+            try:
+                budgets[run.name] = fitted(run, state[0], images, left)
+            except VlaeError as error:  # the others go on
+                say(str(error))
+                continue
         say(f"{run.name}: epochs, decay_epochs {budgets[run.name]}, {left:.0f} seconds left")
         training.start(*budgets[run.name], left / 60)
     codes = {}
