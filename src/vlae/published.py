@@ -95,7 +95,9 @@ def _read(run: Run, dataset: Dataset, folder: Path) -> Published:
     of_run = {"run": run.name, "dataset": run.dataset}
     record = check_record(path, read_json(path), of_run, NEEDED)
     config = record["config"]
-    if config.get("model") != as_dict(run.model):
+    numbers = recipe_sha256(run)
+    # The recipe's numbers say what the model is; of its settings some may not matter to it.
+    if numbers is None and config.get("model") != as_dict(run.model):
         raise VlaeError("it is of another model")
     if not isinstance(config.get("training"), dict):
         raise VlaeError(f"{RECORD} does not say how it was trained")
@@ -107,8 +109,8 @@ def _read(run: Run, dataset: Dataset, folder: Path) -> Published:
     data = dataset.training_sha256 if by_content else dataset.sha256
     if record["training_sha256" if by_content else "data_sha256"] != data:
         raise VlaeError("it was trained on other data")
-    if record.get("recipe_sha256") != recipe_sha256(run):
-        raise VlaeError("the code that trained it did something else, or it does not say what")
+    if record.get("recipe_sha256") != numbers:
+        raise VlaeError("the model or code that it was trained with is another, or not recorded")
     if sha256(folder / MODEL) != record["checkpoint_sha256"]:
         raise VlaeError(f"{MODEL} is not the one that {RECORD} describes")
     try:
@@ -151,4 +153,6 @@ def stretches(record: dict) -> list[dict]:
         "to_epoch": record["epochs"],
         "decay_epochs": decay_epochs(record),
     }
-    return record.get("stretches") or [whole | {key: record.get(key) for key in STRETCH}]
+    told = {key: record.get(key) for key in STRETCH}
+    told["core"] = told["core"] or "PyTorch"  # there was no other when records had no word of it
+    return record.get("stretches") or [whole | told]
