@@ -58,6 +58,7 @@ class Training:
     """A miniature training in the middle, without files: all that a step changes."""
 
     def __init__(self, folder, name, device, graph, precision="float32", compiled=False):
+        set_arithmetic(device, precision)  # first, as a training does: the initialisation too
         params = small_params(folder)
         self.run = params.run(name)
         binarization = params.dataset(self.run.dataset)["binarization"]
@@ -68,7 +69,6 @@ class Training:
         self.average = [weight.detach().clone() for weight in self.model.parameters()]
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)
         self.soft = running_gamma(self.run.training, device)
-        set_arithmetic(device, precision)
         self.step, self.core = new_step(
             self.model,
             self.optimizer,
