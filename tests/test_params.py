@@ -83,7 +83,7 @@ def test_one_set_of_hyper_parameters_for_all_data_sets():
     untied = dataclasses.replace(
         first.model, decoder=dataclasses.replace(first.model.decoder, tied=False)
     )
-    for dataset in ("dynamic_mnist", "omniglot", "omniglot_resized", "caltech101"):
+    for dataset in ("dynamic_mnist", "omniglot", "omniglot_rebuilt", "caltech101"):
         run, alone = runs[f"{dataset}-vlae"], runs[f"{dataset}-pixelcnn"]
         assert run.model == untied
         assert dataclasses.replace(run.training, epochs=first.training.epochs) == first.training

@@ -30,8 +30,11 @@ CODE_SIDE = 8  # of the latent maps of a colour image, a quarter of its side
 # The raw formats (vlae.data): with a file for each split, with one file for all of them, and
 # with files that together hold them.
 SPLIT_FORMATS = ("amat", "idx")
-WHOLE_FORMATS = ("silhouettes_mat", "chardata_mat", "drawings_npz", "cifar10_tar")
-PART_FORMATS = {"cifar10_xz": (*(f"train_{i}" for i in range(1, 6)), "test_1", "test_2")}
+WHOLE_FORMATS = ("silhouettes_mat", "chardata_mat", "lake_npz", "cifar10_tar")
+PART_FORMATS = {
+    "lake_zip": ("background", "evaluation"),
+    "cifar10_xz": (*(f"train_{i}" for i in range(1, 6)), "test_1", "test_2"),
+}
 
 
 def _range(low: float | None = None, high: float | None = None, above: float | None = None):
