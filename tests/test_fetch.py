@@ -723,7 +723,7 @@ def test_recipe_is_recorded_here():
         "static_mnist": ["1e5a4addbcf0", "61064bd2667a", "2e0cf939f99a"],
         "dynamic_mnist": ["e4e95484e859", "b276e5b01e42", "a96f9d90e622"],
         "omniglot": ["85e3f38c2f77", "2e79cd1e7a4f", "c4efd1a52e47"],
-        "omniglot_resized": ["4b3058cd178d", "4a7d5560348a", "f38236bc2f73"],
+        "omniglot_rebuilt": ["07592ed9a06b", "94cf37e996f2", "70046a283e91"],
         "caltech101": ["9112d83b89c0", "4c570b7978ce", "119733155ffe"],
         # images, then labels; the same from both kinds of files
         "cifar10": [*CIFAR10],

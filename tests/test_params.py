@@ -90,8 +90,10 @@ def test_one_set_of_hyper_parameters_for_all_data_sets():
         assert run.evaluation == alone.evaluation == first.evaluation
         assert alone.model == runs["dynamic_mnist-pixelcnn"].model
         assert (alone.training.batch_size, alone.training.learning_rate) == (32, 0.006)
-    tuned, plain = runs["omniglot-vlae_tuned"], runs["omniglot-vlae"]
-    assert tuned.training == dataclasses.replace(plain.training, free_bits=15.68)
+    for dataset in ("omniglot", "omniglot_rebuilt"):
+        tuned, plain = runs[f"{dataset}-vlae_tuned"], runs[f"{dataset}-vlae"]
+        assert tuned.model == plain.model
+        assert tuned.training == dataclasses.replace(plain.training, free_bits=15.68)
     gaussian = runs["dynamic_mnist-vlae_gaussian"].model
     assert (gaussian.prior.flow, gaussian.posterior.flow) == ("none", "none")
 

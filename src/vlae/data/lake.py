@@ -115,16 +115,16 @@ def read_drawings_npz(path: Path, most: int) -> Drawings:
     if missing:
         raise VlaeError(f"{path}: {', '.join(missing)} missing")
     count = len(table["images"]) if table["images"].ndim else 0
-    shapes = {"images": (count, SIDE, PACKED)} | dict.fromkeys(names[1:], (count,))
-    shapes["alphabet_names"] = table["alphabet_names"].shape[:1]
+    shapes = dict.fromkeys(names, (count,)) | {
+        "images": (count, SIDE, PACKED),
+        "alphabet_names": table["alphabet_names"].shape[:1],
+    }
     for name, shape in shapes.items():
-        found, kind = table[name], "U" if name == "alphabet_names" else "u"
-        if (
-            found.dtype.kind != kind
-            or (found.itemsize != 1 and kind == "u")
-            or found.shape != shape
-        ):
-            wanted = "text" if kind == "U" else "uint8"
+        found = table[name]
+        text = name == "alphabet_names"
+        typed = found.dtype.kind == "U" if text else found.dtype == np.uint8
+        if not typed or found.shape != shape:
+            wanted = "text" if text else "uint8"
             raise VlaeError(
                 f"{path}: {name} is {found.dtype} {found.shape} instead of {wanted} {shape}"
             )
