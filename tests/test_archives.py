@@ -1,7 +1,5 @@
 """Data sets in one file: upright, of the right polarity, divided as documented, or refused."""
 
-import hashlib
-import io
 import os
 import pickle
 from pathlib import Path
@@ -13,13 +11,9 @@ import yaml
 
 from vlae.data.archives import (
     ARCHIVES,
-    SIDE,
     read_chardata,
-    read_drawings,
     read_silhouettes,
-    shrink,
     write_chardata,
-    write_drawings,
     write_silhouettes,
 )
 from vlae.errors import VlaeError
@@ -32,8 +26,6 @@ BITS = {
 }
 COUNTS = {split: len(images) for split, images in BITS.items()}
 GREYS = RANDOM.integers(0, 256, (12, 28, 28), np.uint8)
-DRAWINGS = RANDOM.integers(0, 2, (40, SIDE, SIDE), np.uint8)
-DRAWN = {"train": 27, "valid": 3, "test": 10}
 MIRROR = os.environ.get("VLAE_DATA_MIRROR")
 
 
@@ -183,74 +175,6 @@ def test_any_damaged_byte_of_a_matlab_file_is_an_error_of_ours_or_harmless(tmp_p
             assert all(np.array_equal(arrays[split], BITS[split]) for split in BITS)
 
 
-# --- Lake's drawings -------------------------------------------------------------------------
-
-
-def slowly_shrunk(drawing: np.ndarray) -> np.ndarray:
-    """Each pixel repeated 4 x 4 times, so that 15 x 15 of them make one of the result."""
-    fine = np.kron(drawing, np.ones((4, 4), int))
-    share = fine.reshape(28, 15, 28, 15).sum((1, 3))
-    return np.array([[round(255 * s / 225) for s in row] for row in share.tolist()], np.uint8)
-
-
-def test_shrinking_is_the_mean_of_the_area():
-    blank, full = np.zeros((SIDE, SIDE), np.uint8), np.ones((SIDE, SIDE), np.uint8)
-    upright = np.kron(an_l(), np.ones((4, 4), np.uint8))[:SIDE, :SIDE]
-    drawings = np.stack([blank, full, upright, *DRAWINGS[:3]])
-    small = shrink(np.packbits(drawings, axis=2))
-    assert small.dtype == np.uint8 and small.shape == (6, 28, 28)
-    assert not small[0].any() and (small[1] == 255).all()
-    for drawing, image in zip(drawings, small, strict=True):
-        assert np.array_equal(image, slowly_shrunk(drawing))
-
-
-def test_drawings_are_upright_and_divided_by_drawer(tmp_path):
-    path = tmp_path / "a.npz"
-    write_drawings(path, DRAWINGS)
-    arrays = read_drawings(path, DRAWN)
-    small = np.stack([slowly_shrunk(drawing) for drawing in DRAWINGS])
-    training = np.concatenate([small[:15], small[20:35]])
-    assert np.array_equal(arrays["test"], np.concatenate([small[15:20], small[35:]]))
-    order = np.random.RandomState(123).permutation(30)
-    assert np.array_equal(arrays["train"], training[order[:27]])
-    assert np.array_equal(arrays["valid"], training[order[27:]])
-
-
-def drawings(**changes) -> bytes:
-    table = {
-        "images": np.zeros((40, SIDE, 14), np.uint8),
-        "label": np.repeat(np.arange(1, 3, dtype=np.uint16), 20),
-        "drawer": np.tile(np.arange(1, 21, dtype=np.uint8), 2),
-    } | changes
-    content = io.BytesIO()
-    np.savez_compressed(content, **{key: a for key, a in table.items() if a is not None})
-    return content.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "counts", "fault"),
-    [
-        (drawings(label=None), DRAWN, "label missing"),
-        (drawings(images=np.zeros((40, 105, 105), np.uint8)), DRAWN, "images is uint8 (40, 105,"),
-        (drawings(images=np.full((40, 105, 14), 1, np.uint8)), DRAWN, "images has ink beyond"),
-        (drawings(drawer=np.ones(40, np.uint8)), DRAWN, "not 20 drawings of each character"),
-        (drawings(label=np.ones(40, np.uint16)), DRAWN, "not 20 drawings of each character"),
-        (drawings(), {"train": 7, "valid": 3, "test": 10}, "images is uint8 (40, 105, 14) inst"),
-        (drawings(), {"train": 26, "valid": 3, "test": 11}, "10 test drawings instead of 11"),
-        (drawings(label=np.array([{}])), DRAWN, "not a usable numpy archive (Object arrays can"),
-        (pickle.dumps({}), DRAWN, "not a usable numpy archive ("),
-        (b"", DRAWN, "not a usable numpy archive (File is not a zip file"),
-        (b"<html></html>", DRAWN, "not a usable numpy archive ("),
-        (drawings()[:-9], DRAWN, "not a usable numpy archive ("),
-        (drawings()[:300], DRAWN, "not a usable numpy archive ("),
-    ],
-)
-def test_drawings_that_are_none(tmp_path, content, counts, fault):
-    path = tmp_path / "a.npz"
-    path.write_bytes(content)
-    assert message(read_drawings, path, counts).startswith(fault)
-
-
 # --- The real files --------------------------------------------------------------------------
 
 
@@ -279,19 +203,6 @@ def test_real_silhouettes():
         left, right = images[:, :, :7].mean(), images[:, :, 21:].mean()
         top, bottom = images[:, :7].mean(), images[:, 21:].mean()
         assert bottom - top > 1.5 * abs(left - right)
-
-
-def test_real_drawings():
-    """The same bytes everywhere: other ones would be another data set."""
-    found = {
-        split: (len(images), hashlib.sha256(images.tobytes()).hexdigest())
-        for split, images in real("omniglot_resized").items()
-    }
-    assert found == {
-        "train": (23000, "cb8963f39884370e557bf01c53b015d2e05042851ed5f5e3756c98ed4dd02cb6"),
-        "valid": (1345, "0abff54c3d726ee7556cfe27e821750e66abd61b8d2bca53a8a2ba8b6e6083df"),
-        "test": (8115, "283e02eb1a975d21fdfd5bd8401486106c1b8b65cf1541fd876d898339e765ad"),
-    }
 
 
 def test_real_chardata():

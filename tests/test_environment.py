@@ -18,7 +18,7 @@ DIRECT = [
     *(line for group in PROJECT["optional-dependencies"].values() for line in group),
 ]
 # Where the name that is imported is not the name that is installed.
-IMPORTED_AS = {"pyyaml": "yaml", "ruamel-yaml": "ruamel"}
+IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "ruamel-yaml": "ruamel"}
 
 
 def name_of(requirement: str) -> str:

@@ -633,6 +633,84 @@ def test_a_file_without_an_address(by_md5, root, tmp_path):
     succeeded(root, contents, arrays)
 
 
+# Either of two sets of files
+
+
+@pytest.fixture
+def either(tiny, tmp_path, server):
+    """The three amat files at their origin, or at a mirror two idx files of the same images."""
+    spec, own, arrays = tiny
+    stored = {
+        "train": np.concatenate([arrays["train"], arrays["valid"]]),
+        "test": arrays["test"],
+    }
+    other, contents = make_set(tmp_path, "", ".gz", write_idx, stored, format="idx")
+    files = {key: file | {"urls": []} for key, file in other["files"].items()}
+    mirror = tmp_path / "mirror"
+    put(mirror, contents)
+    return (
+        spec | {"alternative": {"format": "idx", "files": files}},
+        own,
+        contents,
+        arrays,
+        str(mirror),
+    )
+
+
+def test_alternative_files_of_a_mirror_give_the_same_data_set(either, root, server, capfd):
+    spec, own, other, arrays, mirror = either
+    get(spec, root, mirror)
+    succeeded(root, other, arrays)
+    prepared = (root / "data/tiny.npz").read_bytes()
+    assert not server.asked
+    get(spec, root)  # they are in data/raw now
+    assert not server.asked
+    for path in other:
+        (root / "data/raw" / path).unlink()
+    get(spec, root)
+    succeeded(root, own, arrays)
+    assert (root / "data/tiny.npz").read_bytes() == prepared
+    get(spec, root, mirror)  # its own files are there, so nothing is asked for
+    succeeded(root, own, arrays)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_mirror_without_all_alternative_files_is_passed_over(either, root, capfd):
+    spec, own, other, arrays, mirror = either
+    Path(mirror, "tiny/test.gz").unlink()
+    get(spec, root, mirror)
+    succeeded(root, own | {"tiny/train.gz": other["tiny/train.gz"]}, arrays)
+    assert capfd.readouterr().err == ""
+
+
+def test_wrong_alternative_files_are_not_taken(either, root, capfd):
+    spec, own, other, arrays, mirror = either
+    put(Path(mirror), {"tiny/train.gz": damaged(other["tiny/train.gz"])})
+    get(spec, root, mirror)
+    succeeded(root, own, arrays)
+    assert "right size, wrong sha256" in capfd.readouterr().err
+
+
+def test_neither_set_of_files_can_be_had(either, root, server, tmp_path):
+    spec, *_ = either
+    server.routes = {}
+    tmp_path.joinpath("empty").mkdir()
+    for mirror in (None, str(tmp_path / "empty")):
+        line = fails(spec, root, mirror)
+        assert line.startswith(f"tiny: cannot get {TRAIN} (sha256 ")
+        assert line.endswith("that has it; tiny/train.gz, tiny/test.gz will do as well")
+    assert "there is no such folder" in fails(spec, root, str(tmp_path / "nothing"))
+
+
+def test_the_recipe_has_both_sets_of_files(either):
+    spec, *_ = either
+    recipe = data_recipe("tiny", spec)
+    alternative = recipe.pop("alternative")
+    assert recipe == data_recipe("tiny", {k: v for k, v in spec.items() if k != "alternative"})
+    assert alternative["format"] == "idx" and set(alternative["files"]) == {"train", "test"}
+    assert set(alternative["sha256"]) == set(COUNTS)
+
+
 # The recipe
 
 
@@ -645,7 +723,7 @@ def test_recipe_is_recorded_here():
         "static_mnist": ["1e5a4addbcf0", "61064bd2667a", "2e0cf939f99a"],
         "dynamic_mnist": ["e4e95484e859", "b276e5b01e42", "a96f9d90e622"],
         "omniglot": ["85e3f38c2f77", "2e79cd1e7a4f", "c4efd1a52e47"],
-        "omniglot_resized": ["4b3058cd178d", "4a7d5560348a", "f38236bc2f73"],
+        "omniglot_rebuilt": ["07592ed9a06b", "94cf37e996f2", "70046a283e91"],
         "caltech101": ["9112d83b89c0", "4c570b7978ce", "119733155ffe"],
         # images, then labels; the same from both kinds of files
         "cifar10": [*CIFAR10],

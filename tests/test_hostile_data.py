@@ -7,6 +7,7 @@ import os
 import struct
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,11 @@ from hypothesis import strategies as st
 from fuzzing import FOREIGN, PICKLE, Payload, attempt, cases, empty_folder, hostile
 from miniature import PROJECT, made_up_arrays, small_params
 from vlae.cli import main
+from vlae.data import lake
 from vlae.data.archives import (
     ARCHIVES,
     read_silhouettes,
     write_chardata,
-    write_drawings,
     write_silhouettes,
 )
 from vlae.data.dataset import Dataset, load
@@ -35,7 +36,7 @@ from vlae.files import write_npz
 COUNTS = {"train": 5, "valid": 3, "test": 4}
 RANDOM = np.random.default_rng(3)
 BITS = {split: RANDOM.integers(0, 2, (n, 28, 28), np.uint8) for split, n in COUNTS.items()}
-DRAWN = {"train": 27, "valid": 3, "test": 10}
+DRAWN = {"train": 27, "valid": 3, "test": 9}
 MIB = 2**20
 
 
@@ -51,10 +52,11 @@ GREYS = RANDOM.integers(0, 256, (12, 28, 28), np.uint8)
 WHOLE = {
     "silhouettes_mat": (written(write_silhouettes, BITS), COUNTS),
     "chardata_mat": (written(write_chardata, GREYS[:8], GREYS[8:]), COUNTS),
-    "drawings_npz": (
-        written(write_drawings, RANDOM.integers(0, 2, (40, 105, 105), np.uint8)),
-        DRAWN,
-    ),
+    "lake_npz": (written(lake.write_npz, lake.example(Glagolitic=1, Greek=1)), DRAWN),
+}
+LAKE_ZIPS = {
+    "background": written(lake.write_zip, "background", lake.example(Greek=1)),
+    "evaluation": written(lake.write_zip, "evaluation", lake.example(Glagolitic=1)),
 }
 
 
@@ -118,11 +120,37 @@ def test_matlab_files_damaged_below_their_compression(kind, data):
 @given(data=st.data())
 def test_drawings_damaged_below_their_compression(data):
     members = {}
-    with zipfile.ZipFile(io.BytesIO(WHOLE["drawings_npz"][0])) as archive:
+    with zipfile.ZipFile(io.BytesIO(WHOLE["lake_npz"][0])) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = data.draw(st.sampled_from(sorted(members)))
     members[name] = data.draw(hostile(members[name]))
-    read_whole("drawings_npz", zipped(members))
+    read_whole("lake_npz", zipped(members))
+
+
+def read_zips(background: bytes, evaluation: bytes):
+    with empty_folder() as folder:
+        paths = [folder / "background", folder / "evaluation"]
+        for path, content in zip(paths, (background, evaluation), strict=True):
+            path.write_bytes(content)
+        read = partial(ARCHIVES["lake_zip"].read, *paths, counts=DRAWN)
+        return attempt("data file, lake_zip", folder, read)
+
+
+@cases(60)
+@given(data=st.data())
+def test_damaged_zips_of_drawings(data):
+    changed = data.draw(st.sampled_from(sorted(LAKE_ZIPS)))
+    read_zips(**LAKE_ZIPS | {changed: data.draw(hostile(LAKE_ZIPS[changed]))})
+
+
+@cases(60)
+@given(data=st.data())
+def test_damaged_drawings_in_a_whole_zip(data):
+    with zipfile.ZipFile(io.BytesIO(LAKE_ZIPS["background"])) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = data.draw(st.sampled_from(sorted(members)))
+    members[name] = data.draw(hostile(members[name]))
+    read_zips(zipped(members), LAKE_ZIPS["evaluation"])
 
 
 def zipped(members: dict[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -261,7 +289,7 @@ def encrypted() -> bytes:
 def test_archives_that_are_traps(name):
     content = NPZ[name]()
     assert isinstance(load_prepared(content), VlaeError)
-    assert isinstance(read_whole("drawings_npz", content), VlaeError)
+    assert isinstance(read_whole("lake_npz", content), VlaeError)
 
 
 def matlab(*elements: bytes) -> bytes:

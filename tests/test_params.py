@@ -43,6 +43,11 @@ def delete(*keys):
 COLOUR_RUN = ("runs", "cifar10-vlae_7x4")
 RUN = ("runs", "static_mnist-vlae")
 ONE_FILE = ("datasets", "omniglot", "files", "all")
+AN_ENTRY = {"path": "a/b", "sha256": "0" * 64, "bytes": 9, "urls": []}
+
+
+def other_files(form, files):
+    return assign("datasets", "omniglot", "alternative", {"format": form, "files": files})
 
 
 def test_a_run_inherits_the_defaults_key_by_key():
@@ -78,15 +83,17 @@ def test_one_set_of_hyper_parameters_for_all_data_sets():
     untied = dataclasses.replace(
         first.model, decoder=dataclasses.replace(first.model.decoder, tied=False)
     )
-    for dataset in ("dynamic_mnist", "omniglot", "omniglot_resized", "caltech101"):
+    for dataset in ("dynamic_mnist", "omniglot", "omniglot_rebuilt", "caltech101"):
         run, alone = runs[f"{dataset}-vlae"], runs[f"{dataset}-pixelcnn"]
         assert run.model == untied
         assert dataclasses.replace(run.training, epochs=first.training.epochs) == first.training
         assert run.evaluation == alone.evaluation == first.evaluation
         assert alone.model == runs["dynamic_mnist-pixelcnn"].model
         assert (alone.training.batch_size, alone.training.learning_rate) == (32, 0.006)
-    tuned, plain = runs["omniglot-vlae_tuned"], runs["omniglot-vlae"]
-    assert tuned.training == dataclasses.replace(plain.training, free_bits=15.68)
+    for dataset in ("omniglot", "omniglot_rebuilt"):
+        tuned, plain = runs[f"{dataset}-vlae_tuned"], runs[f"{dataset}-vlae"]
+        assert tuned.model == plain.model
+        assert tuned.training == dataclasses.replace(plain.training, free_bits=15.68)
     gaussian = runs["dynamic_mnist-vlae_gaussian"].model
     assert (gaussian.prior.flow, gaussian.posterior.flow) == ("none", "none")
 
@@ -220,12 +227,22 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
         (assign("datasets", "static_mnist", "format", "chardata_mat"), "known: all"),
         (assign("datasets", "omniglot", "format", "pickle"), "format must be one of amat, idx, "),
         (assign("datasets", "static_mnist", "splits", {"train": 1}), "key 'test' is missing"),
+        (other_files("idx", {}), "omniglot.alternative.files: key 'train' is missing"),
+        (other_files("pickle", {}), "omniglot.alternative.format must be one of amat, idx, "),
+        (other_files("chardata_mat", {"all": {}}), "alternative.files.all: key 'bytes' is miss"),
+        (other_files("chardata_mat", {"all": AN_ENTRY | {"urls": ["http://x/y"]}}), "be empty"),
+        (assign("datasets", "omniglot", "alternative", {}), "alternative: key 'files' is missing"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, change, said):
     with pytest.raises(VlaeError, match=said) as error:
         load_changed(tmp_path, change)
     assert "params.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_data_set_may_have_alternative_files(tmp_path):
+    params = load_changed(tmp_path, other_files("chardata_mat", {"all": AN_ENTRY}))
+    assert params.dataset("omniglot")["alternative"]["files"] == {"all": AN_ENTRY}
 
 
 def test_deep_samples_matter_only_where_there_are_deep_images(tmp_path):

@@ -5,14 +5,15 @@ import math
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from miniature import PROJECT
 from recorded import params, write_evaluation, write_training
 from vlae.errors import VlaeError
 from vlae.paper import paper, paper_table, printed_kl, printed_nll, table_names
+from vlae.params import load_params
 from vlae.tables import TABLES, build_table, table_inputs, table_outputs, write_table
 
 VLAE = "static_mnist-vlae"
@@ -110,10 +111,9 @@ def test_printed_values_for_a_run():
 
 
 def test_every_run_of_params_yaml_has_its_row():
-    from vlae.params import load_params
-
-    with_row = {row.run for name in table_names() for row in paper_table(name).rows}
-    runs = load_params(Path(__file__).parents[1] / "params.yaml").runs.values()
+    rows = [row for name in table_names() for row in paper_table(name).rows]
+    with_row = {run for row in rows for run in (row.run, row.instead)}
+    runs = load_params(PROJECT / "params.yaml").runs.values()
     assert {run.repeats or run.name for run in runs} <= with_row
 
 
@@ -152,8 +152,10 @@ def test_row_of_two_levels(tmp_path):
 
 
 def test_a_row_says_why_it_could_not_be_trained(tmp_path):
-    frame = build_table("table3_omniglot", params("omniglot-vlae"), tmp_path)
-    assert line_of(frame, "omniglot-vlae")["note"].startswith("not trained: its file is lost")
+    runs = params(VLAE)
+    runs.why_not_trained = lambda run: "its file is lost"
+    frame = build_table("table1_static_mnist", runs, tmp_path)
+    assert line_of(frame, VLAE)["note"].startswith("not trained: its file is lost")
 
 
 def test_mean_and_spread_over_seeds(tmp_path):
@@ -309,24 +311,49 @@ def test_a_row_the_paper_quotes_is_not_credited_with_its_importance_samples(tmp_
 
 
 def test_a_row_on_another_data_set_is_marked(tmp_path):
-    runs = params("omniglot_resized-vlae", "omniglot-vlae")
-    write_training(tmp_path, "omniglot_resized-vlae")
-    write_evaluation(tmp_path, "omniglot_resized-vlae")
-    frame = build_table("table3_omniglot", runs, tmp_path)
-    line = line_of(frame, "omniglot_resized-vlae")
+    run = "cifar10_9980-narrow_4x2"
+    runs = params(run)
+    write_training(tmp_path, run)
+    write_evaluation(tmp_path, run)
+    frame = build_table("table5_cifar10", runs, tmp_path)
+    line = line_of(frame, run)
     assert pd.isna(line["paper"]) and pd.isna(line["difference"]) and line["ours"] > 0
     assert line["group"].startswith("Not comparable with the rows above")
-    assert line["note"] == (
-        "30 epochs, IS-64; another data set, not comparable with any published number"
-    )
-    note = line_of(frame, "omniglot_resized-pixelcnn")["note"]
-    assert note == "not trained; another data set, not comparable with any published number"
-    assert line_of(frame, "omniglot-vlae")["note"] == "not trained: its file is lost"
-    markdown = write_table("table3_omniglot", runs, tmp_path)[1].read_text()
-    assert "*Not comparable with the rows above: Lake's drawings, resized here*" in markdown
-    runs.runs["omniglot_resized-vlae"].dataset = "omniglot"
-    with pytest.raises(VlaeError, match="table3_omniglot is omniglot_resized"):
-        build_table("table3_omniglot", runs, tmp_path)
+    assert line["note"].endswith("another data set, not comparable with any published number")
+    runs.runs[run].dataset = "cifar10"
+    with pytest.raises(VlaeError, match="table5_cifar10 is cifar10_9980"):
+        build_table("table5_cifar10", runs, tmp_path)
+
+
+REBUILT = "OMNIGLOT 28x28 rebuilt by its recipe, not chardata.mat itself"
+
+
+def test_a_run_on_the_rebuilt_data_set_stands_in_for_one_that_is_not_trained(tmp_path):
+    own, instead = "omniglot-vlae", "omniglot_rebuilt-vlae"
+    runs = params(own, instead)
+    frame = build_table("table3_omniglot", runs, tmp_path)
+    assert own not in set(frame["run"])
+    assert line_of(frame, instead)["note"] == f"not trained; {REBUILT}"
+    write_training(tmp_path, instead)
+    write_evaluation(tmp_path, instead)
+    line = line_of(build_table("table3_omniglot", runs, tmp_path), instead)
+    assert line["paper"] == 90.98
+    assert line["difference"] == pytest.approx(line["ours"] - 90.98)
+    assert line["note"] == f"30 epochs, IS-64; paper: IS-4096, budget not reported; {REBUILT}"
+    read = table_inputs("table3_omniglot", runs)
+    assert [any(f"/{run}/" in path for path in read) for run in (own, instead)] == [True, True]
+    write_training(tmp_path, own)
+    frame = build_table("table3_omniglot", runs, tmp_path)
+    assert instead not in set(frame["run"])
+    assert line_of(frame, own)["note"] == "trained for 30 epochs, not evaluated"
+
+
+def test_no_row_of_table_3_says_that_data_are_lacking():
+    rows = [row for row in paper_table("table3_omniglot").rows if row.run]
+    runs = load_params(PROJECT / "params.yaml")
+    for row in rows:
+        assert row.instead in runs.runs and runs.why_not_trained(row.instead) == ""
+        assert (runs.run(row.instead).dataset, row.note) == ("omniglot_rebuilt", REBUILT)
 
 
 def test_bits_per_dimension(tmp_path):

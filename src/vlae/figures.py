@@ -25,7 +25,7 @@ from vlae.results import (
 IMAGES_OF = {
     "figure1_static_mnist": "static_mnist-vlae",
     "figure2_omniglot": "omniglot-vlae",
-    "figure2_omniglot_resized": "omniglot_resized-vlae",  # none of the paper's
+    "figure2_omniglot_rebuilt": "omniglot_rebuilt-vlae",
 }
 READ_OF_RUNS = {  # what the others read of each run
     "learning_curves": (curve_file,),

@@ -26,6 +26,7 @@ class PaperRow:
     `value` is in the table's unit, `kl` in nats per image (None: not printed), `kl_derived`
     says that the paper prints the KL in bits only and that the nats are our arithmetic. Where
     `dataset` is set, our run is on that one and not on the table's: nothing printed compares.
+    `instead` is our run on the nearest data set, shown until `run` is trained, with the `note`.
     """
 
     model: str
@@ -38,6 +39,7 @@ class PaperRow:
     kl_printed: str | None = None
     kl_derived: bool = False
     run: str | None = None
+    instead: str | None = None
     group: str | None = None
     dataset: str | None = None
     note: str | None = None

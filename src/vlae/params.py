@@ -30,8 +30,11 @@ CODE_SIDE = 8  # of the latent maps of a colour image, a quarter of its side
 # The raw formats (vlae.data): with a file for each split, with one file for all of them, and
 # with files that together hold them.
 SPLIT_FORMATS = ("amat", "idx")
-WHOLE_FORMATS = ("silhouettes_mat", "chardata_mat", "drawings_npz", "cifar10_tar")
-PART_FORMATS = {"cifar10_xz": (*(f"train_{i}" for i in range(1, 6)), "test_1", "test_2")}
+WHOLE_FORMATS = ("silhouettes_mat", "chardata_mat", "lake_npz", "cifar10_tar")
+PART_FORMATS = {
+    "lake_zip": ("background", "evaluation"),
+    "cifar10_xz": (*(f"train_{i}" for i in range(1, 6)), "test_1", "test_2"),
+}
 
 
 def _range(low: float | None = None, high: float | None = None, above: float | None = None):
@@ -413,17 +416,29 @@ def _value(kind: type, value: object, where: str, limits: typing.Mapping):
 
 def _check_dataset(spec: object, where: str) -> None:
     required = {"title", "binarization", "format", "files", "splits"}
-    optional = {"unavailable"} & _mapping(spec, where).keys()
+    optional = {"unavailable", "alternative"} & _mapping(spec, where).keys()
     spec = _mapping(spec, where, required | optional)
-    for key in optional:  # why no run on it could be trained, for the tables
-        _value(str, spec[key], f"{where}.{key}", {})
-    formats = (*SPLIT_FORMATS, *WHOLE_FORMATS, *PART_FORMATS)
-    for key, choices in (("binarization", ("fixed", "dynamic", "none")), ("format", formats)):
-        _value(str, spec[key], f"{where}.{key}", {"choices": choices})
+    if "unavailable" in spec:  # why no run on it could be trained, for the tables
+        _value(str, spec["unavailable"], f"{where}.unavailable", {})
+    binarizations = ("fixed", "dynamic", "none")
+    _value(str, spec["binarization"], f"{where}.binarization", {"choices": binarizations})
     _value(str, spec["title"], f"{where}.title", {})
     splits = _mapping(spec["splits"], f"{where}.splits", {"train", "valid", "test"})
     for split, count in splits.items():
         _value(int, count, f"{where}.splits.{split}", {"low": 1, "high": MOST_IMAGES})
+    _check_files(spec, where)
+    if "alternative" in spec:  # other files that give the same arrays (vlae.data.fetch)
+        where = f"{where}.alternative"
+        _check_files(_mapping(spec["alternative"], where, {"format", "files"}), where)
+        for key, entry in spec["alternative"]["files"].items():
+            if entry["urls"]:
+                raise VlaeError(f"{where}.files.{key}.urls must be empty: only a mirror has it")
+
+
+def _check_files(spec: dict, where: str) -> None:
+    """`spec` has a `format`, and `files` that it takes."""
+    formats = (*SPLIT_FORMATS, *WHOLE_FORMATS, *PART_FORMATS)
+    _value(str, spec["format"], f"{where}.format", {"choices": formats})
     files = _mapping(spec["files"], f"{where}.files")
     known, needed = ("train", "valid", "test"), ("train", "test")
     if spec["format"] not in SPLIT_FORMATS:

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 from vlae import claims, kept_table
@@ -48,8 +49,9 @@ def table_inputs(name: str, params) -> list[str]:
     return [
         str(file(run))
         for row in paper_table(name).rows
-        if row.run in params.runs
-        for run in (row.run, *params.repetitions(row.run))
+        for one in (row.run, row.instead)
+        if one in params.runs
+        for run in (one, *params.repetitions(one))
         for file in (training_file, evaluation_file)
     ]
 
@@ -120,14 +122,27 @@ def _paper_cells(row: PaperRow) -> dict:
 def _our_cells(row: PaperRow, table: PaperTable, params, root: Path) -> dict:
     if row.run is None:
         return {}
-    remarks = _paper_remarks(row)
-    if row.run not in params.runs:
-        return {"note": "; ".join(["not trained", *remarks])}
-    dataset = params.runs[row.run].dataset
+    if row.instead and _training(row.run, params, root) is None:
+        row = replace(row, run=row.instead)
+        return {"run": row.run} | _cells_of(
+            row, [*_paper_remarks(row), row.note], table, params, root
+        )
     wanted = row.dataset or table.dataset
+    dataset = params.runs[row.run].dataset if row.run in params.runs else wanted
     if dataset != wanted:
         raise VlaeError(f"run {row.run}: data set {dataset!r}, but {table.name} is {wanted}")
-    training, evaluation = read_results(root, row.run, dataset)
+    return _cells_of(row, _paper_remarks(row), table, params, root)
+
+
+def _training(run: str, params, root: Path) -> dict | None:
+    return read_results(root, run, params.runs[run].dataset)[0] if run in params.runs else None
+
+
+def _cells_of(row: PaperRow, remarks: list[str], table: PaperTable, params, root: Path) -> dict:
+    """The cells of row.run, whatever data set it is on, with the remarks in its note."""
+    if row.run not in params.runs:
+        return {"note": "; ".join(["not trained", *remarks])}
+    training, evaluation = read_results(root, row.run, params.runs[row.run].dataset)
     if training is None:
         why = params.why_not_trained(row.run)
         return {"note": "; ".join([f"not trained: {why}" if why else "not trained", *remarks])}

@@ -356,10 +356,10 @@ def run(left):
 
 def hand_on_checkpoints(record, names, remote):
     """Let the trainings among these stages go on from the checkpoints that dvc.lock records."""
-    params = load_params("params.yaml")
-    stages = [record.stages[name] for name in names if hand_on.wanted(params, record.stages[name])]
+    stages = [record.stages[name] for name in names if hand_on.wanted(record.stages[name])]
     if not stages:
         return
+    params = load_params("params.yaml")
     with record.repo.lock:
         remote.pull(record.repo, {out.hash_info for stage in stages for out in stage.outs})
     for stage in stages:

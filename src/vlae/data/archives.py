@@ -4,9 +4,7 @@ silhouettes_mat: MATLAB 5 file of Caltech-101 Silhouettes (Marlin): train_data, 
       test_data, uint8 (N, 784) of 0 and 1, an image's pixels column by column, the object 0.
 chardata_mat: MATLAB 5 file of OMNIGLOT (Burda et al.): data and testdata, real (784, N), grey
       values in [0, 1], an image's pixels column by column, ink 1.
-drawings_npz: numpy archive of Lake's drawings: images, uint8 (N, 105, 14), each row of 105
-      pixels packed into 14 bytes, first pixel in the highest bit, ink 1; label, 1, 2, ... with
-      20 drawings each; drawer, 1 to 20 within each label.
+lake_npz, lake_zip: the drawings that OMNIGLOT was made from, see vlae.data.lake.
 cifar10_tar, cifar10_xz: CIFAR-10, see vlae.data.cifar.
 
 Every reader here takes a file and the number of images of each split, and returns train, valid
@@ -21,22 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data import cifar
+from vlae.data import cifar, lake
 from vlae.data.formats import PIXELS, SHAPE
 from vlae.data.matlab import is_matlab, read_matrices
 from vlae.errors import VlaeError
-from vlae.reading import MIB, read_npz
+from vlae.reading import MIB
 
 SILHOUETTES = {"train": "train_data", "valid": "val_data", "test": "test_data"}
 
 # Burda et al. shuffle before they hold images out, by numpy's RandomState, whose numbers are
 # frozen: the same permutation with every version of numpy.
 SHUFFLE_SEED = 123
-
-SIDE = 105  # of one of Lake's drawings
-PACKED = 14  # bytes of a row of it
-DRAWERS = 20  # drawings of each character
-TRAIN_DRAWERS = 15  # those of drawers 1 to 15 are for training, the others for testing
 
 Splits = dict[str, np.ndarray]
 Counts = dict[str, int]
@@ -80,54 +73,34 @@ def read_chardata(path: Path, counts: Counts) -> Splits:
     return _hold_out(greys[0], counts["valid"]) | {"test": greys[1]}
 
 
-def read_drawings(path: Path, counts: Counts) -> Splits:
-    """Lake's drawings, made smaller (see `shrink`): grey values 0 to 255.
+def read_lake_npz(path: Path, counts: Counts) -> Splits:
+    """OMNIGLOT rebuilt from Lake's drawings (vlae.data.lake): grey values 0 to 255, held out as
+    in chardata.mat.
 
-    Drawers 1 to 15 of every character are for training, 16 to 20 for testing; the validation
-    images are the last of the shuffled training part. Raises VlaeError unless the file holds
-    exactly the drawings that make the splits of `counts`.
+    Raises VlaeError unless the file holds exactly the drawings that make the splits of `counts`.
     """
-    total = sum(counts.values())
-    table = _read_npz(path, ("images", "label", "drawer"), total * (SIDE * PACKED + 3) + MIB)
-    characters = total // DRAWERS
-    _expect(path, "images", table["images"], "uint8", (total, SIDE, PACKED))
-    _expect(path, "label", table["label"], "uint16", (total,))
-    _expect(path, "drawer", table["drawer"], "uint8", (total,))
-    label = np.repeat(np.arange(1, characters + 1), DRAWERS)
-    drawer = np.tile(np.arange(1, DRAWERS + 1), characters)
-    if not (np.array_equal(table["label"], label) and np.array_equal(table["drawer"], drawer)):
-        raise VlaeError(
-            f"{path}: not {DRAWERS} drawings of each character, in the order of their numbers"
-        )
-    if (table["images"][:, :, -1] & (2 ** (8 * PACKED - SIDE) - 1)).any():
-        raise VlaeError(f"{path}: images has ink beyond pixel {SIDE} of a row")
-    small = shrink(table["images"])
-    training = drawer <= TRAIN_DRAWERS
-    if counts["test"] != (~training).sum():
-        raise VlaeError(
-            f"{path}: {(~training).sum():,} test drawings instead of {counts['test']:,}"
-        )
-    return _hold_out(small[training], counts["valid"]) | {"test": small[~training]}
+    return _rebuilt(path, lake.read_drawings_npz(path, _drawings(counts)), counts)
 
 
-def shrink(packed: np.ndarray) -> np.ndarray:
-    """Packed drawings, uint8 (N, 105, 14), as grey images, uint8 (N, 28, 28).
+def read_lake_zip(background: Path, evaluation: Path, counts: Counts) -> Splits:
+    """The same from the two archives as they are published."""
+    paths = dict(zip(lake.ZIP_FILES, (background, evaluation), strict=True))
+    parts = [lake.read_drawings_zip(p, key, _drawings(counts)) for key, p in paths.items()]
+    return _rebuilt(evaluation, lake.joined(parts), counts)
 
-    A pixel of the result is the share of ink in its 3.75 x 3.75 pixels of the drawing, times
-    255, rounded; in integers, so that it is the same on every machine.
-    """
-    # In quarters of a pixel: 4 for each of 105, 15 for each of 28, and 420 in all.
-    fine = np.arange(4 * SIDE)
-    weight = np.zeros((SHAPE[0], SIDE))
-    np.add.at(weight, (fine // 15, fine // 4), 1)
-    small = np.empty((len(packed), *SHAPE), np.uint8)
-    for start in range(0, len(packed), 1000):
-        ink = np.unpackbits(packed[start : start + 1000], axis=2, count=SIDE)
-        # Floating point, because only that is fast, and exact with such small integers.
-        share = (weight @ ink.astype(np.float64) @ weight.T).astype(np.int64)  # 0 to 225
-        # 255 / 225 = 34 / 30; a half never occurs, 34 x being even.
-        small[start : start + 1000] = (34 * share + 15) // 30
-    return small
+
+def _drawings(counts: Counts) -> int:
+    """So many drawings may make so many images: one of 20 is left out of some characters."""
+    return sum(counts.values()) * 20 // 19 + 1
+
+
+def _rebuilt(path: Path, drawings: lake.Drawings, counts: Counts) -> Splits:
+    train, test = lake.grey_images(path, drawings)
+    wanted = {"training": counts["train"] + counts["valid"], "test": counts["test"]}
+    for (part, count), found in zip(wanted.items(), (train, test), strict=True):
+        if len(found) != count:
+            raise VlaeError(f"{path}: {len(found):,} {part} drawings instead of {count:,}")
+    return _hold_out(train, counts["valid"]) | {"test": test}
 
 
 def _upright(rows: np.ndarray) -> np.ndarray:
@@ -157,21 +130,6 @@ def _read_mat(path: Path, keys, images: int) -> dict[str, np.ndarray]:
         table = read_matrices(path, keys, 2 * 8 * PIXELS * images + MIB)
     except (ValueError, MemoryError) as error:
         raise VlaeError(f"{path}: a damaged MATLAB file ({error})") from None
-    return _picked(path, table, keys)
-
-
-def _read_npz(path: Path, keys, most: int) -> dict[str, np.ndarray]:
-    """Those arrays of a numpy archive; VlaeError if it is none, unpacks to more than `most`
-    bytes, or any is missing."""
-    try:
-        with open(path, "rb") as file:
-            table = read_npz(file, keys, most)
-    except ValueError as error:
-        raise VlaeError(f"{path}: not a usable numpy archive ({error})") from None
-    return _picked(path, table, keys)
-
-
-def _picked(path: Path, table: dict, keys) -> dict[str, np.ndarray]:
     missing = [key for key in keys if key not in table]
     if missing:
         raise VlaeError(f"{path}: {', '.join(missing)} missing")
@@ -201,18 +159,6 @@ def write_chardata(path: Path, train: np.ndarray, test: np.ndarray) -> None:
     scipy.io.savemat(path, table, appendmat=False, do_compression=True)
 
 
-def write_drawings(path: Path, drawings: np.ndarray) -> None:
-    """Write drawings, uint8 (20 C, 105, 105) of 0 and 1, 20 of each of C characters."""
-    characters = len(drawings) // DRAWERS
-    with open(path, "wb") as file:  # given a path, numpy would change its name
-        np.savez_compressed(
-            file,
-            images=np.packbits(drawings, axis=2),
-            label=np.repeat(np.arange(1, characters + 1, dtype=np.uint16), DRAWERS),
-            drawer=np.tile(np.arange(1, DRAWERS + 1, dtype=np.uint8), characters),
-        )
-
-
 def _noise(count: int, side: int, high: int) -> np.ndarray:
     """Fixed images, uint8 (count, side, side), of values below `high`, a power of 2."""
     content = hashlib.shake_256(f"{count} {side}".encode()).digest(count * side * side)
@@ -230,9 +176,15 @@ def example_chardata(path: Path) -> Counts:
     return {"train": 5, "valid": 3, "test": 4}
 
 
-def example_drawings(path: Path) -> Counts:
-    write_drawings(path, _noise(2 * DRAWERS, SIDE, 2))
-    return {"train": 27, "valid": 3, "test": 10}
+def example_lake_npz(path: Path) -> Counts:
+    lake.write_npz(path, lake.example(Glagolitic=1, Braille=2, Angelic=1))
+    return {"train": 54, "valid": 6, "test": 19}
+
+
+def example_lake_zip(background: Path, evaluation: Path) -> Counts:
+    lake.write_zip(background, "background", lake.example(Braille=2))
+    lake.write_zip(evaluation, "evaluation", lake.example(Glagolitic=1, Angelic=1))
+    return {"train": 54, "valid": 6, "test": 19}
 
 
 @dataclass(frozen=True)
@@ -248,7 +200,8 @@ class Archive:
 ARCHIVES = {
     "silhouettes_mat": Archive(read_silhouettes, example_silhouettes),
     "chardata_mat": Archive(read_chardata, example_chardata),
-    "drawings_npz": Archive(read_drawings, example_drawings),
+    "lake_npz": Archive(read_lake_npz, example_lake_npz),
     "cifar10_tar": Archive(cifar.read_tar, cifar.example_tar),
+    "lake_zip": Archive(read_lake_zip, example_lake_zip, lake.ZIP_FILES),
     "cifar10_xz": Archive(cifar.read_xz, cifar.example_xz, cifar.XZ_FILES),
 }

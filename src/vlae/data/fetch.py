@@ -37,6 +37,10 @@ from vlae.files import write_atomically, write_npz
 MIRROR_VARIABLE = "VLAE_DATA_MIRROR"
 
 
+class NotAtHand(VlaeError):
+    """A file is at none of its sources."""
+
+
 def fetch(
     name: str,
     spec: dict,
@@ -55,21 +59,52 @@ def fetch(
     MIRROR/basename, each also with .gz. A server gets `timeout` seconds for every 64 KiB, and
     `tries` tries with pauses of `pause`, 2 `pause`, ... seconds for what may pass.
 
+    A data set may have an `alternative`: other files, in another format, that give the same
+    arrays. They are taken if the mirror (or ROOT/data/raw/) has all of them, unless the data
+    set's own files are in ROOT/data/raw/ already.
+
     Raises VlaeError, in one line, if a file cannot be had, is not what `spec` says, or cannot be
     written. The raw files that did come whole stay, so that the next try needs only the others.
     """
     get = partial(download, timeout=timeout, tries=tries, pause=pause)
-    raw = {}
+    folder = root / "data" / "raw"
+
+    def obtain(files: dict) -> dict[str, Path]:
+        raw = {key: folder / file["path"] for key, file in files.items()}
+        for key, file in files.items():
+            _obtain(name, file, raw[key], mirror or None, get)
+        return raw
+
     try:
-        for split, file in spec["files"].items():
-            raw[split] = root / "data" / "raw" / file["path"]
-            _obtain(name, file, raw[split], mirror or None, get)
-        arrays = prepare(name, spec, raw)
+        format, raw = _either(spec, folder, obtain)
+        arrays = prepare(name, spec | {"format": format}, raw)
     except OSError as error:
         raise VlaeError(f"{name}: cannot read {error.filename}: {error.strerror}") from None
     target = root / paths.dataset(name)
     write_npz(target, **arrays)
     return target
+
+
+def _either(
+    spec: dict, folder: Path, obtain: Callable[[dict], dict[str, Path]]
+) -> tuple[str, dict[str, Path]]:
+    """The raw files of a data set, or its alternative ones, by `obtain`; and their format."""
+    own, other = (spec["format"], spec["files"]), spec.get("alternative")
+    if other is None or all(_is_right(folder / f["path"], f) for f in spec["files"].values()):
+        return own[0], obtain(own[1])
+    try:
+        return other["format"], obtain(other["files"])
+    except NotAtHand:
+        pass
+    try:
+        return own[0], obtain(own[1])
+    except NotAtHand as error:
+        others = ", ".join(file["path"] for file in other["files"].values())
+        raise NotAtHand(f"{error}; {others} will do as well") from None
+
+
+def _is_right(path: Path, file: dict) -> bool:
+    return path.is_file() and wrong_sum(path, file) is None
 
 
 def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray]:
@@ -110,6 +145,23 @@ def data_recipe(name: str, spec: dict) -> dict:
     array that comes out changes when the preparation changes its meaning, and only then. Where
     the files are downloaded from is no part of it.
     """
+    recipe = {
+        "dataset": name,
+        "binarization": spec["binarization"],
+        "format": spec["format"],
+        "splits": spec["splits"],
+        **_files_recipe(name, spec),
+    }
+    if other := spec.get("alternative"):
+        recipe["alternative"] = {
+            "format": other["format"],
+            **_files_recipe(name, spec | other),
+        }
+    return recipe
+
+
+def _files_recipe(name: str, spec: dict) -> dict:
+    """What the files are pinned by, and what the preparation makes of small ones."""
     with tempfile.TemporaryDirectory() as folder:
         if spec["format"] in ARCHIVES:
             archive = ARCHIVES[spec["format"]]
@@ -120,10 +172,6 @@ def data_recipe(name: str, spec: dict) -> dict:
             raw = _examples(spec, tiny, Path(folder))
         arrays = prepare(name, spec | {"splits": tiny}, raw)
     return {
-        "dataset": name,
-        "binarization": spec["binarization"],
-        "format": spec["format"],
-        "splits": spec["splits"],
         "files": {key: _pinned(file) for key, file in spec["files"].items()},
         "sha256": {key: hashlib.sha256(a.tobytes()).hexdigest() for key, a in arrays.items()},
     }
@@ -190,7 +238,7 @@ def _obtain(
                 return get(url, file, path)
             except Failure as failure:
                 reasons.append(f"{_shown(url)}: {failure}")
-        raise VlaeError(
+        raise NotAtHand(
             f"{name}: cannot get {file['path']} ({pin(file)}) from anywhere: "
             f"{'; '.join(reasons) or 'it has no public address'}. Put the file at {target}, or "
             f"set {MIRROR_VARIABLE} to a folder or URL that has it"
