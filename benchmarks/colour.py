@@ -28,7 +28,7 @@ from vlae.train import latent_noise, new_model, new_optimizer, running_gamma, tr
 
 RUNS = (
     *("cifar10-vlae_7x4", "cifar10-vlae_4x2", "cifar10-resnet_vlae"),
-    "cifar10_9980-narrow_7x4",
+    "cifar10-narrow_7x4",
 )
 BATCHES = (1, 4, 16, 64)
 MIB = 2**20

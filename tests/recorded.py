@@ -17,7 +17,7 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
             run: SimpleNamespace(dataset=run.partition("-")[0], repeats=repeats.get(run))
             for run in (*runs, *repeats)
         },
-        classifiers={"cifar10_9980": None},
+        classifiers={"cifar10": None},
         is_colour=lambda dataset: dataset.startswith("cifar10"),
         why_not_trained=lambda run: "its file is lost" if run.startswith("omniglot-") else "",
         repetitions=lambda run: (repetitions or {}).get(run, []),
@@ -108,7 +108,7 @@ def write_classifier(root: Path, images: int = 400, **changes):
     model = Classifier()
     labels = (np.arange(images) % 10).astype(np.uint8)
     predictions = np.where(np.arange(images) % 2, (labels + 1) % 10, labels).astype(np.uint8)
-    path = root / paths.classifier("cifar10_9980")
+    path = root / paths.classifier("cifar10")
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     tensors |= {
@@ -117,7 +117,7 @@ def write_classifier(root: Path, images: int = 400, **changes):
     }
     save_file(tensors, path)
     record = {
-        "dataset": "cifar10_9980",
+        "dataset": "cifar10",
         "accuracy": 0.5,
         "accuracy_se": 0.025,
         "n_test": images,

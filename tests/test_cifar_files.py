@@ -1,5 +1,6 @@
 """CIFAR-10 from both kinds of files: pixels and labels in their places, or refused in a line."""
 
+import gzip
 import hashlib
 import io
 import lzma
@@ -15,7 +16,7 @@ import yaml
 from vlae.data import cifar
 from vlae.data.archives import ARCHIVES
 from vlae.data.dataset import load
-from vlae.data.fetch import fetch, prepare
+from vlae.data.fetch import fetch
 from vlae.errors import VlaeError
 from vlae.params import PART_FORMATS
 
@@ -25,6 +26,17 @@ LABELS = np.arange(14, dtype=np.uint8) % 10
 COUNTS = {"train": 7, "valid": 3, "test": 4}
 PARAMS = yaml.safe_load(Path(__file__).parents[1].joinpath("params.yaml").read_text())
 MIRROR = os.environ.get("VLAE_DATA_MIRROR")
+
+# Of data_batch_1.bin to data_batch_5.bin and test_batch.bin, as published.
+PUBLISHED_MD5 = (
+    "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "5ea93a67294ea407fff1d09f752e9692",
+    "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "53f37980c15c3d472c316c40844f3f0d",
+    "803d5f7f4d78ea53de84dbe85f74fb6d",
+)
+PREPARED = "e7a84a061165ffd80e764cea207c605f18f774f6f13ab72907703846dceb9c46"
 
 
 def spelled_out(images, labels) -> bytes:
@@ -163,84 +175,86 @@ def test_damaged_archives(tmp_path):
         assert said.startswith("a damaged tar.gz file (") or said.endswith("missing")
 
 
-# --- the batches and the test images by themselves -------------------------------------------
+# --- its files by themselves -----------------------------------------------------------------
 
 
-def make_xz(folder, contents) -> list[Path]:
-    paths = [folder / f"{key}.xz" for key in cifar.XZ_FILES]
+def make_bin(folder, contents) -> list[Path]:
+    paths = [folder / f"{key}.bin" for key in cifar.BIN_FILES]
     for path, content in zip(paths, contents, strict=True):
-        path.write_bytes(lzma.compress(content))
+        path.write_bytes(content)
     return paths
 
 
-def test_seven_files(tmp_path):
-    for cut in (3073, 2 * 3073):
-        paths = make_xz(tmp_path, [*BATCHES, TEST[:cut], TEST[cut:]])
-        whole(cifar.read_xz(*paths, counts=COUNTS))
+def test_six_files(tmp_path):
+    whole(cifar.read_bin(*make_bin(tmp_path, [*BATCHES, TEST]), counts=COUNTS))
 
 
 @pytest.mark.parametrize(
     ("number", "content", "fault"),
     [
-        (0, BATCHES[0][:-1], "ends after 6,145 of 6,146 bytes"),
-        (1, BATCHES[0] + b"x", "goes on after the last of 2 images"),
-        (5, TEST[:3074], "3,074 bytes are no whole images of 3,073"),
-        (5, TEST[:6146], "goes on after the last of 2 images"),
-        (6, TEST[:3073], "ends after 3,073 of 9,219 bytes"),
-        (6, b"\xff" + TEST[1 : 3 * 3073], "image 1 of its part has the label 255, not 0-9"),
+        (0, BATCHES[0][:-1], "6,145 bytes, not the 6,146 of 2 images"),
+        (1, BATCHES[0] + b"x", "6,147 bytes, not the 6,146 of 2 images"),
+        (4, b"", "0 bytes, not the 6,146 of 2 images"),
+        (5, TEST[:3073], "3,073 bytes, not the 12,292 of 4 images"),
+        (5, b"\xff" + TEST[1:], "image 0 of its part has the label 255, not 0-9"),
     ],
 )
 def test_files_that_are_not(tmp_path, number, content, fault):
-    contents = [*BATCHES, TEST[:3073], TEST[3073:]]
+    contents = [*BATCHES, TEST]
     contents[number] = content
-    paths = make_xz(tmp_path, contents)
-    at = paths[-1] if number == 5 and "goes on" in fault else paths[number]
-    assert message(at, cifar.read_xz, *paths) == fault
-
-
-def test_damaged_xz(tmp_path):
-    paths = make_xz(tmp_path, [*BATCHES, TEST[:3073], TEST[3073:]])
-    content = paths[2].read_bytes()
-    flipped = content[:500] + bytes([content[500] ^ 1]) + content[501:]
-    for wrong in (b"", b"<html>", content[:-1], content[:999], flipped):
-        paths[2].write_bytes(wrong)
-        assert message(paths[2], cifar.read_xz, *paths).startswith("not a complete xz file (")
+    paths = make_bin(tmp_path, contents)
+    assert message(paths[number], cifar.read_bin, *paths) == fault
 
 
 # --- both formats through the preparation ----------------------------------------------------
 
 
 def test_the_files_are_those_of_params():
-    assert PART_FORMATS["cifar10_xz"] == cifar.XZ_FILES == ARCHIVES["cifar10_xz"].files
+    assert PART_FORMATS["cifar10_bin"] == cifar.BIN_FILES == ARCHIVES["cifar10_bin"].files
     assert ARCHIVES["cifar10_tar"].files == ("all",)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar10_9980"])
-def test_prepared_and_read_back(tmp_path, name):
-    """Through `fetch` itself, from generated files in a mirror, and the same from both kinds."""
-    spec = PARAMS["datasets"][name]
-    folder = tmp_path / "raw"
+def pinned(files: dict, paths: list[Path]) -> dict:
+    """The files of params.yaml with the sums of those at `paths`."""
+    return {
+        key: entry
+        | {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "bytes": path.stat().st_size,
+        }
+        for (key, entry), path in zip(files.items(), paths, strict=True)
+    }
+
+
+PACKED = {"archive": None, "members": ("", bytes), "members, xz": (".xz", lzma.compress)}
+PACKED["members, gz"] = (".gz", gzip.compress)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_the_same_data_set_from_both_kinds_of_places(tmp_path, kind):
+    """Through `fetch` itself: the archive of the origin or its members at a mirror."""
+    spec = PARAMS["datasets"]["cifar10"]
+    folder, mirror = tmp_path / "made", tmp_path / "mirror"
     folder.mkdir()
-    if name == "cifar10":
-        paths = [make_tar(folder / "all")]
-    else:
-        paths = make_xz(folder, [*BATCHES, TEST[:3073], TEST[3073:]])
-    files = {}
-    for (key, entry), path in zip(spec["files"].items(), paths, strict=True):
-        content = path.read_bytes()
-        placed = tmp_path / "mirror" / entry["path"]
-        placed.parent.mkdir(parents=True, exist_ok=True)
-        placed.write_bytes(content)
-        sha256 = hashlib.sha256(content).hexdigest()
-        files[key] = entry | {"sha256": sha256, "bytes": len(content), "urls": []}
-    spec = spec | {"files": files, "splits": COUNTS}
-    path = fetch(name, spec, tmp_path, str(tmp_path / "mirror"))
-    dataset = load(name, "none", tmp_path / "data")
+    archive, members = make_tar(folder / "all"), make_bin(folder, [*BATCHES, TEST])
+    own = pinned(spec["files"], [archive])
+    own["all"]["urls"] = [archive.as_uri()]  # the origin
+    other = spec["alternative"] | {"files": pinned(spec["alternative"]["files"], members)}
+    spec = spec | {"files": own, "alternative": other, "splits": COUNTS}
+    if PACKED[kind]:
+        end, pack = PACKED[kind]
+        for entry, path in zip(other["files"].values(), members, strict=True):
+            placed = mirror / (entry["path"] + end)
+            placed.parent.mkdir(parents=True, exist_ok=True)
+            placed.write_bytes(pack(path.read_bytes()))
+        archive.unlink()  # it is not needed
+    path = fetch("cifar10", spec, tmp_path, str(mirror) if PACKED[kind] else None)
+    dataset = load("cifar10", "none", tmp_path / "data")
     labels = {f"{split}_labels": array for split, array in dataset.labels.items()}
     whole({split: getattr(dataset, split) for split in COUNTS} | labels)
     assert np.load(path).files == ["train", "valid", "test", *labels]
     with pytest.raises(VlaeError, match="holds test, test_labels, train"):
-        load(name, "fixed", tmp_path / "data")
+        load("cifar10", "fixed", tmp_path / "data")
 
 
 def test_too_few_images_for_five_batches(tmp_path):
@@ -252,28 +266,24 @@ def test_too_few_images_for_five_batches(tmp_path):
 # --- the real files --------------------------------------------------------------------------
 
 
-def test_real_files():
-    """The bytes of the published members, images and labels in their places."""
-    spec = PARAMS["datasets"]["cifar10_9980"]
-    paths = {key: Path(MIRROR or "/nowhere", e["path"]) for key, e in spec["files"].items()}
-    if not all(path.is_file() for path in paths.values()):
+def test_real_files(tmp_path):
+    """From the members, as published, to the arrays; and as the archive would give them."""
+    spec = PARAMS["datasets"]["cifar10"]
+    files = spec["alternative"]["files"]
+    if not Path(MIRROR or "/nowhere", files["test"]["path"] + ".xz").is_file():
         pytest.skip("VLAE_DATA_MIRROR has no CIFAR-10")
-    arrays = prepare("cifar10_9980", spec, paths)
+    path = fetch("cifar10", spec, tmp_path, MIRROR)
+    arrays = dict(np.load(path))
     counts = {key: len(a) for key, a in arrays.items()}
     assert counts == {f"{s}{e}": n for e in ("", "_labels") for s, n in spec["splits"].items()}
-    images = np.concatenate([arrays["train"], arrays["valid"]])
-    labels = np.concatenate([arrays["train_labels"], arrays["valid_labels"]])
-    # data_batch_1.bin and data_batch_5.bin, as their published sha256 has them.
-    for batch, sha256 in (
-        (0, "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
-        (4, "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
-    ):
-        rows = slice(10_000 * batch, 10_000 * (batch + 1))
+    images = np.concatenate([arrays["train"], arrays["valid"], arrays["test"]])
+    labels = np.concatenate([arrays[f"{s}_labels"] for s in ("train", "valid", "test")])
+    for number, md5 in enumerate(PUBLISHED_MD5):
+        rows = slice(10_000 * number, 10_000 * (number + 1))
         content = cifar.records(images[rows], labels[rows])
-        assert hashlib.sha256(content).hexdigest() == sha256
-    assert np.bincount(labels).tolist() == [5000] * 10
-    assert np.bincount(arrays["test_labels"]).tolist() == [1000] * 7 + [999, 981, 1000]
-    mean = images.mean((0, 2, 3)) / 255  # red, green, blue
+        assert hashlib.md5(content).hexdigest() == md5
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == PREPARED
+    mean = images[:50_000].mean((0, 2, 3)) / 255  # red, green, blue
     assert mean == pytest.approx([0.49140, 0.48216, 0.44653], abs=1e-5)
     # Upright: the sky is above, so the upper half is brighter, and more so in the blue.
     upper, lower = images[:, :, :16].mean((0, 2, 3)), images[:, :, 16:].mean((0, 2, 3))

@@ -30,7 +30,7 @@ def toy(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def dataset() -> Dataset:
     splits = {"train": toy(160, 0), "valid": toy(40, 1), "test": toy(100, 2)}
     return Dataset(
-        "cifar10_9980",
+        "cifar10",
         "none",
         **{split: images for split, (images, _) in splits.items()},
         sha256="d" * 64,
@@ -43,7 +43,7 @@ def test_it_learns_what_can_be_told_apart_and_is_recorded(tmp_path, monkeypatch)
     made = write_classifier(CONFIG, dataset())
     assert made["accuracy"] > 0.9
     assert (made["images"], made["n_test"], made["seed"], made["epochs"]) == (200, 100, 0, 4)
-    record, model, test = read_classifier(tmp_path, "cifar10_9980")
+    record, model, test = read_classifier(tmp_path, "cifar10")
     assert record == made and record["data_sha256"] == "d" * 64
     images, labels = toy(100, 2)
     np.testing.assert_array_equal(test["test_labels"], labels)
@@ -86,11 +86,11 @@ def test_every_colour_data_set_has_one(request):
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     params = small_params(tmp_path)
-    write_npz(paths.dataset("cifar10_9980"), **made_up_arrays("none"))
-    assert main(["classifier", "cifar10_9980"]) == 0
+    write_npz(paths.dataset("cifar10"), **made_up_arrays("none"))
+    assert main(["classifier", "cifar10"]) == 0
     assert "of 40 test images recognised" in capsys.readouterr().out
-    record, _, _ = read_classifier(tmp_path, "cifar10_9980")
-    assert record["epochs"] == params.classifiers["cifar10_9980"].epochs
+    record, _, _ = read_classifier(tmp_path, "cifar10")
+    assert record["epochs"] == params.classifiers["cifar10"].epochs
     assert main(["classifier", "static_mnist"]) == 2
     said = capsys.readouterr().err
     assert "no classifier of 'static_mnist' in params.yaml; there are: cifar10" in said

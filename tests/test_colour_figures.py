@@ -154,7 +154,7 @@ def test_images_of_the_other_kind_are_refused(tmp_path):
         ("originals", "decompressions", "samples"), np.ones((4, 28, 28), np.uint8)
     )
     write_samples(tmp_path, NARROW[0], 4, **bits)
-    with pytest.raises(VlaeError, match="binary images, but those of cifar10_9980 are colour"):
+    with pytest.raises(VlaeError, match="binary images, but those of cifar10 are colour"):
         build_figure("figure3_cifar10_narrow", params(*NARROW), tmp_path)
 
 
@@ -167,14 +167,14 @@ def test_curves_of_colour_runs_are_in_bits_per_dimension(tmp_path):
     write_curve(tmp_path, BINARY, [-90.0, -81.0], [9.0, 11.0])
     figure = build_figure("learning_curves", params(BINARY, *NARROW), tmp_path)
     axes = {axes.get_label(): axes for axes in figure.axes}
-    colour, binary = axes["cifar10_9980 elbo"], axes["static_mnist elbo"]
+    colour, binary = axes["cifar10 elbo"], axes["static_mnist elbo"]
     np.testing.assert_allclose(colour.lines[0].get_ydata(), [9.0, 4.5])
     np.testing.assert_array_equal(binary.lines[0].get_ydata(), [90.0, 81.0])
     assert colour.get_ylabel() == "−ELBO (bits/dim)"
     assert binary.get_ylabel() == "−ELBO (nats per image)"
     low, high = colour.get_ylim()
     assert 4 < low < 4.5 and 9 < high < 10  # of two epochs both are shown
-    kl = axes["cifar10_9980 kl"]
+    kl = axes["cifar10 kl"]
     assert kl.get_ylabel() == "KL (nats per image)"
     np.testing.assert_array_equal(kl.lines[0].get_ydata(), [10.0, 30.0])
     assert {"narrow_4x2 4.50", "narrow_4x2 30.00"} <= set(texts(figure))

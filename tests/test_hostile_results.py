@@ -40,7 +40,7 @@ from vlae.tables import build_table
 from vlae.train import read_model, train
 
 RUN = "static_mnist-vlae"
-COLOUR_RUN = "cifar10_9980-narrow_7x4"
+COLOUR_RUN = "cifar10-narrow_7x4"
 IMAGES = 20
 
 
@@ -82,8 +82,8 @@ FILES = {
     "curve.csv": curve_file(RUN),
     "samples npz": paths.samples(RUN),
     "colour samples npz": paths.samples(COLOUR_RUN),
-    "classifier": paths.classifier("cifar10_9980"),
-    "classifier json": paths.classifier("cifar10_9980").with_suffix(".json"),
+    "classifier": paths.classifier("cifar10"),
+    "classifier json": paths.classifier("cifar10").with_suffix(".json"),
 }
 
 

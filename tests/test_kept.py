@@ -22,9 +22,9 @@ from vlae.kept import block_means, errors, errors_of_others
 from vlae.kept_table import kept_rows
 from vlae.tables import KEPT, table_inputs, write_table
 
-RUN, GRAY = "cifar10_9980-narrow_7x4", "cifar10_9980-narrow_7x4gray"
-SMALL = "cifar10_9980-narrow_4x2"
-DATA = "cifar10_9980"
+RUN, GRAY = "cifar10-narrow_7x4", "cifar10-narrow_7x4gray"
+SMALL = "cifar10-narrow_4x2"
+DATA = "cifar10"
 
 
 def plain(*colours) -> np.ndarray:
@@ -144,8 +144,8 @@ def test_inputs_are_samples_and_classifiers_of_colour_runs():
         f"results/checkpoints/{RUN}/train.json",
         f"results/evaluations/{RUN}.json",
         f"results/samples/{RUN}.npz",
-        "results/classifiers/cifar10_9980.safetensors",
-        "results/classifiers/cifar10_9980.json",
+        "results/classifiers/cifar10.safetensors",
+        "results/classifiers/cifar10.json",
     ]
 
 

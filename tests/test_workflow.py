@@ -8,7 +8,6 @@ generated ones otherwise.
 import gzip
 import hashlib
 import json
-import lzma
 import os
 import re
 import shutil
@@ -132,15 +131,6 @@ def write_cifar(path: Path, arrays: dict) -> None:
     cifar.write_tar(path, dict(zip(names, parts, strict=True)))
 
 
-def write_cifar_parts(mirror: Path, files: dict, arrays: dict) -> None:
-    """The seven files of cifar10_xz; the first test image in a file of its own."""
-    parts = [*np.split(arrays["train"], cifar.BATCHES), arrays["test"][:1], arrays["test"][1:]]
-    for key, part in zip(cifar.XZ_FILES, parts, strict=True):
-        path = mirror / files[key]["path"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(lzma.compress(cifar.records(part, np.arange(len(part)) % 10)))
-
-
 def generate_files(mirror: Path, datasets: list[dict], real: str | None = None) -> None:
     """Small files in the formats of the data sets, and their sums in the blocks of params; of
     MNIST the first images of the files in the folder `real`, if one is given."""
@@ -154,13 +144,11 @@ def generate_files(mirror: Path, datasets: list[dict], real: str | None = None) 
         spec["splits"] = {split: len(arrays[split]) for split in ("train", "valid", "test")}
         if "valid" not in spec["files"]:
             arrays["train"] = np.concatenate([arrays["train"], arrays["valid"]])
-        if spec["format"] == "cifar10_xz":
-            write_cifar_parts(mirror, spec["files"], arrays)
         for split, entry in spec["files"].items():
             path = mirror / entry["path"]
             if spec["format"] == "cifar10_tar":
                 write_cifar(path, arrays)
-            elif spec["format"] != "cifar10_xz":
+            else:
                 {"amat": write_amat, "idx": write_idx}[spec["format"]](path, arrays[split])
             content = path.read_bytes()
             entry |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

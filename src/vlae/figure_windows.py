@@ -61,17 +61,17 @@ WINDOWS_OF = {
     ),
     "figure3_cifar10_narrow": Windows(
         NARROW + "not those of the paper's Figure 3",
-        {window: f"cifar10_9980-narrow_{window}" for window in FIGURE_3},
+        {window: f"cifar10-narrow_{window}" for window in FIGURE_3},
         *PAIRS,
     ),
     "figure4_cifar10_samples_narrow": Windows(
         NARROW + "not those of the paper's Figure 4",
-        {window: f"cifar10_9980-narrow_{window}" for window in FIGURE_4},
+        {window: f"cifar10-narrow_{window}" for window in FIGURE_4},
         *SAMPLES,
     ),
-    "cifar10_9980": Windows(
-        "The network of the paper's Figures 3c and 4b, on 9,980 of the 10,000 test images",
-        {"7x4": "cifar10_9980-vlae_7x4"},
+    "cifar10_vlae_7x4": Windows(
+        "The network of the paper's Figures 3c and 4b",
+        {"7x4": "cifar10-vlae_7x4"},
         tuple(GRIDS),
         7,
     ),

@@ -24,8 +24,7 @@ class PaperRow:
     """One row of a table, as printed; see the head of paper.yaml for the fields.
 
     `value` is in the table's unit, `kl` in nats per image (None: not printed), `kl_derived`
-    says that the paper prints the KL in bits only and that the nats are our arithmetic. Where
-    `dataset` is set, our run is on that one and not on the table's: nothing printed compares.
+    says that the paper prints the KL in bits only and that the nats are our arithmetic.
     `instead` is our run on the nearest data set, shown until `run` is trained, with the `note`.
     """
 
@@ -41,8 +40,12 @@ class PaperRow:
     run: str | None = None
     instead: str | None = None
     group: str | None = None
-    dataset: str | None = None
     note: str | None = None
+
+    @property
+    def ours_alone(self) -> bool:
+        """True for a model that the paper does not have."""
+        return self.source == "not in the paper"
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ SPLIT_FORMATS = ("amat", "idx")
 WHOLE_FORMATS = ("silhouettes_mat", "chardata_mat", "lake_npz", "cifar10_tar")
 PART_FORMATS = {
     "lake_zip": ("background", "evaluation"),
-    "cifar10_xz": (*(f"train_{i}" for i in range(1, 6)), "test_1", "test_2"),
+    "cifar10_bin": (*(f"train_{i}" for i in range(1, 6)), "test"),
 }
 
 

@@ -127,10 +127,11 @@ def _our_cells(row: PaperRow, table: PaperTable, params, root: Path) -> dict:
         return {"run": row.run} | _cells_of(
             row, [*_paper_remarks(row), row.note], table, params, root
         )
-    wanted = row.dataset or table.dataset
-    dataset = params.runs[row.run].dataset if row.run in params.runs else wanted
-    if dataset != wanted:
-        raise VlaeError(f"run {row.run}: data set {dataset!r}, but {table.name} is {wanted}")
+    dataset = params.runs[row.run].dataset if row.run in params.runs else table.dataset
+    if dataset != table.dataset:
+        raise VlaeError(
+            f"run {row.run}: data set {dataset!r}, but {table.name} is {table.dataset}"
+        )
     return _cells_of(row, _paper_remarks(row), table, params, root)
 
 
@@ -191,9 +192,9 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
     spent = "exact" if evaluation["exact"] else f"IS-{evaluation['importance_samples']}"
     if deep := evaluation.get("deep"):
         spent += f" corrected by IS-{deep['importance_samples']} on {deep['images']} images"
-    remarks = [f"{_count(evaluation['epochs'], 'epoch')}, {spent}"]
-    if row.dataset:
-        pass  # the paper has nothing of the kind
+    remarks = [f"{_count(evaluation['epochs'], 'epoch')}{_course(training)}, {spent}"]
+    if row.ours_alone:
+        pass
     elif evaluation["exact"] or row.reference:  # a quoted row was not evaluated by the paper
         remarks.append("paper's budget not reported")
     else:
@@ -212,10 +213,18 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
     return remarks
 
 
+def _course(training: dict) -> str:
+    """What a training record says beyond the epochs: a decay of the learning rate at the end, and
+    stretches that went on from a published checkpoint. Else ""."""
+    stretches = training.get("stretches") or [{}]
+    decay = stretches[-1].get("decay_epochs", 0)
+    decaying = f" (the learning rate decays over the last {decay})" if decay else ""
+    return decaying + (f" in {len(stretches)} stretches" if len(stretches) > 1 else "")
+
+
 def _paper_remarks(row: PaperRow) -> list[str]:
-    if row.dataset:
-        other = "another data set, not comparable with any published number"
-        return [row.note, other] if row.note else [other]
+    if row.ours_alone:
+        return [row.note] if row.note else []
     if row.derived:
         return [f"paper's value derived: {row.derived} ({row.source})"]
     if row.value is None and row.kl is not None:

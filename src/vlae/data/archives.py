@@ -5,7 +5,7 @@ silhouettes_mat: MATLAB 5 file of Caltech-101 Silhouettes (Marlin): train_data, 
 chardata_mat: MATLAB 5 file of OMNIGLOT (Burda et al.): data and testdata, real (784, N), grey
       values in [0, 1], an image's pixels column by column, ink 1.
 lake_npz, lake_zip: the drawings that OMNIGLOT was made from, see vlae.data.lake.
-cifar10_tar, cifar10_xz: CIFAR-10, see vlae.data.cifar.
+cifar10_tar, cifar10_bin: CIFAR-10, see vlae.data.cifar.
 
 Every reader here takes a file and the number of images of each split, and returns train, valid
 and test as uint8 (N, 28, 28), upright, the object or the ink being what is not 0. Anything else
@@ -203,5 +203,5 @@ ARCHIVES = {
     "lake_npz": Archive(read_lake_npz, example_lake_npz),
     "cifar10_tar": Archive(cifar.read_tar, cifar.example_tar),
     "lake_zip": Archive(read_lake_zip, example_lake_zip, lake.ZIP_FILES),
-    "cifar10_xz": Archive(cifar.read_xz, cifar.example_xz, cifar.XZ_FILES),
+    "cifar10_bin": Archive(cifar.read_bin, cifar.example_bin, cifar.BIN_FILES),
 }

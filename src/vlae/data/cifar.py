@@ -5,7 +5,7 @@ each plane row by row from the top.
 
 cifar10_tar: cifar-10-binary.tar.gz as published: data_batch_1.bin to data_batch_5.bin and
       test_batch.bin in a folder, with two short texts.
-cifar10_xz: the five batches and the test images, these in two files, each compressed by xz.
+cifar10_bin: its six files of images, each by itself.
 
 The readers return train, valid and test as uint8 (N, 3, 32, 32), and the labels of each as
 uint8 (N,) under train_labels, valid_labels and test_labels. The validation images are the last
@@ -16,7 +16,6 @@ is unpacked to the disk, and nothing is ever unpickled.
 import gzip
 import hashlib
 import io
-import lzma
 import tarfile
 import zlib
 from pathlib import Path
@@ -37,10 +36,9 @@ TEXT_MEMBERS = (f"{FOLDER}/batches.meta.txt", f"{FOLDER}/readme.html")
 TEXT_BYTES = 10_000  # no text is larger
 MORE_BYTES = 2**20  # headers and padding of an archive: less than that
 PAX_BYTES = 2**16  # of a header that only says more about the next one
-XZ_MEMORY = 2**28  # bytes to unpack with: `xz -9` takes a quarter of it
 
-# The files of cifar10_xz, as params.yaml names them.
-XZ_FILES = ("train_1", "train_2", "train_3", "train_4", "train_5", "test_1", "test_2")
+# The files of cifar10_bin, as params.yaml names them.
+BIN_FILES = (*(f"train_{i}" for i in range(1, BATCHES + 1)), "test")
 
 Arrays = dict[str, np.ndarray]
 Counts = dict[str, int]
@@ -126,37 +124,23 @@ def _check_member(path: Path, member: tarfile.TarInfo, sizes: dict, found: dict)
         raise VlaeError(f"{path}: the member {name!r} has {member.size:,} bytes, not {wanted}")
 
 
-def read_xz(*paths: Path, counts: Counts) -> Arrays:
-    """CIFAR-10 from the seven files of XZ_FILES, in that order.
+def read_bin(*paths: Path, counts: Counts) -> Arrays:
+    """CIFAR-10 from the six files of BIN_FILES, in that order.
 
-    How many test images each of the two last ones holds is not looked at, only that together
-    they are counts["test"]. Raises VlaeError unless the files hold exactly the images of
-    `counts`; never unpacks more than those.
+    Raises VlaeError unless the files hold exactly the images of `counts`.
     """
-    batch = _batch(paths[0], counts) * RECORD
-    train = [_images_of(path, batch, batch) for path in paths[:BATCHES]]
-    test, left = [], counts["test"] * RECORD
-    for path in paths[BATCHES:]:
-        last = path == paths[-1]
-        test.append(_images_of(path, left if last else RECORD, left))
-        left -= len(test[-1])
-    return _splits(paths[0], b"".join(train), paths[-1], b"".join(test), counts)
+    batch = _batch(paths[0], counts)
+    train = [_content(path, batch) for path in paths[:BATCHES]]
+    test = _content(paths[BATCHES], counts["test"])
+    return _splits(paths[0], b"".join(train), paths[BATCHES], test, counts)
 
 
-def _images_of(path: Path, least: int, most: int) -> bytes:
-    """The content of an xz file of a single stream, as `xz` makes it."""
-    try:
-        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
-        content = _unpacked(path, stream, most)
-    except (lzma.LZMAError, EOFError, MemoryError) as error:
-        raise VlaeError(f"{path}: not a complete xz file ({_line(error)})") from None
-    if len(content) > most:
-        raise VlaeError(f"{path}: goes on after the last of {most // RECORD:,} images")
-    if len(content) < least:
-        raise VlaeError(f"{path}: ends after {len(content):,} of {least:,} bytes")
-    if len(content) % RECORD:
-        raise VlaeError(f"{path}: {len(content):,} bytes are no whole images of {RECORD:,}")
-    return content
+def _content(path: Path, images: int) -> bytes:
+    """The bytes of a file that has to hold so many images."""
+    size, found = images * RECORD, path.stat().st_size
+    if found != size:
+        raise VlaeError(f"{path}: {found:,} bytes, not the {size:,} of {images:,} images")
+    return path.read_bytes()
 
 
 def _batch(path: Path, counts: Counts) -> int:
@@ -226,9 +210,7 @@ def example_tar(path: Path) -> Counts:
     return {"train": 7, "valid": 3, "test": 4}
 
 
-def example_xz(*paths: Path) -> Counts:
-    test = _noise(4)
-    parts = [*_batches(_noise(10)), test[:RECORD], test[RECORD:]]
-    for path, part in zip(paths, parts, strict=True):
-        path.write_bytes(lzma.compress(part))
+def example_bin(*paths: Path) -> Counts:
+    for path, part in zip(paths, [*_batches(_noise(10)), _noise(4)], strict=True):
+        path.write_bytes(part)
     return {"train": 7, "valid": 3, "test": 4}

@@ -1,24 +1,28 @@
 """One file from one place: streamed, bounded in size and time, and taken by its checksums only.
 
-pooch does the transfer (HTTP, the temporary file, the first checksum). Added to it here: a body
-never gets beyond the size pinned, a server that sends too slowly is given up, a gzip around the
-file is taken off on the way, and what went wrong is told in a few words.
+pooch does what comes over HTTP (the temporary file, the first checksum). Added to it here: a body
+never gets beyond the size pinned, a server that sends too slowly is given up, a file packed by
+gzip or xz is unpacked on the way, and what went wrong is told in a few words.
 """
 
 import hashlib
+import lzma
 import os.path
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.request import url2pathname
 
+from tqdm import tqdm
+
 from vlae.errors import VlaeError
 
 CHUNK = 64 * 1024
+XZ_MEMORY = 2**28  # bytes to unpack with: `xz -9` takes a quarter of it
 HTML = (b"<!doctype", b"<html", b"<head", b"<body", b"<title")
 
 SUMS = ("sha256", "md5", "git_blob")  # the checksums that a file may be pinned by
@@ -47,9 +51,9 @@ def download(
     `file` has the `path` that names it, and pins its checksums: `sha256`, or where that was
     never published `md5` and `git_blob`, both of which it has to have. `bytes` is its size, or
     `max_bytes` what it cannot exceed. `source` is an http(s) or file URL or a path. What it
-    serves may be the file itself or, unless that is one by its name, a gzip of it. Anything else
-    does not get to `target`. A server has `timeout` seconds for every 64 KiB. What may pass is
-    tried `tries` times, with pauses of 1, 2, 3 ... times `pause` seconds.
+    serves may be the file itself or, unless that is packed by its name, the file packed by gzip
+    or xz. Anything else does not get to `target`. A server has `timeout` seconds for every
+    64 KiB. What may pass is tried `tries` times, with pauses of 1, 2, 3 ... times `pause` seconds.
 
     Raises Failure if the file did not come, VlaeError if it could not be written here.
     """
@@ -63,13 +67,9 @@ def download(
 
 
 def _attempt(source: str, file: dict, target: Path, timeout: float) -> None:
-    import pooch
-    from tqdm import tqdm
-
-    pooch.get_logger().setLevel("WARNING")  # it announces every download otherwise
     sinks = []
 
-    def transfer(url: str, output: str, _: object) -> None:
+    def transfer(url: str, output: str | Path, _: object) -> None:
         bar = tqdm(
             desc=PurePosixPath(file["path"]).name,
             total=file.get("bytes"),
@@ -79,24 +79,36 @@ def _attempt(source: str, file: dict, target: Path, timeout: float) -> None:
             disable=None,  # unless stderr is a terminal
         )
         with open(output, "wb") as opened, bar:
-            unzip = not file["path"].endswith(".gz")
-            sink = Sink(opened, file, unzip, progress=bar.update)
+            unpack = not file["path"].endswith(tuple(PACKERS))
+            sink = Sink(opened, file, unpack, progress=bar.update)
             sinks.append(sink)
             if is_http(url):
                 _within(timeout, sink, lambda: _receive(url, sink, timeout))
             else:
                 _copy(url, sink)
 
-    first = SUMS[0] if SUMS[0] in file else SUMS[1]
-    try:
-        pooch.retrieve(
-            source, f"{first}:{file[first]}", target.name, target.parent, downloader=transfer
-        )
-    except ValueError:  # pooch's word for another checksum
-        raise sinks[0].mismatch(first) from None
+    if is_http(source):
+        try:
+            _retrieve(source, file, target, transfer)
+        except ValueError:  # pooch's word for another checksum
+            raise sinks[0].mismatch(_first_sum(file)) from None
+    else:
+        transfer(source, target, None)
     if wrong := wrong_sum(target, file):
         target.unlink()  # or pooch would keep it, the next time
         raise sinks[0].mismatch(wrong[0])
+
+
+def _retrieve(url: str, file: dict, target: Path, transfer: Callable) -> None:
+    import pooch  # here, since a file from a folder does without
+
+    pooch.get_logger().setLevel("WARNING")  # it announces every download otherwise
+    kind = _first_sum(file)
+    pooch.retrieve(url, f"{kind}:{file[kind]}", target.name, target.parent, downloader=transfer)
+
+
+def _first_sum(file: dict) -> str:
+    return next(kind for kind in SUMS if kind in file)
 
 
 def wrong_sum(path: Path, file: dict) -> tuple[str, str] | None:
@@ -128,17 +140,54 @@ def _sum(path: Path, kind: str) -> str:
         return hashlib.file_digest(opened, lambda: digest).hexdigest()
 
 
+class Gzip:
+    """A gzip file of any number of parts, unpacked piece by piece."""
+
+    NAME, MAGIC = "gzip", b"\x1f\x8b"
+
+    def __init__(self):
+        self.part = zlib.decompressobj(wbits=31)
+
+    def pieces(self, packed: bytes) -> Iterator[bytes]:
+        """What the next packed bytes hold, in pieces of at most CHUNK. Raises zlib.error."""
+        while packed:
+            if self.part.eof:
+                self.part = zlib.decompressobj(wbits=31)
+            yield self.part.decompress(packed, CHUNK)
+            packed = self.part.unconsumed_tail or self.part.unused_data
+
+
+class Xz:
+    """An xz file of any number of streams, unpacked piece by piece."""
+
+    NAME, MAGIC = "xz", b"\xfd7zXZ\0"
+
+    def __init__(self):
+        self.stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+
+    def pieces(self, packed: bytes) -> Iterator[bytes]:
+        """What the next packed bytes hold, in pieces of at most CHUNK. Raises LZMAError."""
+        while packed or not (self.stream.eof or self.stream.needs_input):
+            if self.stream.eof:
+                self.__init__()
+            yield self.stream.decompress(packed, CHUNK)
+            packed = self.stream.unused_data
+
+
+PACKERS = {".gz": Gzip, ".xz": Xz}  # by the end of a file's name
+
+
 class Sink:
-    """What a download is written to: takes a gzip off, and refuses more bytes than `pinned`."""
+    """What a download is written to: unpacks it, and refuses more bytes than `pinned`."""
 
     def __init__(
-        self, file: BinaryIO, pinned: dict, unzip: bool, progress: Callable[[int], object]
+        self, file: BinaryIO, pinned: dict, unpack: bool, progress: Callable[[int], object]
     ):
         self.file, self.progress = file, progress
         self.exact = "bytes" in pinned  # otherwise its size is not known, only bounded
         self.size = pinned["bytes"] if self.exact else pinned["max_bytes"]
-        self.unzip = unzip
-        self.gzip = None  # the decompressor, as soon as a gzip has begun
+        self.packers = tuple(PACKERS.values()) if unpack else ()
+        self.packer = None  # as soon as a packed file has begun
         self.begun = False
         self.head = b""  # the first bytes served, which tell what it is
         self.html = False  # declared to be an HTML page
@@ -153,30 +202,26 @@ class Sink:
         self.served += len(chunk)
         if not self.begun:
             chunk, self.head = self.head + chunk, b""
-            if len(chunk) < 2:  # too few to tell a gzip
-                self.head = chunk
+            if any(p.MAGIC.startswith(chunk) and p.MAGIC != chunk for p in self.packers):
+                self.head = chunk  # too few to tell
                 return
             self.begun = True
-            if self.unzip and chunk.startswith(b"\x1f\x8b"):
-                self.gzip = zlib.decompressobj(wbits=31)
+            self.packer = next((p() for p in self.packers if chunk.startswith(p.MAGIC)), None)
         self.head += chunk[: 512 - len(self.head)]
-        if self.gzip is None:
+        if self.packer is None:
             self._keep(chunk)
         else:
-            self._inflate(chunk)
+            self._unpack(chunk)
 
-    def _inflate(self, chunk: bytes) -> None:
-        # A gzip is hardly ever larger than what is in it, but might go on without anything in it.
+    def _unpack(self, chunk: bytes) -> None:
+        # Packed it is hardly ever larger than what is in it, but might go on without anything.
         if self.served > self.size + self.size // 1000 + CHUNK:
-            raise Failure(WRONG, "a gzip file larger than the file itself")
-        while chunk:
-            if self.gzip.eof:  # a gzip file may consist of several
-                self.gzip = zlib.decompressobj(wbits=31)
-            try:
-                self._keep(self.gzip.decompress(chunk, CHUNK))
-            except zlib.error:
-                raise Failure(WRONG, "a damaged gzip file") from None
-            chunk = self.gzip.unconsumed_tail or self.gzip.unused_data
+            raise Failure(WRONG, f"larger when packed by {self.packer.NAME} than the file itself")
+        try:
+            for piece in self.packer.pieces(chunk):
+                self._keep(piece)
+        except (zlib.error, lzma.LZMAError, MemoryError):
+            raise Failure(WRONG, f"a damaged {self.packer.NAME} file") from None
 
     def _keep(self, content: bytes) -> None:
         self.written += len(content)

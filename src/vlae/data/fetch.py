@@ -22,6 +22,7 @@ from vlae.data.dataset import array_names, check_arrays
 from vlae.data.download import (
     DOWN,
     MISSING,
+    PACKERS,
     SUMS,
     Failure,
     download,
@@ -56,8 +57,8 @@ def fetch(
     `spec` is its block in params.yaml. The originals are kept in ROOT/data/raw/ and used again
     as long as their checksums are right. `mirror` (a folder, or a file, http or https URL; the
     value of VLAE_DATA_MIRROR) is tried before the origins: for a file `path`, MIRROR/path and
-    MIRROR/basename, each also with .gz. A server gets `timeout` seconds for every 64 KiB, and
-    `tries` tries with pauses of `pause`, 2 `pause`, ... seconds for what may pass.
+    MIRROR/basename, each also with .gz or .xz. A server gets `timeout` seconds for every
+    64 KiB, and `tries` tries with pauses of `pause`, 2 `pause`, ... seconds for what may pass.
 
     A data set may have an `alternative`: other files, in another format, that give the same
     arrays. They are taken if the mirror (or ROOT/data/raw/) has all of them, unless the data
@@ -263,8 +264,8 @@ def _from_mirror(mirror: str, path: str, get: Callable[[str], None]) -> None:
                 "to use the origins"
             )
     names = [path, path.rpartition("/")[2]]
-    if not path.endswith(".gz"):
-        names = [name + suffix for name in names for suffix in ("", ".gz")]
+    if not path.endswith(tuple(PACKERS)):
+        names = [name + suffix for name in names for suffix in ("", *PACKERS)]
     failures = {}
     for name in dict.fromkeys(names):
         try:
