@@ -202,7 +202,7 @@ class Sink:
         self.served += len(chunk)
         if not self.begun:
             chunk, self.head = self.head + chunk, b""
-            if any(p.MAGIC.startswith(chunk) and p.MAGIC != chunk for p in self.packers):
+            if any(p.MAGIC.startswith(chunk) and chunk != p.MAGIC for p in self.packers):
                 self.head = chunk  # too few to tell
                 return
             self.begun = True
