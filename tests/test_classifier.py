@@ -50,7 +50,7 @@ def test_it_learns_what_can_be_told_apart_and_is_recorded(tmp_path, monkeypatch)
     # What is read classifies as what was written, on any machine: in double precision.
     np.testing.assert_array_equal(test["test_predictions"], classify(model, images))
     assert made["accuracy"] == accuracy(test["test_predictions"], labels)[0]
-    assert read_classifier(tmp_path, "cifar10") is None
+    assert read_classifier(tmp_path, "cifar100") is None
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_ran_before():

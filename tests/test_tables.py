@@ -310,7 +310,7 @@ def test_a_row_the_paper_quotes_is_not_credited_with_its_importance_samples(tmp_
     assert note == "30 epochs, IS-64; paper's budget not reported"
 
 
-def test_a_row_on_another_data_set_is_marked(tmp_path):
+def test_a_row_of_ours_alone_has_nothing_of_the_paper(tmp_path):
     run = "cifar10-narrow_4x2"
     runs = params(run)
     write_training(tmp_path, run)
@@ -318,11 +318,32 @@ def test_a_row_on_another_data_set_is_marked(tmp_path):
     frame = build_table("table5_cifar10", runs, tmp_path)
     line = line_of(frame, run)
     assert pd.isna(line["paper"]) and pd.isna(line["difference"]) and line["ours"] > 0
-    assert line["group"].startswith("Not comparable with the rows above")
-    assert line["note"].endswith("another data set, not comparable with any published number")
-    runs.runs[run].dataset = "cifar10"
-    with pytest.raises(VlaeError, match="table5_cifar10 is cifar10"):
+    assert line["group"].startswith("Narrow networks")
+    assert line["source"] == "not in the paper" and "paper:" not in line["note"]
+    runs.runs[run].dataset = "static_mnist"
+    with pytest.raises(VlaeError, match="data set 'static_mnist', but table5_cifar10 is cifar10"):
         build_table("table5_cifar10", runs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stretches", "note"),
+    [
+        ([(30, 0)], "30 epochs, IS-64"),
+        ([(30, 4)], "30 epochs (the learning rate decays over the last 4), IS-64"),
+        ([(20, 4), (30, 0)], "30 epochs in 2 stretches, IS-64"),
+        (
+            [(9, 2), (20, 0), (30, 6)],
+            "30 epochs (the learning rate decays over the last 6) in 3 stretches, IS-64",
+        ),
+    ],
+)
+def test_a_decay_and_a_continuation_are_marked(tmp_path, stretches, note):
+    listed = [{"to_epoch": to, "decay_epochs": decay} for to, decay in stretches]
+    write_training(tmp_path, VLAE, stretches=listed)
+    write_evaluation(tmp_path, VLAE)
+    line = line_of(build_table("table1_static_mnist", TABLE_1, tmp_path), VLAE)
+    assert line["note"].startswith(f"{note}; paper: IS-4096")
+    assert line["epochs"] == 30
 
 
 REBUILT = "OMNIGLOT 28x28 rebuilt by its recipe, not chardata.mat itself"
@@ -372,19 +393,18 @@ def test_narrow_colour_runs_stand_apart(tmp_path):
     write_training(tmp_path, run, epochs=2)
     nats = 4.31 * 3072 * math.log(2)
     changes = {"nll_se": 0.0071 * 3072 * math.log(2), "bits_per_dim": 4.31, "kl": 30.5}
-    write_evaluation(tmp_path, run, nll=nats, epochs=2, n_test=9980, **changes)
+    write_evaluation(tmp_path, run, nll=nats, epochs=2, n_test=10_000, **changes)
     paths = write_table("table5_cifar10", params(run), tmp_path)
     line = line_of(pd.read_csv(paths[0]), run)
-    assert line["group"].startswith("Not comparable with the rows above")
+    assert line["group"].startswith("Narrow networks")
     assert pd.isna(line["paper"]) and pd.isna(line["difference"])
     assert (line["ours"], line["kl_ours"]) == (pytest.approx(4.31), 30.5)
     assert line["note"] == (
-        "2 epochs, IS-64; KL of 44.0 bits; half of the feature maps and of the decoder's blocks; "
-        "another data set, not comparable with any published number"
+        "2 epochs, IS-64; KL of 44.0 bits; half of the feature maps and of the decoder's blocks"
     )
     cells = markdown_cells(paths[1].read_text(), "**Narrow VLAE, receptive field 7x4**")
     assert cells[2:4] == ["4.31", "0.0071"]
-    assert cells[-2] == "9,980"
+    assert cells[-2] == "10,000"
 
 
 @pytest.mark.parametrize(
