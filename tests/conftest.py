@@ -47,6 +47,14 @@ def record(request):
 
 
 @pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty folder, in which the test is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VLAE_SCRATCH", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
 def small(tmp_path):
     """A folder that is a small file system of its own (tests/small_disk.py)."""
     with small_disk.mounted(tmp_path / "small") as folder:

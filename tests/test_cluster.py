@@ -5,6 +5,7 @@ same command again finishes the work, no step before the last checkpoint is done
 the weights are those of a run that nothing disturbed, to the bit.
 """
 
+import json
 import os
 import re
 import shlex
@@ -177,6 +178,22 @@ def test_a_learning_rate_set_back_books_nothing(reproduced, record, tmp_path):
     assert before == 3  # training, evaluation and samples with the other learning rate
     assert len(jobs(workflow.folder)) == before
     assert line_of_table(workflow) == line_of_table(reproduced)
+
+
+@pytest.mark.slow
+def test_a_longer_budget_goes_on_from_the_recorded_checkpoint(reproduced, tmp_path):
+    """Where there is no training state any more: the node gets it by way of the shared folder."""
+    workflow = reproduced.copy_to(tmp_path / "project")
+    shutil.rmtree(workflow.folder / "scratch")
+    before = json.loads(workflow.read(f"results/checkpoints/{RUN}/train.json"))
+    longer = {"epochs": before["epochs"] + 2, "decay_epochs": 1}
+    workflow.edit_params(lambda tree: tree["runs"][RUN]["training"].update(longer))
+    workflow.do(*COMMAND, *IMPATIENT, "--", MODEL)
+    after = json.loads(workflow.read(f"results/checkpoints/{RUN}/train.json"))
+    assert after["epochs"] == before["epochs"] + 2
+    starts = [stretch["from_checkpoint"] for stretch in after["stretches"]]
+    assert starts == [None, before["checkpoint_sha256"]]
+    assert "up to date" in workflow.do("dvc", "status", f"train@{RUN}")
 
 
 @pytest.mark.slow

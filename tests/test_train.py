@@ -22,13 +22,6 @@ from vlae.train import train, update_average
 RUN = "static_mnist-vlae"
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VLAE_SCRATCH", raising=False)
-    return tmp_path
-
-
 def prepare(folder, training=None):
     params = small_params(folder, training)
     write_data(folder, params)

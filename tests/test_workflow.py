@@ -299,6 +299,37 @@ def test_one_learning_rate_retrains_one_run_for_everybody_and_back_is_free(built
     assert workflow.do("git", "diff", "--stat", "HEAD~", "--", ".", ":!artifacts") == ""
 
 
+def test_a_clone_goes_on_from_what_is_published(built, tmp_path):
+    """A longer budget where there is no training state, here and where another machine trained."""
+    run = FLOW_RUNS[0]
+    files = Path("results", "checkpoints", run)
+    longer = {"epochs": 3, "decay_epochs": 1}
+    old = json.loads(built.read(files / "train.json"))
+    clone, other = (
+        built.clone_to(tmp_path / name, built.env["VLAE_DATA_MIRROR"]) for name in ("one", "two")
+    )
+    for each in (clone, other):
+        each.edit_params(lambda tree: tree["runs"][run].update(training=longer))
+    clone.snakemake()
+    assert clone.trained() == {run}
+    new = json.loads(clone.read(files / "train.json"))
+    assert [s["to_epoch"] for s in new["stretches"]] == [1, 3]
+    assert new["stretches"][1]["from_checkpoint"] == old["checkpoint_sha256"]
+    assert " in 2 stretches" in row(clone, "table1_static_mnist", "VLAE")
+    assert "up to date" in clone.do("dvc", "status", f"train@{run}")
+    assert "Nothing to be done" in clone.snakemake()
+    # The weights alone are carried to the other: it finds that there is nothing left to train.
+    shutil.copytree(clone.folder / files, other.folder / "scratch" / run / "published")
+    other.snakemake(str(files / "model.safetensors"))
+    assert not other.trained()
+    said = other.read(f"results/logs/train/{run}.log")
+    assert f"scratch/{run}/published has all 3 epochs: taken over" in said
+    for name in ("model.safetensors", "train.json", "curve.csv"):
+        assert (other.folder / files / name).read_bytes() == (
+            clone.folder / files / name
+        ).read_bytes()
+
+
 def test_a_comment_retrains_nothing(built, tmp_path):
     workflow = built.copy_to(tmp_path / "copy")
     workflow.replace("src/vlae/nn/flow.py", "\nimport ", "\n# a comment\nimport ")

@@ -528,8 +528,11 @@ def _restore(state, path, weights, average, optimizer, sums, soft) -> None:
 
 def _collect(weights, average, optimizer, sums, soft) -> dict[str, Tensor]:
     tensors = as_tensors("weights", weights) | as_tensors("average", average)
-    for kind in ("exp_avg", "exp_inf"):
-        moments = {name: optimizer.state[weight][kind] for name, weight in weights.items()}
+    for kind in ("exp_avg", "exp_inf"):  # none yet before the first step
+        moments = {
+            name: optimizer.state[weight].get(kind, torch.zeros_like(weight))
+            for name, weight in weights.items()
+        }
         tensors |= as_tensors(kind, moments)
     if soft is not None:
         tensors["soft_free_bits/values"] = soft.values.clone()
