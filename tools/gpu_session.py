@@ -8,8 +8,8 @@
 The machine needs python, torch, numpy, safetensors, tqdm and PyYAML, and this tree without
 artifacts/. `measure` needs no data: steps one by one, as a CUDA graph, and compiled, on images of
 noise. `train` trains the runs side by side and fits each one's epochs to the time, the last fifth
-of them decaying, unless --epochs says how many; a run goes on from scratch/RUN/published where
-that is there (docs/gpu.md). `pack` leaves what came out in parts of at most 15 MiB, and `join`,
+of them decaying, unless --epochs says how many; a run goes on from the checkpoint in scratch/RUN where
+one is there (docs/gpu.md). `pack` leaves what came out in parts of at most 15 MiB, and `join`,
 at home, puts it where the next `vlae train RUN` or `snakemake` takes it from.
 """
 
@@ -44,7 +44,7 @@ from vlae.hardware import (  # noqa: E402
     set_arithmetic,
 )
 from vlae.params import Params, Run, load_params  # noqa: E402
-from vlae.published import FILES  # noqa: E402
+from vlae.published import BY_HAND, FILES  # noqa: E402
 from vlae.randomness import generator  # noqa: E402
 from vlae.reading import read_json, read_safetensors  # noqa: E402
 from vlae.train import new_model, new_optimizer, new_step, running_gamma  # noqa: E402
@@ -239,7 +239,7 @@ def train_all(options) -> int:
 
 def carried(run: str) -> dict[str, Path]:
     """What of a run travels: name in the archive -> file here."""
-    files = {f"{run}/published/{name}": paths.checkpoint(run) / name for name in FILES}
+    files = {f"{run}/{BY_HAND}/{name}": paths.checkpoint(run) / name for name in FILES}
     for block in sorted((paths.scratch(run) / "evaluation").glob("*.npz")):
         files[f"{run}/evaluation/{block.name}"] = block
     return {name: path for name, path in files.items() if path.exists()}
@@ -289,7 +289,7 @@ def join(options) -> int:
     return 0
 
 
-KEPT = ("published", "evaluation")
+KEPT = (BY_HAND, "evaluation")
 
 
 def _positive(text: str) -> float:

@@ -2,8 +2,9 @@
 
 A machine that has no training state continues a run from its averaged weights, with moments of
 zero, instead of from nothing. Only those travel: model.safetensors with train.json and curve.csv
-beside it, in results/checkpoints/RUN, or in scratch/RUN/published, where the workflow puts them
-before DVC clears a stage's outputs, and where what another machine has trained is put by hand.
+beside it: in results/checkpoints/RUN; in scratch/RUN/recorded, where the workflow puts what
+dvc.lock records before DVC clears a stage's outputs; or in scratch/RUN/published, where what another
+machine has trained is put by hand. Of several the furthest is taken.
 """
 
 import csv
@@ -27,6 +28,7 @@ from vlae.schedule import Schedule
 from vlae.state import State, recipe_numbers, settings
 
 MODEL, RECORD, CURVE = FILES = ("model.safetensors", "train.json", "curve.csv")
+BY_HAND, RECORDED = "published", "recorded"  # folders in scratch/RUN
 NEEDED = TRAINING | {"steps": int, "data_sha256": str, "checkpoint_sha256": str, "config": dict}
 # What a stretch of training says of itself; a record of before stretches were noted is one.
 STRETCH = ("seconds", "device", "hardware", "precision", "core", "torch", "git_revision")
@@ -70,7 +72,8 @@ def published(run: Run, dataset: Dataset, schedule: Schedule) -> Published | Non
     there is none that it can. One that is there and cannot be used is named on stderr, with the
     reason."""
     found = None
-    for folder in (paths.scratch(run.name) / "published", paths.checkpoint(run.name)):
+    scratch = paths.scratch(run.name)
+    for folder in (scratch / BY_HAND, scratch / RECORDED, paths.checkpoint(run.name)):
         if not (folder / RECORD).exists() or not (folder / MODEL).exists():
             continue
         try:

@@ -1,7 +1,7 @@
 """The recorded checkpoint of a training that is to run again, put where it goes on from it.
 
 DVC removes a stage's outputs before the stage runs, and a longer budget makes the stage run. So
-what dvc.lock records is copied from the cache to scratch/RUN/published first (vlae.published).
+what dvc.lock records is copied from the cache to scratch/RUN/recorded first (vlae.published).
 It is no dependency of the stage: with or without it the training ends with its budget.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from vlae import paths
 from vlae.files import sha256, write_atomically, write_json
 from vlae.params import Params
-from vlae.published import FILES, MODEL, RECORD, decay_epochs, recipe_sha256
+from vlae.published import FILES, MODEL, RECORD, RECORDED, decay_epochs, recipe_sha256
 
 
 def wanted(stage) -> bool:
@@ -24,9 +24,9 @@ def wanted(stage) -> bool:
 
 
 def hand_on(params: Params, stage, cache) -> None:
-    """Copy the stage's recorded outputs, which the cache has, to scratch/RUN/published."""
+    """Copy the stage's recorded outputs, which the cache has, to scratch/RUN/recorded."""
     run = params.runs[stage.addressing.partition("@")[2]]
-    folder = paths.scratch(run.name) / "published"
+    folder = paths.scratch(run.name) / RECORDED
     for out in stage.outs:
         name, stored = Path(out.def_path).name, Path(cache.oid_to_path(out.hash_info.value))
         if name in FILES:
