@@ -8,8 +8,8 @@
 The machine needs python, torch, numpy, safetensors, tqdm and PyYAML, and this tree without
 artifacts/. `measure` needs no data: steps one by one, as a CUDA graph, and compiled, on images of
 noise. `train` trains the runs side by side and fits each one's epochs to the time, the last fifth
-of them decaying, unless --epochs says how many; a run goes on from the checkpoint in scratch/RUN where
-one is there (docs/gpu.md). `pack` leaves what came out in parts of at most 15 MiB, and `join`,
+of them decaying, unless --epochs says how many; a run goes on from the checkpoint in scratch/RUN,
+if one is there (docs/gpu.md). `pack` leaves what came out in parts of at most 15 MiB, and `join`,
 at home, puts it where the next `vlae train RUN` or `snakemake` takes it from.
 """
 

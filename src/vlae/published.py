@@ -2,9 +2,9 @@
 
 A machine that has no training state continues a run from its averaged weights, with moments of
 zero, instead of from nothing. Only those travel: model.safetensors with train.json and curve.csv
-beside it: in results/checkpoints/RUN; in scratch/RUN/recorded, where the workflow puts what
-dvc.lock records before DVC clears a stage's outputs; or in scratch/RUN/published, where what another
-machine has trained is put by hand. Of several the furthest is taken.
+beside it. They lie in results/checkpoints/RUN; in scratch/RUN/recorded, where the workflow puts
+what dvc.lock records before DVC clears a stage's outputs; or in scratch/RUN/published, where what
+another machine has trained is put by hand. Of several the furthest is taken.
 """
 
 import csv
