@@ -17,8 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.request import url2pathname
 
-from tqdm import tqdm
-
 from vlae.errors import VlaeError
 
 CHUNK = 64 * 1024
@@ -67,6 +65,8 @@ def download(
 
 
 def _attempt(source: str, file: dict, target: Path, timeout: float) -> None:
+    from tqdm import tqdm
+
     sinks = []
 
     def transfer(url: str, output: str | Path, _: object) -> None:
