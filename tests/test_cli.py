@@ -92,6 +92,16 @@ def test_the_steps_by_hand(tmp_path, monkeypatch, capsys):
     assert "1 epoch" in (tmp_path / "results/tables/table1_static_mnist.md").read_text()
     assert main(["verify", "--images", "10"]) == 0
     assert "as recorded" in capsys.readouterr().out
+    # As if evaluated on a GPU, with noise that is not this machine's.
+    about = tmp_path / f"results/evaluations/{run}.json"
+    record = json.loads(about.read_text())
+    about.write_text(json.dumps(record | {"device": "cuda", "seed": record["seed"] + 1}))
+    assert main(["verify", "--images", "20"]) == 0
+    assert "the noise of cuda is another) on 20 images" in capsys.readouterr().out
+    about.write_text(json.dumps(record | {"seed": record["seed"] + 1}))  # on the same device
+    assert main(["verify", "--images", "20"]) == 2
+    assert "NOT as recorded" in capsys.readouterr().out
+    about.write_text(json.dumps(record))
     model = tmp_path / f"results/checkpoints/{run}/model.safetensors"
     content = bytearray(model.read_bytes())
     content[-1] ^= 0x40
