@@ -2,10 +2,7 @@
 that it is bit-identical however often it was interrupted."""
 
 import json
-import random
 import shutil
-import signal
-import time
 
 import numpy as np
 import pytest
@@ -18,7 +15,7 @@ from test_train import (
     prepare,
     run_training,
     states,
-    wait_for_progress,
+    train_and_kill,
 )
 from vlae.batches import as_input, order
 from vlae.cli import main
@@ -127,20 +124,7 @@ def test_killed_in_a_stretch_and_in_its_decay_it_is_bit_identical(project):
     record = record_of(project)
     assert len(record["stretches"]) == 2
     afresh()
-    chance, kills = random.Random(RUN), 0
-    while True:
-        newest = max((path.stat().st_mtime_ns for path in states(project)), default=0)
-        command = Command(project, "train", RUN, "--checkpoint-seconds", "0.001")
-        if kills < 3:
-            wait_for_progress(command, project, newest)
-            time.sleep(chance.uniform(0, 0.3))
-            command.process.kill()
-        code = command.wait()
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL, command.stderr
-        kills += 1
-    assert kills >= 2
+    train_and_kill(project, RUN, 3)
     assert (results(project) / "model.safetensors").read_bytes() == expected
     again = record_of(project)
     assert again["final"] == record["final"]

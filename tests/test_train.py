@@ -46,6 +46,24 @@ def wait_for_progress(command, folder, since):
         time.sleep(0.002)
 
 
+def train_and_kill(folder, name, most):
+    """Train to the end, killed up to `most` times while the state is saved after every step."""
+    chance, kills = random.Random(name), 0
+    while True:
+        newest = max((path.stat().st_mtime_ns for path in states(folder)), default=0)
+        command = Command(folder, "train", name, "--checkpoint-seconds", "0.001")
+        if kills < most:
+            wait_for_progress(command, folder, newest)
+            time.sleep(chance.uniform(0, 0.3))
+            command.process.kill()
+        code = command.wait()
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, command.stderr
+        kills += 1
+    assert kills >= 2  # a fast machine may be done before the last
+
+
 @pytest.mark.parametrize(
     "name", [RUN, "dynamic_mnist-pixelcnn", "static_mnist-vae_iaf", "cifar10-vlae_4x2"]
 )
@@ -58,22 +76,8 @@ def test_killed_at_random_moments_the_weights_are_bit_identical(project, name):
     record = json.loads((results / "train.json").read_text())
     shutil.rmtree(project / "results")
     shutil.rmtree(project / "scratch")
-    chance = random.Random(name)
-    kills = 0
-    while True:
-        newest = max((path.stat().st_mtime_ns for path in states(project)), default=0)
-        command = Command(project, "train", name, "--checkpoint-seconds", "0.001")
-        if kills < 4:
-            wait_for_progress(command, project, newest)
-            time.sleep(chance.uniform(0, 0.3))
-            command.process.kill()
-        code = command.wait()
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL, command.stderr
-        kills += 1
+    train_and_kill(project, name, 4)
     again = json.loads((results / "train.json").read_text())
-    assert kills >= 2  # a fast machine may be done before the fourth
     assert (results / "model.safetensors").read_bytes() == undisturbed
     for key in ("steps", "epochs", "final", "data_sha256", "config"):
         assert again[key] == record[key]
