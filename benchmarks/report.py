@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vlae.files import write_text
+from vlae.storage.write import write_text
 
 
 def _spread(figure: dict) -> str:

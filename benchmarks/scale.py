@@ -24,8 +24,8 @@ import yaml
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from vlae import paths
-from vlae.files import write_json, write_npz
+from vlae.storage import paths
+from vlae.storage.write import write_json, write_npz
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = "Snakefile dvc.yaml environment.yml .dvcignore .gitignore .dvc/config src workflow slurm"

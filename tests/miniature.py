@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from vlae.files import write_npz
 from vlae.params import Params, load_params
+from vlae.storage.write import write_npz
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -10,7 +10,7 @@ import yaml
 
 from miniature import PROJECT, small_params
 from test_workflow import MIRROR, TREE, Workflow, generate_files
-from vlae.files import sha256
+from vlae.storage.write import sha256
 
 RUN = "static_mnist-vlae"
 MODEL = f"results/checkpoints/{RUN}/model.safetensors"

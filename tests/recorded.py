@@ -100,9 +100,9 @@ def write_classifier(root: Path, images: int = 400, **changes):
     import torch
     from safetensors.torch import save_file
 
-    from vlae import paths
     from vlae.classifier import Classifier
-    from vlae.files import sha256
+    from vlae.storage import paths
+    from vlae.storage.write import sha256
 
     torch.manual_seed(0)
     model = Classifier()

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from miniature import made_up_arrays, small_params
-from vlae import paths
 from vlae.classifier import accuracy, classify, read_classifier, train_classifier, write_classifier
 from vlae.cli import main
 from vlae.data.dataset import Dataset
-from vlae.files import write_npz
 from vlae.params import ClassifierConfig, load_params
 from vlae.recipe import classifier_recipe
+from vlae.storage import paths
+from vlae.storage.write import write_npz
 
 CONFIG = ClassifierConfig(epochs=4, batch_size=20, learning_rate=0.01, seed=0)
 

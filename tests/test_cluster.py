@@ -37,7 +37,7 @@ from one_run import (
 from small_disk import FULL, empty, fill
 from test_kills import ancestor
 from test_workflow import MIRROR, Workflow
-from vlae.files import sha256
+from vlae.storage.write import sha256
 
 pytestmark = pytest.mark.cluster
 

@@ -20,9 +20,9 @@ from test_train import (
 from vlae.batches import as_input, order
 from vlae.cli import main
 from vlae.data.dataset import load
-from vlae.files import sha256, write_npz
 from vlae.randomness import generator
-from vlae.reading import read_safetensors
+from vlae.storage.read import read_safetensors
+from vlae.storage.write import sha256, write_npz
 from vlae.train import (
     latent_noise,
     new_model,

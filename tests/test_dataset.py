@@ -13,7 +13,7 @@ import pytest
 
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
-from vlae.files import write_npz
+from vlae.storage.write import write_npz
 
 
 def splits(high=2):

@@ -10,7 +10,7 @@ import pytest
 from one_run import MODEL, RUN, history, prepared_project, trainer, undisturbed_weights
 from small_disk import FULL, empty, fill
 from test_workflow import Workflow
-from vlae.files import sha256
+from vlae.storage.write import sha256
 
 pytestmark = [
     pytest.mark.slow,

@@ -31,7 +31,7 @@ from vlae.data.fetch import fetch
 from vlae.data.formats import PIXELS, READERS, WRITERS
 from vlae.data.matlab import HEAD
 from vlae.errors import VlaeError
-from vlae.files import write_npz
+from vlae.storage.write import write_npz
 
 COUNTS = {"train": 5, "valid": 3, "test": 4}
 RANDOM = np.random.default_rng(3)

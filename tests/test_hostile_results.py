@@ -19,13 +19,14 @@ from safetensors.torch import load_file, save, save_file
 import recorded
 from fuzzing import FOREIGN, PICKLE, Payload, attempt, cases, empty_folder, hostile
 from miniature import small_params, write_data
-from vlae import paths
 from vlae.cli import main
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.evaluate import evaluate
 from vlae.kept_table import kept_rows
-from vlae.results import (
+from vlae.state import State, load_state, save_state
+from vlae.storage import paths
+from vlae.storage.records import (
     curve_file,
     evaluation_file,
     read_curve,
@@ -35,7 +36,6 @@ from vlae.results import (
     read_samples,
     training_file,
 )
-from vlae.state import State, load_state, save_state
 from vlae.tables import build_table
 from vlae.train import read_model, train
 

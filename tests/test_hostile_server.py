@@ -18,7 +18,7 @@ from vlae.cli import main
 from vlae.data.fetch import fetch
 from vlae.data.formats import write_amat
 from vlae.errors import VlaeError
-from vlae.files import sha256
+from vlae.storage.write import sha256
 
 COUNTS = {"train": 6, "valid": 2, "test": 2}
 KIND = "server"

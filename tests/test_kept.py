@@ -14,12 +14,12 @@ from recorded import (
     write_samples,
     write_training,
 )
-from vlae import paths
 from vlae.claims import check_claims
 from vlae.classifier import classify
 from vlae.errors import VlaeError
 from vlae.kept import block_means, errors, errors_of_others
 from vlae.kept_table import kept_rows
+from vlae.storage import paths
 from vlae.tables import KEPT, table_inputs, write_table
 
 RUN, GRAY = "cifar10-narrow_7x4", "cifar10-narrow_7x4gray"

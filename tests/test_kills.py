@@ -17,7 +17,7 @@ import pytest
 from miniature import small_params, write_data
 from one_run import MODEL, RUN, history, prepared_project, trainer, undisturbed_weights
 from processes import Command
-from vlae.files import sha256
+from vlae.storage.write import sha256
 
 KILLS = 100
 EPOCHS = 150  # of 10 steps; a checkpoint after every step

@@ -13,7 +13,7 @@ import yaml
 from miniature import PROJECT
 from one_run import MODEL, RUN, prepared_project
 from test_workflow import Workflow
-from vlae.files import sha256
+from vlae.storage.write import sha256
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 

@@ -10,8 +10,8 @@ from torch.optim.lr_scheduler import LinearLR
 import vlae.train
 from miniature import small_params
 from test_train import RUN, prepare, run_training
-from vlae.reading import read_safetensors
 from vlae.schedule import Schedule
+from vlae.storage.read import read_safetensors
 
 STEPS = 10  # of an epoch: 80 images in batches of 8
 

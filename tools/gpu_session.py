@@ -31,12 +31,10 @@ sys.path.insert(0, str(ROOT / "src"))
 import torch  # noqa: E402
 import yaml  # noqa: E402
 
-from vlae import paths  # noqa: E402
 from vlae.batches import order  # noqa: E402
 from vlae.cli import BAD_INPUT, STOPPED  # noqa: E402
 from vlae.data.dataset import IMAGE_SHAPES  # noqa: E402
 from vlae.errors import VlaeError  # noqa: E402
-from vlae.files import write_atomically, write_json  # noqa: E402
 from vlae.hardware import (  # noqa: E402
     choose_device,
     choose_precision,
@@ -46,7 +44,9 @@ from vlae.hardware import (  # noqa: E402
 from vlae.params import Params, Run, load_params  # noqa: E402
 from vlae.published import BY_HAND, FILES  # noqa: E402
 from vlae.randomness import generator  # noqa: E402
-from vlae.reading import read_json, read_safetensors  # noqa: E402
+from vlae.storage import paths  # noqa: E402
+from vlae.storage.read import read_json, read_safetensors  # noqa: E402
+from vlae.storage.write import write_atomically, write_json  # noqa: E402
 from vlae.train import new_model, new_optimizer, new_step, running_gamma  # noqa: E402
 
 COMPARED = 20  # steps whose mean losses are compared

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from vlae import paths
 from vlae.errors import VlaeError
 from vlae.kept import KINDS, errors, mean_and_error
 from vlae.paper import Claim, citation, paper_claims
-from vlae.results import (
+from vlae.storage import paths
+from vlae.storage.records import (
     evaluation_file,
     images_file,
     read_per_image,

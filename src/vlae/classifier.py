@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from vlae import paths
 from vlae.data.cifar import CLASSES
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
-from vlae.files import sha256, write_atomically, write_json
 from vlae.hardware import describe
 from vlae.nn.logistic_mixture import scaled
 from vlae.params import ClassifierConfig, as_dict
 from vlae.randomness import generator
-from vlae.reading import read_json, read_safetensors
-from vlae.results import check_record
 from vlae.state import copy_into
+from vlae.storage import paths
+from vlae.storage.read import read_json, read_safetensors
+from vlae.storage.records import check_record
+from vlae.storage.write import sha256, write_atomically, write_json
 from vlae.train import training_images
 
 MAPS = (24, 48, 96)

@@ -113,7 +113,7 @@ def _evaluate(options) -> None:
     )
     _check_unchanged(options, run)
     if record:
-        from vlae.results import estimator
+        from vlae.storage.records import estimator
 
         print(
             f"{run.name}: NLL {record['nll']:.2f} ± {record['nll_se']:.2f} nats "

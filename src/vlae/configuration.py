@@ -6,10 +6,10 @@ run's own block, without outdating what has the same value as before.
 
 import json
 
-from vlae import paths
 from vlae.errors import VlaeError
 from vlae.params import Params, Run, as_dict
-from vlae.reading import read_json
+from vlae.storage import paths
+from vlae.storage.read import read_json
 
 
 def configurations(run: Run) -> dict[str, dict]:

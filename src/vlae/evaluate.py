@@ -25,18 +25,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vlae import paths
 from vlae.batches import as_input
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError, one_line
-from vlae.files import sha256, write_json, write_npz
 from vlae.hardware import autocast, choose_device, choose_precision, describe
 from vlae.model import Posterior
 from vlae.models import Model, core_at_work
 from vlae.params import EvaluationConfig, Run, as_dict
 from vlae.randomness import generator
-from vlae.reading import read_npz
-from vlae.results import read_training, training_file
+from vlae.storage import paths
+from vlae.storage.read import read_npz
+from vlae.storage.records import read_training, training_file
+from vlae.storage.write import sha256, write_json, write_npz
 from vlae.train import load_model
 from vlae.units import bits_per_dim
 

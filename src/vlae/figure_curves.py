@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vlae.paper import printed_kl, printed_nll
-from vlae.results import read_curve
+from vlae.storage.records import read_curve
 from vlae.units import NATS, Unit, likelihood_unit
 
 # Okabe and Ito's palette, told apart by colour-blind eyes too; the pale yellow is left out.

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae import paths
 from vlae.errors import VlaeError
-from vlae.results import estimator, read_results, read_samples
+from vlae.storage import paths
+from vlae.storage.records import estimator, read_results, read_samples
 from vlae.units import Unit, likelihood_unit, rounded_error
 
 INK, PAPER, LINE = 0, 255, 205  # grey levels: strokes, background, the lines between cells

@@ -7,7 +7,7 @@ import numpy as np
 
 from vlae.figure_curves import ABREAST, COLOURS, GREY, place_labels, short
 from vlae.figure_images import compose_grid, empty, show_grid
-from vlae.results import estimator, read_originals, read_per_image, read_results
+from vlae.storage.records import estimator, read_originals, read_per_image, read_results
 from vlae.units import BITS_PER_DIM, NATS, Unit, likelihood_unit
 
 # Inches of the panels against K: a panel, room for its ticks and labels, and for the rest.

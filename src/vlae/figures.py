@@ -6,19 +6,19 @@ A figure is always drawn: where a result is missing, a panel says so in its plac
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlae import paths
 from vlae.errors import VlaeError
 from vlae.figure_curves import draw_curves
 from vlae.figure_images import draw_images
 from vlae.figure_likelihoods import draw_against_k, draw_per_image
 from vlae.figure_windows import WINDOWS_OF, draw_windows
-from vlae.files import write_atomically
-from vlae.results import (
+from vlae.storage import paths
+from vlae.storage.records import (
     curve_file,
     evaluation_file,
     images_file,
     training_file,
 )
+from vlae.storage.write import write_atomically
 
 # The figures of one run's images, by name; WINDOWS_OF has those of several runs' images, the
 # others show all runs.

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from vlae import paths
 from vlae.errors import VlaeError
 from vlae.kept import BLOCK, KINDS, errors, errors_of_others, mean_and_error
-from vlae.results import (
+from vlae.storage import paths
+from vlae.storage.records import (
     evaluation_file,
     read_index,
     read_results,

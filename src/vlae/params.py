@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from vlae.errors import VlaeError
-from vlae.reading import read_text, shown
+from vlae.storage.read import read_text, shown
 
 NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*(-[a-z0-9_]+)?")
 LONGEST_NAME = 100

@@ -17,15 +17,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlae import paths
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
-from vlae.files import sha256, write_atomically
 from vlae.params import Run, as_dict
-from vlae.reading import read_json, read_safetensors, read_text
-from vlae.results import TRAINING, check_record
 from vlae.schedule import Schedule
 from vlae.state import State, recipe_numbers, settings
+from vlae.storage import paths
+from vlae.storage.read import read_json, read_safetensors, read_text
+from vlae.storage.records import TRAINING, check_record
+from vlae.storage.write import sha256, write_atomically
 
 MODEL, RECORD, CURVE = FILES = ("model.safetensors", "train.json", "curve.csv")
 BY_HAND, RECORDED = "published", "recorded"  # folders in scratch/RUN

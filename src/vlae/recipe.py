@@ -14,7 +14,6 @@ import math
 
 import torch
 
-from vlae import paths
 from vlae.batches import as_input, order
 from vlae.classifier import classify, train_classifier
 from vlae.configuration import configurations
@@ -28,12 +27,13 @@ from vlae.evaluate import (
     importance_sampled,
     two_level,
 )
-from vlae.files import write_text
 from vlae.models import Model
 from vlae.nn.logistic_mixture import scaled
 from vlae.params import ClassifierConfig, Params, Run, as_dict
 from vlae.randomness import generator
 from vlae.sample import decompress, decompressed, draw_samples
+from vlae.storage import paths
+from vlae.storage.write import write_text
 from vlae.train import (
     latent_noise,
     new_model,

@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlae import paths
 from vlae.colour_model import ColourVLAE
 from vlae.data.dataset import Dataset
 from vlae.evaluate import test_input
-from vlae.files import write_npz
 from vlae.hardware import choose_device
 from vlae.model import SIDE, VLAE
 from vlae.models import Model
@@ -23,6 +21,8 @@ from vlae.nn.pixel_by_pixel import PixelByPixel
 from vlae.nn.wavefront import wavefront
 from vlae.params import Run
 from vlae.randomness import generator
+from vlae.storage import paths
+from vlae.storage.write import write_npz
 from vlae.train import load_model
 
 COUNT = 100  # originals, decompressions and samples that figures are made from

@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vlae import paths
 from vlae.errors import VlaeError
-from vlae.files import write_safetensors
 from vlae.params import Run, as_dict
-from vlae.reading import read_json, read_safetensors, shown
+from vlae.storage import paths
+from vlae.storage.read import read_json, read_safetensors, shown
+from vlae.storage.write import write_safetensors
 
 FORMAT = 1
 # What a row of the curve, and a part of the history, have at least.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from vlae import claims, kept_table
 from vlae.errors import VlaeError
-from vlae.files import write_text
 from vlae.paper import PaperRow, PaperTable, citation, paper_table, table_names
-from vlae.results import evaluation_file, read_results, repeated_evaluations, training_file
+from vlae.storage.records import evaluation_file, read_results, repeated_evaluations, training_file
+from vlae.storage.write import write_text
 from vlae.table_formats import to_csv, to_latex, to_markdown
 
 COLUMNS = {  # of build_table's frame and of the csv

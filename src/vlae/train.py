@@ -20,13 +20,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vlae import paths
 from vlae.batches import as_input, order
 from vlae.beginning import beginning, take_over
 from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, captured
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
-from vlae.files import sha256, write_json, write_safetensors, write_text
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
 from vlae.live import LiveCurves
 from vlae.model import objective
@@ -38,8 +36,6 @@ from vlae.params import ColourTrainingConfig, Run, TrainingConfig, as_dict
 from vlae.published import CURVE as CURVE_FILE
 from vlae.published import MODEL, RECORD, recipe_sha256
 from vlae.randomness import generator
-from vlae.reading import read_safetensors
-from vlae.results import read_training
 from vlae.schedule import schedule_of
 from vlae.soft_free_bits import RunningGamma
 from vlae.state import (
@@ -53,6 +49,10 @@ from vlae.state import (
     save_state,
     state_path,
 )
+from vlae.storage import paths
+from vlae.storage.read import read_safetensors
+from vlae.storage.records import read_training
+from vlae.storage.write import sha256, write_json, write_safetensors, write_text
 from vlae.team import ALONE, Team, in_processes, processes_for
 
 # Nats an image of a model that knows nothing.

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from vlae import paths
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.evaluate import evaluate_images, test_input
-from vlae.files import sha256
 from vlae.hardware import choose_device, choose_precision
 from vlae.params import Params
-from vlae.results import read_evaluation, read_per_image
+from vlae.storage import paths
+from vlae.storage.records import read_evaluation, read_per_image
+from vlae.storage.write import sha256
 from vlae.train import load_model
 
 # What an evaluation was made from, beside what every reader of its record needs.

@@ -34,10 +34,11 @@ sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
 import alone
 import patient_slurm
+from imports import source_files
 from vlae.errors import VlaeError
 from vlae.figures import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.params import load_params
-from vlae.paths import checkpoint, dataset, evaluation, samples, scratch
+from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
 from vlae.tables import TABLES as ALL_TABLES, table_inputs, table_outputs
 
 NOTES = Path(".snakemake", "vlae")
@@ -184,10 +185,10 @@ def left_to_run(step):
     return "|".join(map(re.escape, names)) if names else "(?!)"
 
 
-def source(modules):
+def code_behind(module):
     """What a drawing is remade for when it is edited: code, the paper's numbers, the runs."""
-    code = [f"src/vlae/{module}.py" for module in modules.split()]
-    return [*code, "src/vlae/paper.yaml", "params.yaml"]
+    code = [path.relative_to(SOURCE.parent) for path in source_files(module, SOURCE)]
+    return [*map(str, code), "src/vlae/paper.yaml", "params.yaml"]
 
 
 def drawn_from(paths):
@@ -231,9 +232,5 @@ FOUND = ask_dvc()
 # Those that show any of the runs in params.yaml.
 TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
 FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
-CODE_OF_TABLES = source(
-    "errors params paths paper reading results files units tables table_formats claims kept kept_table classifier"
-)
-CODE_OF_FIGURES = source(
-    "errors params paths paper reading results files units figures figure_curves figure_images figure_likelihoods figure_windows"
-)
+CODE_OF_TABLES = code_behind("vlae.tables")
+CODE_OF_FIGURES = code_behind("vlae.figures")

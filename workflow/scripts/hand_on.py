@@ -10,10 +10,10 @@ import json
 import shutil
 from pathlib import Path
 
-from vlae import paths
-from vlae.files import sha256, write_atomically, write_json
 from vlae.params import Params
 from vlae.published import FILES, MODEL, RECORD, RECORDED, decay_epochs, recipe_sha256
+from vlae.storage import paths
+from vlae.storage.write import sha256, write_atomically, write_json
 
 
 def wanted(stage) -> bool:

@@ -23,7 +23,7 @@ from vlae.data import cifar, lake
 from vlae.data.formats import PIXELS, SHAPE
 from vlae.data.matlab import is_matlab, read_matrices
 from vlae.errors import VlaeError
-from vlae.reading import MIB
+from vlae.storage.read import MIB
 
 SILHOUETTES = {"train": "train_data", "valid": "val_data", "test": "test_data"}
 

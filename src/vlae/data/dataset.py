@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae import paths
 from vlae.data import cifar, formats
 from vlae.errors import VlaeError
-from vlae.reading import read_npz
+from vlae.storage import paths
+from vlae.storage.read import read_npz
 
 SPLITS = ("train", "valid", "test")
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae import paths
 from vlae.data.archives import ARCHIVES
 from vlae.data.dataset import array_names, check_arrays
 from vlae.data.download import (
@@ -33,7 +32,8 @@ from vlae.data.download import (
 )
 from vlae.data.formats import PIXELS, READERS, SHAPE, WRITERS
 from vlae.errors import VlaeError
-from vlae.files import write_atomically, write_npz
+from vlae.storage import paths
+from vlae.storage.write import write_atomically, write_npz
 
 MIRROR_VARIABLE = "VLAE_DATA_MIRROR"
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from vlae.data.formats import SHAPE
 from vlae.errors import VlaeError, one_line
-from vlae.reading import MIB, read_npz
+from vlae.storage.read import MIB, read_npz
 
 SIDE = 105  # pixels of a drawing
 PACKED = 14  # bytes of a row of them

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from vlae.errors import VlaeError
-from vlae.files import write_atomically
 from vlae.hardware import processor_flags
+from vlae.storage.write import write_atomically
 
 SOURCES = ("library.cpp", "elementwise.h", "network.h", "tiles.h", "weights.h")
 FLAGS = (

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae import paths
 from vlae.errors import VlaeError
-from vlae.reading import read_json, read_npz, read_text, shown
+from vlae.storage import paths
+from vlae.storage.read import read_json, read_npz, read_text, shown
 from vlae.units import COLOUR_IMAGE
 
 LARGEST, LONGEST = 2**53, 1000  # of a number, of a text in a record
