@@ -17,7 +17,7 @@ from measure import in_turn, load, ratio
 from pipeline import ROOT
 
 from vlae import train
-from vlae.batches import as_input
+from vlae.data.batches import as_input
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
 from vlae.model import objective
 from vlae.native import network

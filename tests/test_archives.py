@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import scipy.io
 import yaml
-
-from vlae.data.archives import (
+from vlae.data.formats.split_files.archives import (
     ARCHIVES,
     read_chardata,
     read_silhouettes,
     write_chardata,
     write_silhouettes,
 )
+
 from vlae.errors import VlaeError
 from vlae.params import PART_FORMATS, WHOLE_FORMATS
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from vlae.data.formats.split_files.archives import ARCHIVES
 
-from vlae.data import cifar
-from vlae.data.archives import ARCHIVES
 from vlae.data.dataset import load
 from vlae.data.fetch import fetch
+from vlae.data.formats.split_files import cifar
 from vlae.errors import VlaeError
 from vlae.params import PART_FORMATS
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from miniature import small_params, write_data
-from vlae.batches import as_input
 from vlae.colour_model import ColourVLAE
+from vlae.data.batches import as_input
 from vlae.data.dataset import load
 from vlae.evaluate import evaluate
 from vlae.model import VLAE, objective

@@ -17,8 +17,8 @@ from test_train import (
     states,
     train_and_kill,
 )
-from vlae.batches import as_input, order
 from vlae.cli import main
+from vlae.data.batches import as_input, order
 from vlae.data.dataset import load
 from vlae.randomness import generator
 from vlae.storage.read import read_safetensors

@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from miniature import PROJECT, made_up_arrays, small_params, write_data
 from processes import Command
 from test_rules import script
-from vlae.batches import as_input, order
 from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, unchanged
+from vlae.data.batches import as_input, order
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.hardware import set_arithmetic

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from vlae.data.formats.split_files.archives import write_silhouettes
 
 from http_server import (
     Server,
@@ -34,10 +35,9 @@ from http_server import (
     truncated,
     unmarked,
 )
-from vlae.data.archives import write_silhouettes
 from vlae.data.dataset import load
 from vlae.data.fetch import MIRROR_VARIABLE, data_recipe, fetch
-from vlae.data.formats import READERS, read_amat, write_amat, write_idx
+from vlae.data.formats.split_files import READERS, read_amat, write_amat, write_idx
 from vlae.errors import VlaeError
 
 REPOSITORY = Path(__file__).parents[1]

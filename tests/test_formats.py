@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from vlae.data.formats import AMAT_LINE, read_amat, read_idx, write_amat, write_idx
+from vlae.data.formats.split_files import AMAT_LINE, read_amat, read_idx, write_amat, write_idx
 from vlae.errors import VlaeError
 
 BITS = np.random.default_rng(1).integers(0, 2, (4, 28, 28), np.uint8)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from miniature import PROJECT, small_params, write_data
 from processes import Command
-from vlae.batches import as_input, binarize, order
+from vlae.data.batches import as_input, binarize, order
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.params import load_params

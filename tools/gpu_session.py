@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT / "src"))
 import torch  # noqa: E402
 import yaml  # noqa: E402
 
-from vlae.batches import order  # noqa: E402
 from vlae.cli import BAD_INPUT, STOPPED  # noqa: E402
+from vlae.data.batches import order  # noqa: E402
 from vlae.data.dataset import IMAGE_SHAPES  # noqa: E402
 from vlae.errors import VlaeError  # noqa: E402
 from vlae.hardware import (  # noqa: E402

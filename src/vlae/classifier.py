@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from vlae.data.cifar import CLASSES
 from vlae.data.dataset import Dataset
+from vlae.data.formats.cifar import CLASSES
 from vlae.errors import VlaeError
 from vlae.hardware import describe
 from vlae.nn.logistic_mixture import scaled

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from vlae.batches import bits_below
+from vlae.data.batches import bits_below
 from vlae.nn.logistic_mixture import scaled
 
 WARM_UP = 3  # steps before capture, in which libraries choose kernels and take workspaces

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vlae.batches import as_input
+from vlae.data.batches import as_input
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError, one_line
 from vlae.hardware import autocast, choose_device, choose_precision, describe

@@ -14,9 +14,9 @@ import math
 
 import torch
 
-from vlae.batches import as_input, order
 from vlae.classifier import classify, train_classifier
 from vlae.configuration import configurations
+from vlae.data.batches import as_input, order
 from vlae.data.fetch import data_recipe
 from vlae.evaluate import (
     DRAW_SAMPLES,

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vlae.batches import as_input, order
 from vlae.beginning import beginning, take_over
 from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, captured
+from vlae.data.batches import as_input, order
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic

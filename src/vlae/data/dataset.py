@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data import cifar, formats
+from vlae.data.formats.split_files import cifar, split_files
 from vlae.errors import VlaeError
 from vlae.storage import paths
 from vlae.storage.read import read_npz
@@ -15,7 +15,7 @@ from vlae.storage.read import read_npz
 SPLITS = ("train", "valid", "test")
 
 # The shape of an image, by what is done to turn its values into the network's input.
-IMAGE_SHAPES = {"fixed": formats.SHAPE, "dynamic": formats.SHAPE, "none": cifar.SHAPE}
+IMAGE_SHAPES = {"fixed": split_files.SHAPE, "dynamic": split_files.SHAPE, "none": cifar.SHAPE}
 
 
 @dataclass(frozen=True)

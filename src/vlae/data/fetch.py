@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data.archives import ARCHIVES
 from vlae.data.dataset import array_names, check_arrays
 from vlae.data.download import (
     DOWN,
@@ -30,7 +29,8 @@ from vlae.data.download import (
     pin,
     wrong_sum,
 )
-from vlae.data.formats import PIXELS, READERS, SHAPE, WRITERS
+from vlae.data.formats.split_files import PIXELS, READERS, SHAPE, WRITERS
+from vlae.data.formats.split_files.archives import ARCHIVES
 from vlae.errors import VlaeError
 from vlae.storage import paths
 from vlae.storage.write import write_atomically, write_npz

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data.formats import SHAPE
+from vlae.data.formats.split_files import SHAPE
 from vlae.errors import VlaeError, one_line
 from vlae.storage.read import MIB, read_npz
 

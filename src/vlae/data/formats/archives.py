@@ -4,8 +4,8 @@ silhouettes_mat: MATLAB 5 file of Caltech-101 Silhouettes (Marlin): train_data, 
       test_data, uint8 (N, 784) of 0 and 1, an image's pixels column by column, the object 0.
 chardata_mat: MATLAB 5 file of OMNIGLOT (Burda et al.): data and testdata, real (784, N), grey
       values in [0, 1], an image's pixels column by column, ink 1.
-lake_npz, lake_zip: the drawings that OMNIGLOT was made from, see vlae.data.lake.
-cifar10_tar, cifar10_bin: CIFAR-10, see vlae.data.cifar.
+lake_npz, lake_zip: the drawings that OMNIGLOT was made from, see vlae.data.formats.drawings.
+cifar10_tar, cifar10_bin: CIFAR-10, see vlae.data.formats.cifar.
 
 Every reader here takes a file and the number of images of each split, and returns train, valid
 and test as uint8 (N, 28, 28), upright, the object or the ink being what is not 0. Anything else
@@ -19,9 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data import cifar, lake
-from vlae.data.formats import PIXELS, SHAPE
-from vlae.data.matlab import is_matlab, read_matrices
+from vlae.data.formats.matlab import is_matlab, read_matrices
+from vlae.data.formats.split_files import PIXELS, SHAPE, cifar, drawings
 from vlae.errors import VlaeError
 from vlae.storage.read import MIB
 
@@ -74,19 +73,19 @@ def read_chardata(path: Path, counts: Counts) -> Splits:
 
 
 def read_lake_npz(path: Path, counts: Counts) -> Splits:
-    """OMNIGLOT rebuilt from Lake's drawings (vlae.data.lake): grey values 0 to 255, held out as
+    """OMNIGLOT rebuilt from Lake's drawings (vlae.data.formats.drawings): grey values 0 to 255, held out as
     in chardata.mat.
 
     Raises VlaeError unless the file holds exactly the drawings that make the splits of `counts`.
     """
-    return _rebuilt(path, lake.read_drawings_npz(path, _drawings(counts)), counts)
+    return _rebuilt(path, drawings.read_drawings_npz(path, _drawings(counts)), counts)
 
 
 def read_lake_zip(background: Path, evaluation: Path, counts: Counts) -> Splits:
     """The same from the two archives as they are published."""
-    paths = dict(zip(lake.ZIP_FILES, (background, evaluation), strict=True))
-    parts = [lake.read_drawings_zip(p, key, _drawings(counts)) for key, p in paths.items()]
-    return _rebuilt(evaluation, lake.joined(parts), counts)
+    paths = dict(zip(drawings.ZIP_FILES, (background, evaluation), strict=True))
+    parts = [drawings.read_drawings_zip(p, key, _drawings(counts)) for key, p in paths.items()]
+    return _rebuilt(evaluation, drawings.joined(parts), counts)
 
 
 def _drawings(counts: Counts) -> int:
@@ -94,8 +93,8 @@ def _drawings(counts: Counts) -> int:
     return sum(counts.values()) * 20 // 19 + 1
 
 
-def _rebuilt(path: Path, drawings: lake.Drawings, counts: Counts) -> Splits:
-    train, test = lake.grey_images(path, drawings)
+def _rebuilt(path: Path, drawings: drawings.Drawings, counts: Counts) -> Splits:
+    train, test = drawings.grey_images(path, drawings)
     wanted = {"training": counts["train"] + counts["valid"], "test": counts["test"]}
     for (part, count), found in zip(wanted.items(), (train, test), strict=True):
         if len(found) != count:
@@ -177,13 +176,13 @@ def example_chardata(path: Path) -> Counts:
 
 
 def example_lake_npz(path: Path) -> Counts:
-    lake.write_npz(path, lake.example(Glagolitic=1, Braille=2, Angelic=1))
+    drawings.write_npz(path, drawings.example(Glagolitic=1, Braille=2, Angelic=1))
     return {"train": 54, "valid": 6, "test": 19}
 
 
 def example_lake_zip(background: Path, evaluation: Path) -> Counts:
-    lake.write_zip(background, "background", lake.example(Braille=2))
-    lake.write_zip(evaluation, "evaluation", lake.example(Glagolitic=1, Angelic=1))
+    drawings.write_zip(background, "background", drawings.example(Braille=2))
+    drawings.write_zip(evaluation, "evaluation", drawings.example(Glagolitic=1, Angelic=1))
     return {"train": 54, "valid": 6, "test": 19}
 
 
@@ -202,6 +201,6 @@ ARCHIVES = {
     "chardata_mat": Archive(read_chardata, example_chardata),
     "lake_npz": Archive(read_lake_npz, example_lake_npz),
     "cifar10_tar": Archive(cifar.read_tar, cifar.example_tar),
-    "lake_zip": Archive(read_lake_zip, example_lake_zip, lake.ZIP_FILES),
+    "lake_zip": Archive(read_lake_zip, example_lake_zip, drawings.ZIP_FILES),
     "cifar10_bin": Archive(cifar.read_bin, cifar.example_bin, cifar.BIN_FILES),
 }
