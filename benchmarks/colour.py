@@ -17,12 +17,12 @@ from measure import in_turn, load, ratio
 from pipeline import ROOT
 
 from vlae import train
+from vlae.config.params import Run, load_params
 from vlae.data.batches import as_input
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
 from vlae.model import objective
 from vlae.native import network
 from vlae.native.library import in_use
-from vlae.params import Run, load_params
 from vlae.storage.write import write_text
 from vlae.train import latent_noise, new_model, new_optimizer, running_gamma, training_step
 

@@ -24,9 +24,9 @@ from training import (
     ours_and_usual,
 )
 
+from vlae.config.params import Run, load_params
 from vlae.hardware import choose_precision, describe
 from vlae.native.library import in_use, why_not
-from vlae.params import Run, load_params
 from vlae.sample import sample_pixels
 from vlae.train import new_model
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from vlae.params import Params, load_params
+from vlae.config.params import Params, load_params
 from vlae.storage.write import write_npz
 
 PROJECT = Path(__file__).resolve().parent.parent

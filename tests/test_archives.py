@@ -16,8 +16,8 @@ from vlae.data.formats.split_files.archives import (
     write_silhouettes,
 )
 
+from vlae.config.params import PART_FORMATS, WHOLE_FORMATS
 from vlae.errors import VlaeError
-from vlae.params import PART_FORMATS, WHOLE_FORMATS
 
 RANDOM = np.random.default_rng(5)
 BITS = {

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from miniature import PROJECT, small_params
+from vlae.config.params import load_params
 from vlae.model import VLAE, objective
 from vlae.nn.weightnorm import data_dependent_initialisation
-from vlae.params import load_params
 
 pytest.importorskip("plain", reason="benchmarks/ is not on the path")
 import colour

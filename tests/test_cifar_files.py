@@ -14,11 +14,11 @@ import pytest
 import yaml
 from vlae.data.formats.split_files.archives import ARCHIVES
 
+from vlae.config.params import PART_FORMATS
 from vlae.data.dataset import load
 from vlae.data.fetch import fetch
 from vlae.data.formats.split_files import cifar
 from vlae.errors import VlaeError
-from vlae.params import PART_FORMATS
 
 RANDOM = np.random.default_rng(3)
 IMAGES = RANDOM.integers(0, 256, (14, 3, 32, 32), np.uint8)

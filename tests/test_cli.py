@@ -10,7 +10,7 @@ import pytest
 
 from miniature import PROJECT, small_params, write_data
 from vlae.cli import main
-from vlae.configuration import configurations
+from vlae.config.stages import configurations
 
 
 def vlae(*arguments, cwd):

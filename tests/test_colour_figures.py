@@ -13,11 +13,11 @@ from recorded import (
     write_samples,
     write_training,
 )
+from vlae.config.params import load_params
 from vlae.errors import VlaeError
 from vlae.figure_images import LINE, compose_grid, spread
 from vlae.figure_windows import WINDOWS_OF
 from vlae.figures import FIGURES, build_figure, figure_inputs, write_figure
-from vlae.params import load_params
 from vlae.storage.records import read_samples
 
 NARROW = tuple(WINDOWS_OF["figure3_cifar10_narrow"].runs.values())

@@ -8,11 +8,11 @@ from torch.distributions import Normal
 
 from vlae import colour_model
 from vlae.colour_model import ColourVLAE
+from vlae.config.params import ColourModelConfig
 from vlae.evaluate import importance_sampled
 from vlae.model import objective, standard_normal_log_density
 from vlae.nn.logistic_mixture import scaled
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation
-from vlae.params import ColourModelConfig
 from vlae.units import bits_per_dim
 
 SMALL = {"widths": (6, 12, 12), "latent_maps": 2, "flow_steps": 2, "flow_maps": 8}

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from miniature import small_params, write_data
 from vlae.colour_model import ColourVLAE
+from vlae.config.params import load_params
 from vlae.data.batches import as_input
 from vlae.data.dataset import load
 from vlae.evaluate import evaluate
@@ -19,7 +20,6 @@ from vlae.model import VLAE, objective
 from vlae.models import model_of
 from vlae.nn.logistic_mixture import scaled, unscaled
 from vlae.nn.weightnorm import data_dependent_initialisation
-from vlae.params import load_params
 from vlae.sample import write_samples
 from vlae.soft_free_bits import RunningGamma
 from vlae.train import load_model, train

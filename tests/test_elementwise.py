@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from test_colour_model import SMALL
 from test_native import error, gradients
 from vlae.colour_model import ColourVLAE
+from vlae.config.params import ColourModelConfig
 from vlae.hardware import autocast
 from vlae.native.library import why_not
 from vlae.nn.concat_elu import concat_elu, gated
@@ -16,7 +17,6 @@ from vlae.nn.elu import elu
 from vlae.nn.local_pixelcnn import WINDOWS, LocalPixelCNN
 from vlae.nn.logistic_mixture import scaled
 from vlae.nn.weightnorm import Conv2d, Linear, data_dependent_initialisation
-from vlae.params import ColourModelConfig
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"no C++ core here: {why_not()}")

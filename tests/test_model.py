@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from vlae.config.params import ModelConfig, load_params
 from vlae.model import (
     VLAE,
     bernoulli_log_likelihood,
@@ -14,7 +15,6 @@ from vlae.model import (
 )
 from vlae.nn.elu import elu
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation
-from vlae.params import ModelConfig, load_params
 
 RUNS = {n: run for n, run in load_params().runs.items() if isinstance(run.model, ModelConfig)}
 

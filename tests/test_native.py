@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from miniature import small_params
+from vlae.config.params import load_params
 from vlae.hardware import autocast
 from vlae.model import VLAE, objective
 from vlae.native import library as core_library
@@ -19,7 +20,6 @@ from vlae.native.library import in_use, library, why_not
 from vlae.native.step import step_and_average
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.weightnorm import Linear, data_dependent_initialisation
-from vlae.params import load_params
 from vlae.train import update_average
 
 CPU = torch.device("cpu")

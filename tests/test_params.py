@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from miniature import PROJECT
+from vlae.config.params import ColourModelConfig, ColourTrainingConfig, as_dict, load_params
 from vlae.errors import VlaeError
-from vlae.params import ColourModelConfig, ColourTrainingConfig, as_dict, load_params
 
 TEXT = (PROJECT / "params.yaml").read_text()
 

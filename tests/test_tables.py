@@ -11,9 +11,9 @@ import pytest
 
 from miniature import PROJECT
 from recorded import params, write_evaluation, write_training
+from vlae.config.params import load_params
 from vlae.errors import VlaeError
 from vlae.paper import paper, paper_table, printed_kl, printed_nll, table_names
-from vlae.params import load_params
 from vlae.tables import TABLES, build_table, table_inputs, table_outputs, write_table
 
 VLAE = "static_mnist-vlae"

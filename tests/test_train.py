@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from miniature import PROJECT, small_params, write_data
 from processes import Command
+from vlae.config.params import load_params
 from vlae.data.batches import as_input, binarize, order
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
-from vlae.params import load_params
 from vlae.randomness import generator
 from vlae.train import train, update_average
 

@@ -32,6 +32,7 @@ import torch  # noqa: E402
 import yaml  # noqa: E402
 
 from vlae.cli import BAD_INPUT, STOPPED  # noqa: E402
+from vlae.config.params import Params, Run, load_params  # noqa: E402
 from vlae.data.batches import order  # noqa: E402
 from vlae.data.dataset import IMAGE_SHAPES  # noqa: E402
 from vlae.errors import VlaeError  # noqa: E402
@@ -41,7 +42,6 @@ from vlae.hardware import (  # noqa: E402
     describe,
     set_arithmetic,
 )
-from vlae.params import Params, Run, load_params  # noqa: E402
 from vlae.published import BY_HAND, FILES  # noqa: E402
 from vlae.randomness import generator  # noqa: E402
 from vlae.storage import paths  # noqa: E402

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
+from vlae.config.params import Run
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
-from vlae.params import Run
 from vlae.published import published
 from vlae.schedule import Schedule
 from vlae.state import State, before_decay, continued, load_state

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from vlae.config.params import ClassifierConfig, as_dict
 from vlae.data.dataset import Dataset
 from vlae.data.formats.cifar import CLASSES
 from vlae.errors import VlaeError
 from vlae.hardware import describe
 from vlae.nn.logistic_mixture import scaled
-from vlae.params import ClassifierConfig, as_dict
 from vlae.randomness import generator
 from vlae.state import copy_into
 from vlae.storage import paths

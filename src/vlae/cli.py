@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _params(options):
-    from vlae.params import load_params
+    from vlae.config.params import load_params
 
     return load_params(options.params)
 
@@ -49,7 +49,7 @@ def _check_recipe(options, run, step) -> None:
 
     It is not where they were edited after the workflow was started, and a job starts later.
     """
-    from vlae.configuration import in_recipe
+    from vlae.config.stages import in_recipe
 
     if "DVC_STAGE" in os.environ and not in_recipe(run, step):
         raise VlaeError(

@@ -9,12 +9,12 @@ as that of vlae.model.VLAE, whose methods these are.
 import torch
 from torch import Tensor, nn
 
+from vlae.config.params import ColourModelConfig
 from vlae.model import Posterior, standard_normal_log_density
 from vlae.nn.colour_trunk import ColourDecoder, ColourEncoder
 from vlae.nn.latent_pixelcnn import LatentFlow
 from vlae.nn.local_pixel_by_pixel import draw_images
 from vlae.nn.local_pixelcnn import LocalPixelCNN
-from vlae.params import ColourModelConfig
 
 SIDE = 32  # pixels of an image's side
 

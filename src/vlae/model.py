@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlae.config.params import FlowConfig, ModelConfig
 from vlae.native.network import core_of
 from vlae.nn.flow import AutoregressiveFlow
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.resnet import Decoder, Encoder
 from vlae.nn.weightnorm import Linear
-from vlae.params import FlowConfig, ModelConfig
 
 LOG_2PI = math.log(2 * math.pi)
 SIDE = 28  # pixels of an image's side

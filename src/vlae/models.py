@@ -1,9 +1,9 @@
 """The model of a run, by its configuration, and what computes it."""
 
 from vlae.colour_model import SIDE, ColourVLAE
+from vlae.config.params import ColourModelConfig, ModelConfig
 from vlae.model import VLAE
 from vlae.native.library import in_use
-from vlae.params import ColourModelConfig, ModelConfig
 
 Model = VLAE | ColourVLAE
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vlae.config.params import Run, as_dict
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
-from vlae.params import Run, as_dict
 from vlae.schedule import Schedule
 from vlae.state import State, recipe_numbers, settings
 from vlae.storage import paths

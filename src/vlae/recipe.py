@@ -15,7 +15,8 @@ import math
 import torch
 
 from vlae.classifier import classify, train_classifier
-from vlae.configuration import configurations
+from vlae.config.params import ClassifierConfig, Params, Run, as_dict
+from vlae.config.stages import configurations
 from vlae.data.batches import as_input, order
 from vlae.data.fetch import data_recipe
 from vlae.evaluate import (
@@ -29,7 +30,6 @@ from vlae.evaluate import (
 )
 from vlae.models import Model
 from vlae.nn.logistic_mixture import scaled
-from vlae.params import ClassifierConfig, Params, Run, as_dict
 from vlae.randomness import generator
 from vlae.sample import decompress, decompressed, draw_samples
 from vlae.storage import paths

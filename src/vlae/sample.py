@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vlae.colour_model import ColourVLAE
+from vlae.config.params import Run
 from vlae.data.dataset import Dataset
 from vlae.evaluate import test_input
 from vlae.hardware import choose_device
@@ -19,7 +20,6 @@ from vlae.models import Model
 from vlae.nn.logistic_mixture import unscaled
 from vlae.nn.pixel_by_pixel import PixelByPixel
 from vlae.nn.wavefront import wavefront
-from vlae.params import Run
 from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.write import write_npz

@@ -6,7 +6,7 @@ paper says nothing of a schedule (docs/readings.md).
 
 from dataclasses import dataclass
 
-from vlae.params import TrainingConfig
+from vlae.config.params import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vlae.config.params import Run, as_dict
 from vlae.errors import VlaeError
-from vlae.params import Run, as_dict
 from vlae.storage import paths
 from vlae.storage.read import read_json, read_safetensors, shown
 from vlae.storage.write import write_safetensors

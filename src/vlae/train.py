@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vlae.beginning import beginning, take_over
+from vlae.config.params import ColourTrainingConfig, Run, TrainingConfig, as_dict
 from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, captured
 from vlae.data.batches import as_input, order
 from vlae.data.dataset import Dataset
@@ -32,7 +33,6 @@ from vlae.models import Model, core_at_work, model_of
 from vlae.native.library import in_use
 from vlae.native.step import step_and_average
 from vlae.nn.weightnorm import data_dependent_initialisation
-from vlae.params import ColourTrainingConfig, Run, TrainingConfig, as_dict
 from vlae.published import CURVE as CURVE_FILE
 from vlae.published import MODEL, RECORD, recipe_sha256
 from vlae.randomness import generator

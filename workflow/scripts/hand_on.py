@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from vlae.params import Params
+from vlae.config.params import Params
 from vlae.published import FILES, MODEL, RECORD, RECORDED, decay_epochs, recipe_sha256
 from vlae.storage import paths
 from vlae.storage.write import sha256, write_atomically, write_json

@@ -41,9 +41,9 @@ from dvc.utils.strictyaml import YAMLValidationError
 
 import hand_on
 import quick_dvc  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
-from vlae.configuration import reconfigured
+from vlae.config.params import load_params
+from vlae.config.stages import reconfigured
 from vlae.errors import one_line
-from vlae.params import load_params
 
 for name in ("dvc", "dvc_data", "dvc_objects"):  # what they have to say is said here, in one line
     logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -6,8 +6,8 @@ run's own block, without outdating what has the same value as before.
 
 import json
 
+from vlae.config.params import Params, Run, as_dict
 from vlae.errors import VlaeError
-from vlae.params import Params, Run, as_dict
 from vlae.storage import paths
 from vlae.storage.read import read_json
 
