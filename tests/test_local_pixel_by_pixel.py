@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from test_local_pixelcnn import decoder, red_mass
-from vlae.nn.local_pixel_by_pixel import GatedBlockAtPixels, draw_images
 from vlae.nn.local_pixelcnn import WINDOWS
+from vlae.nn.local_pixelcnn_sampling import GatedBlockAtPixels, draw_images
 from vlae.nn.logistic_mixture import draw_component, draw_value, scaled, unscaled
 from vlae.nn.wavefront import wavefront
 

@@ -17,7 +17,7 @@ from vlae.model import VLAE, objective
 from vlae.native import library as core_library
 from vlae.native import network
 from vlae.native.library import in_use, library, why_not
-from vlae.native.step import step_and_average
+from vlae.native.optimizer import step_and_average
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.weightnorm import Linear, data_dependent_initialisation
 from vlae.train import update_average

@@ -13,8 +13,8 @@ from vlae.config.params import ColourModelConfig
 from vlae.model import Posterior, standard_normal_log_density
 from vlae.nn.colour_trunk import ColourDecoder, ColourEncoder
 from vlae.nn.latent_pixelcnn import LatentFlow
-from vlae.nn.local_pixel_by_pixel import draw_images
 from vlae.nn.local_pixelcnn import LocalPixelCNN
+from vlae.nn.local_pixelcnn_sampling import draw_images
 
 SIDE = 32  # pixels of an image's side
 

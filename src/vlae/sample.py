@@ -18,7 +18,7 @@ from vlae.hardware import choose_device
 from vlae.model import SIDE, VLAE
 from vlae.models import Model
 from vlae.nn.logistic_mixture import unscaled
-from vlae.nn.pixel_by_pixel import PixelByPixel
+from vlae.nn.pixelcnn_sampling import PixelByPixel
 from vlae.nn.wavefront import wavefront
 from vlae.randomness import generator
 from vlae.storage import paths

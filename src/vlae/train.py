@@ -31,7 +31,7 @@ from vlae.live import LiveCurves
 from vlae.model import objective
 from vlae.models import Model, core_at_work, model_of
 from vlae.native.library import in_use
-from vlae.native.step import step_and_average
+from vlae.native.optimizer import step_and_average
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.published import CURVE as CURVE_FILE
 from vlae.published import MODEL, RECORD, recipe_sha256

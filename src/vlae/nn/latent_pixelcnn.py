@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vlae.nn.elu import elu
 from vlae.nn.flow import STEP_SCALE
-from vlae.nn.latent_number_by_number import NumberByNumber
+from vlae.nn.latent_pixelcnn_sampling import NumberByNumber
 from vlae.nn.pixelcnn import causal_mask
 from vlae.nn.wavefront import wavefront
 from vlae.nn.weightnorm import WeightNorm

@@ -167,7 +167,7 @@ class ColourHead(nn.Module):
 
 
 class LocalPixelCNN(nn.Module):
-    """log p(x|z) of colour images; vlae.nn.local_pixel_by_pixel draws them.
+    """log p(x|z) of colour images; vlae.nn.local_pixelcnn_sampling draws them.
 
     window: a key of WINDOWS. grayscale: the window's pixels count by their luma only; the
     pixel's own colours before the one predicted are seen all the same. conditioning: channels

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from vlae.nn.concat_elu import concat_elu
 from vlae.nn.elu import elu
-from vlae.nn.grid import Grid, window
+from vlae.nn.feature_cache import Grid, window
 from vlae.nn.local_pixelcnn import (
     FIRST_HORIZONTAL,
     FIRST_VERTICAL,

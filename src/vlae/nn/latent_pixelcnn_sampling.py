@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlae.nn.elu import elu
-from vlae.nn.grid import Grid, window
+from vlae.nn.feature_cache import Grid, window
 from vlae.nn.pixelcnn import causal_mask
 from vlae.nn.weightnorm import WeightNorm
 
