@@ -20,7 +20,7 @@ from vlae import train
 from vlae.config.params import Run, load_params
 from vlae.data.batches import as_input
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
-from vlae.model import objective
+from vlae.models.vlae import objective
 from vlae.native import network
 from vlae.native.library import in_use
 from vlae.storage.write import write_text

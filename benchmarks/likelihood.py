@@ -6,7 +6,7 @@ import torch
 from plain import usual_operations
 
 from vlae.evaluate import evaluate_images
-from vlae.model import VLAE
+from vlae.models.vlae import VLAE
 
 
 @torch.no_grad()

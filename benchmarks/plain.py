@@ -2,7 +2,7 @@
 
 PyTorch's own operations in single precision, channels first, full k x k kernels multiplied
 by their masks, `F.elu`, one operation after the other. It computes the same function as
-`vlae.model.VLAE` with the same weights (`tests/test_benchmarks.py`).
+`vlae.models.vlae.VLAE` with the same weights (`tests/test_benchmarks.py`).
 """
 
 import copy
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlae.model import VLAE
+from vlae.models.vlae import VLAE
 from vlae.native import network
 from vlae.nn import made, pixelcnn, resnet
 from vlae.nn.pixelcnn import MaskedConv2d

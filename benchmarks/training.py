@@ -6,7 +6,7 @@ from torch import nn
 
 from vlae.config.params import Run
 from vlae.hardware import choose_precision
-from vlae.model import SIDE, VLAE
+from vlae.models.vlae import SIDE, VLAE
 from vlae.native.library import in_use
 from vlae.nn.weightnorm import WeightNorm
 from vlae.train import latent_noise, new_model, new_optimizer, training_step

@@ -5,7 +5,7 @@ import torch
 
 from miniature import PROJECT, small_params
 from vlae.config.params import load_params
-from vlae.model import VLAE, objective
+from vlae.models.vlae import VLAE, objective
 from vlae.nn.weightnorm import data_dependent_initialisation
 
 pytest.importorskip("plain", reason="benchmarks/ is not on the path")

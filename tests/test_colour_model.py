@@ -5,12 +5,11 @@ import math
 import pytest
 import torch
 from torch.distributions import Normal
+from vlae.models.build.colour_vlae import ColourVLAE
 
-from vlae import colour_model
-from vlae.colour_model import ColourVLAE
 from vlae.config.params import ColourModelConfig
 from vlae.evaluate import importance_sampled
-from vlae.model import objective, standard_normal_log_density
+from vlae.models.vlae import objective, standard_normal_log_density
 from vlae.nn.logistic_mixture import scaled
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation
 from vlae.units import bits_per_dim

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from vlae.models.build.colour_vlae import ColourVLAE
 
 from miniature import small_params, write_data
-from vlae.colour_model import ColourVLAE
 from vlae.config.params import load_params
 from vlae.data.batches import as_input
 from vlae.data.dataset import load
 from vlae.evaluate import evaluate
-from vlae.model import VLAE, objective
-from vlae.models import model_of
+from vlae.models.build import model_of
+from vlae.models.vlae import VLAE, objective
 from vlae.nn.logistic_mixture import scaled, unscaled
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.sample import write_samples

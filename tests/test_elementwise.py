@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from torch.nn import functional as F
+from vlae.models.build.colour_vlae import ColourVLAE
 
 from test_colour_model import SMALL
 from test_native import error, gradients
-from vlae.colour_model import ColourVLAE
 from vlae.config.params import ColourModelConfig
 from vlae.hardware import autocast
 from vlae.native.library import why_not

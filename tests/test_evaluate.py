@@ -22,7 +22,7 @@ from vlae.evaluate import (
     importance_sampled,
     two_level,
 )
-from vlae.model import Posterior, standard_normal_log_density
+from vlae.models.vlae import Posterior, standard_normal_log_density
 from vlae.recipe import run_recipes
 from vlae.train import train
 
@@ -466,7 +466,7 @@ def test_the_recipe_knows_what_the_deep_level_means(trained, monkeypatch):
 
 def test_exact_likelihood_of_all_images_of_a_tiny_canvas_sums_to_one():
     """p(x) of the unconditional PixelCNN over all 2^9 images of 3x3 pixels."""
-    from vlae.model import bernoulli_log_likelihood
+    from vlae.models.vlae import bernoulli_log_likelihood
     from vlae.nn.pixelcnn import PixelCNN
 
     torch.manual_seed(0)

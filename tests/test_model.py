@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vlae.config.params import ModelConfig, load_params
-from vlae.model import (
+from vlae.models.vlae import (
     VLAE,
     bernoulli_log_likelihood,
     new_flow,

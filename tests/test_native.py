@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from miniature import small_params
 from vlae.config.params import load_params
 from vlae.hardware import autocast
-from vlae.model import VLAE, objective
+from vlae.models.vlae import VLAE, objective
 from vlae.native import library as core_library
 from vlae.native import network
 from vlae.native.library import in_use, library, why_not

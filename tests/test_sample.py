@@ -7,8 +7,8 @@ import torch
 import vlae.sample
 from miniature import small_params, write_data
 from vlae.data.dataset import load
-from vlae.model import VLAE
-from vlae.models import model_of
+from vlae.models.build import model_of
+from vlae.models.vlae import VLAE
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.wavefront import wavefront
 from vlae.sample import decompress, decompressed, draw_samples, sample_pixels, write_samples

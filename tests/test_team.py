@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from miniature import small_params, write_data
 from processes import Command
-from vlae.model import VLAE, objective
+from vlae.models.vlae import VLAE, objective
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.team import processes_for
 

@@ -30,8 +30,8 @@ from vlae.data.batches import as_input
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError, one_line
 from vlae.hardware import autocast, choose_device, choose_precision, describe
-from vlae.model import Posterior
-from vlae.models import Model, core_at_work
+from vlae.models.build import Model, core_at_work
+from vlae.models.vlae import Posterior
 from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.read import read_npz

@@ -28,7 +28,7 @@ from vlae.evaluate import (
     importance_sampled,
     two_level,
 )
-from vlae.models import Model
+from vlae.models.build import Model
 from vlae.nn.logistic_mixture import scaled
 from vlae.randomness import generator
 from vlae.sample import decompress, decompressed, draw_samples

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlae.colour_model import ColourVLAE
 from vlae.config.params import Run
 from vlae.data.dataset import Dataset
 from vlae.evaluate import test_input
 from vlae.hardware import choose_device
-from vlae.model import SIDE, VLAE
-from vlae.models import Model
+from vlae.models.build import Model
+from vlae.models.build.colour_vlae import ColourVLAE
+from vlae.models.vlae import SIDE, VLAE
 from vlae.nn.logistic_mixture import unscaled
 from vlae.nn.pixelcnn_sampling import PixelByPixel
 from vlae.nn.wavefront import wavefront

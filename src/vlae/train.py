@@ -28,8 +28,8 @@ from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
 from vlae.live import LiveCurves
-from vlae.model import objective
-from vlae.models import Model, core_at_work, model_of
+from vlae.models.build import Model, core_at_work, model_of
+from vlae.models.vlae import objective
 from vlae.native.library import in_use
 from vlae.native.optimizer import step_and_average
 from vlae.nn.weightnorm import data_dependent_initialisation

@@ -1,8 +1,8 @@
 """The model of a run, by its configuration, and what computes it."""
 
-from vlae.colour_model import SIDE, ColourVLAE
 from vlae.config.params import ColourModelConfig, ModelConfig
-from vlae.model import VLAE
+from vlae.models.build.colour_vlae import SIDE, ColourVLAE
+from vlae.models.vlae import VLAE
 from vlae.native.library import in_use
 
 Model = VLAE | ColourVLAE

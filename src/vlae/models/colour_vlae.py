@@ -3,14 +3,14 @@
     log p(x) >= E_q(z|x) [ log p(x|z) + log p(z) - log q(z|x) ]        (nats)
 
 The code is a stack of feature maps; for whoever uses the model it is a vector (B, latent_dim),
-as that of vlae.model.VLAE, whose methods these are.
+as that of vlae.models.vlae.VLAE, whose methods these are.
 """
 
 import torch
 from torch import Tensor, nn
 
 from vlae.config.params import ColourModelConfig
-from vlae.model import Posterior, standard_normal_log_density
+from vlae.models.vlae import Posterior, standard_normal_log_density
 from vlae.nn.colour_trunk import ColourDecoder, ColourEncoder
 from vlae.nn.latent_pixelcnn import LatentFlow
 from vlae.nn.local_pixelcnn import LocalPixelCNN
