@@ -16,7 +16,6 @@ import torch
 from measure import in_turn, load, ratio
 from pipeline import ROOT
 
-from vlae import train
 from vlae.config.params import Run, load_params
 from vlae.data.batches import as_input
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
@@ -24,7 +23,14 @@ from vlae.models.vlae import objective
 from vlae.native import network
 from vlae.native.library import in_use
 from vlae.storage.write import write_text
-from vlae.train import latent_noise, new_model, new_optimizer, running_gamma, training_step
+from vlae.training import train
+from vlae.training.train import (
+    latent_noise,
+    new_model,
+    new_optimizer,
+    running_gamma,
+    training_step,
+)
 
 RUNS = (
     *("cifar10-vlae_7x4", "cifar10-vlae_4x2", "cifar10-resnet_vlae"),

@@ -28,7 +28,7 @@ from vlae.config.params import Run, load_params
 from vlae.hardware import choose_precision, describe
 from vlae.native.library import in_use, why_not
 from vlae.sample import sample_pixels
-from vlae.train import new_model
+from vlae.training.train import new_model
 
 CPU = torch.device("cpu")
 MAIN = "static_mnist-vlae"

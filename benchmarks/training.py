@@ -9,7 +9,7 @@ from vlae.hardware import choose_precision
 from vlae.models.vlae import SIDE, VLAE
 from vlae.native.library import in_use
 from vlae.nn.weightnorm import WeightNorm
-from vlae.train import latent_noise, new_model, new_optimizer, training_step
+from vlae.training.train import latent_noise, new_model, new_optimizer, training_step
 
 CPU = torch.device("cpu")
 

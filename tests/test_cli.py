@@ -116,16 +116,16 @@ def test_parameters_edited_during_a_run_are_not_recorded_with_its_result(
     monkeypatch.chdir(tmp_path)
     params = small_params(tmp_path)
     write_data(tmp_path, params)
-    import vlae.train
+    import vlae.training.train
 
-    real = vlae.train.train
+    real = vlae.training.train.train
 
     def train_and_edit(*arguments):
         done = real(*arguments)
         small_params(tmp_path, {"learning_rate": 0.9})
         return done
 
-    monkeypatch.setattr(vlae.train, "train", train_and_edit)
+    monkeypatch.setattr(vlae.training.train, "train", train_and_edit)
     assert main(["train", "static_mnist-vlae"]) == 2
     assert "was edited meanwhile" in capsys.readouterr().err
 

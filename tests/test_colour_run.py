@@ -21,8 +21,8 @@ from vlae.models.vlae import VLAE, objective
 from vlae.nn.logistic_mixture import scaled, unscaled
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.sample import write_samples
-from vlae.soft_free_bits import RunningGamma
-from vlae.train import load_model, train
+from vlae.training.free_bits import RunningGamma
+from vlae.training.train import load_model, train
 
 RUN = "cifar10-vlae_5x3"
 CPU = torch.device("cpu")

@@ -23,7 +23,7 @@ from vlae.data.dataset import load
 from vlae.randomness import generator
 from vlae.storage.read import read_safetensors
 from vlae.storage.write import sha256, write_npz
-from vlae.train import (
+from vlae.training.train import (
     latent_noise,
     new_model,
     new_optimizer,

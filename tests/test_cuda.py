@@ -17,13 +17,13 @@ from miniature import PROJECT, made_up_arrays, small_params, write_data
 from processes import Command
 from test_rules import script
 from vlae.config.params import load_params
-from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, unchanged
 from vlae.data.batches import as_input, order
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.hardware import set_arithmetic
 from vlae.randomness import generator
-from vlae.train import (
+from vlae.training.cuda_graph import CapturedStep, StaticInputs, adamax_state, unchanged
+from vlae.training.train import (
     latent_noise,
     new_model,
     new_optimizer,

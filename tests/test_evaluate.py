@@ -24,7 +24,7 @@ from vlae.evaluate import (
 )
 from vlae.models.vlae import Posterior, standard_normal_log_density
 from vlae.recipe import run_recipes
-from vlae.train import train
+from vlae.training.train import train
 
 
 class LinearGaussian:

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.skipif(
 )
 ALONE = "import alone; alone.release(alone.take_over())"
 TRAINING = """
-import pathlib, vlae.state
-with vlae.state.exclusive(pathlib.Path("state.safetensors")):
+import pathlib, vlae.training.checkpoint
+with vlae.training.checkpoint.exclusive(pathlib.Path("state.safetensors")):
     print("trains")
 """
 

@@ -24,7 +24,6 @@ from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.evaluate import evaluate
 from vlae.kept_table import kept_rows
-from vlae.state import State, load_state, save_state
 from vlae.storage import paths
 from vlae.storage.records import (
     curve_file,
@@ -37,7 +36,8 @@ from vlae.storage.records import (
     training_file,
 )
 from vlae.tables import build_table
-from vlae.train import read_model, train
+from vlae.training.checkpoint import State, load_state, save_state
+from vlae.training.train import read_model, train
 
 RUN = "static_mnist-vlae"
 COLOUR_RUN = "cifar10-narrow_7x4"

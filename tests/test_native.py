@@ -20,7 +20,7 @@ from vlae.native.library import in_use, library, why_not
 from vlae.native.optimizer import step_and_average
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.weightnorm import Linear, data_dependent_initialisation
-from vlae.train import update_average
+from vlae.training.train import update_average
 
 CPU = torch.device("cpu")
 needs_core = pytest.mark.skipif(bool(why_not()), reason=f"no C++ core here: {why_not()}")
@@ -250,7 +250,7 @@ def test_steps_are_those_of_torch_adamax():
 @needs_core
 def test_the_core_trains_like_pytorch(tmp_path, without_core, monkeypatch):
     """The same steps from the same start: two curves that differ by rounding only."""
-    from vlae.train import latent_noise, new_model, new_optimizer, training_step
+    from vlae.training.train import latent_noise, new_model, new_optimizer, training_step
 
     run = small_params(tmp_path, {"free_bits": 0.0}).run("static_mnist-vlae")
     data = images(64).squeeze(1).to(torch.uint8)
@@ -268,7 +268,7 @@ def test_the_core_trains_like_pytorch(tmp_path, without_core, monkeypatch):
         return torch.stack(losses)
 
     ours = curve()
-    monkeypatch.setattr("vlae.train.in_use", lambda *_: "PyTorch")
+    monkeypatch.setattr("vlae.training.train.in_use", lambda *_: "PyTorch")
     theirs = without_core(curve)
     assert ours[-8:].mean() < 0.6 * ours[:8].mean()
     assert ((ours - theirs).abs() < 0.02 * theirs).all()

@@ -12,7 +12,7 @@ from vlae.models.vlae import VLAE
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.wavefront import wavefront
 from vlae.sample import decompress, decompressed, draw_samples, sample_pixels, write_samples
-from vlae.train import train
+from vlae.training.train import train
 
 
 class DecoderOnly:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from vlae.soft_free_bits import RunningGamma, SoftFreeBits
+from vlae.training.free_bits import RunningGamma, SoftFreeBits
 
 FLOOR = 40.0
 

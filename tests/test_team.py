@@ -18,7 +18,7 @@ from miniature import small_params, write_data
 from processes import Command
 from vlae.models.vlae import VLAE, objective
 from vlae.nn.weightnorm import data_dependent_initialisation
-from vlae.team import processes_for
+from vlae.training.distributed import processes_for
 
 RUN = "static_mnist-vlae"
 TWO = ("--processes", "2", "--precision", "float32")

@@ -17,7 +17,7 @@ from vlae.data.batches import as_input, binarize, order
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.randomness import generator
-from vlae.train import train, update_average
+from vlae.training.train import train, update_average
 
 RUN = "static_mnist-vlae"
 

@@ -42,12 +42,12 @@ from vlae.hardware import (  # noqa: E402
     describe,
     set_arithmetic,
 )
-from vlae.published import BY_HAND, FILES  # noqa: E402
 from vlae.randomness import generator  # noqa: E402
 from vlae.storage import paths  # noqa: E402
 from vlae.storage.read import read_json, read_safetensors  # noqa: E402
 from vlae.storage.write import write_atomically, write_json  # noqa: E402
-from vlae.train import new_model, new_optimizer, new_step, running_gamma  # noqa: E402
+from vlae.training.published import BY_HAND, FILES  # noqa: E402
+from vlae.training.train import new_model, new_optimizer, new_step, running_gamma  # noqa: E402
 
 COMPARED = 20  # steps whose mean losses are compared
 TOLERANCE = 0.01  # of the loss: the ways to launch the steps differ by rounding only

@@ -22,12 +22,12 @@ from vlae.errors import VlaeError
 from vlae.hardware import describe
 from vlae.nn.logistic_mixture import scaled
 from vlae.randomness import generator
-from vlae.state import copy_into
 from vlae.storage import paths
 from vlae.storage.read import read_json, read_safetensors
 from vlae.storage.records import check_record
 from vlae.storage.write import sha256, write_atomically, write_json
-from vlae.train import training_images
+from vlae.training.checkpoint import copy_into
+from vlae.training.train import training_images
 
 MAPS = (24, 48, 96)
 AT_ONCE = 250  # images judged together

@@ -85,7 +85,7 @@ def _train(options) -> int:
     run = params.run(options.run)
     _check_recipe(options, run, "train")
     dataset = _dataset(params, run)
-    from vlae.train import train
+    from vlae.training.train import train
 
     done = train(
         run,

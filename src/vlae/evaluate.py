@@ -37,7 +37,7 @@ from vlae.storage import paths
 from vlae.storage.read import read_npz
 from vlae.storage.records import read_training, training_file
 from vlae.storage.write import sha256, write_json, write_npz
-from vlae.train import load_model
+from vlae.training.train import load_model
 from vlae.units import bits_per_dim
 
 CHUNK = 16  # samples of an image that are decoded together; fixes which noise is drawn

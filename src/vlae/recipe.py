@@ -34,7 +34,7 @@ from vlae.randomness import generator
 from vlae.sample import decompress, decompressed, draw_samples
 from vlae.storage import paths
 from vlae.storage.write import write_text
-from vlae.train import (
+from vlae.training.train import (
     latent_noise,
     new_model,
     new_optimizer,

@@ -23,7 +23,7 @@ from vlae.nn.wavefront import wavefront
 from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.write import write_npz
-from vlae.train import load_model
+from vlae.training.train import load_model
 
 COUNT = 100  # originals, decompressions and samples that figures are made from
 COLOUR_COUNT = 500  # originals and decompressions of colour runs: a classifier judges them

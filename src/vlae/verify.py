@@ -18,7 +18,7 @@ from vlae.hardware import choose_device, choose_precision
 from vlae.storage import paths
 from vlae.storage.records import read_evaluation, read_per_image
 from vlae.storage.write import sha256
-from vlae.train import load_model
+from vlae.training.train import load_model
 
 # What an evaluation was made from, beside what every reader of its record needs.
 MADE_FROM = {"checkpoint_sha256": str, "binarization_seed": int, "seed": int, "device": str}

@@ -1,7 +1,7 @@
 """The recorded checkpoint of a training that is to run again, put where it goes on from it.
 
 DVC removes a stage's outputs before the stage runs, and a longer budget makes the stage run. So
-what dvc.lock records is copied from the cache to scratch/RUN/recorded first (vlae.published).
+what dvc.lock records is copied from the cache to scratch/RUN/recorded first (vlae.training.published).
 It is no dependency of the stage: with or without it the training ends with its budget.
 """
 
@@ -11,9 +11,9 @@ import shutil
 from pathlib import Path
 
 from vlae.config.params import Params
-from vlae.published import FILES, MODEL, RECORD, RECORDED, decay_epochs, recipe_sha256
 from vlae.storage import paths
 from vlae.storage.write import sha256, write_atomically, write_json
+from vlae.training.published import FILES, MODEL, RECORD, RECORDED, decay_epochs, recipe_sha256
 
 
 def wanted(stage) -> bool:

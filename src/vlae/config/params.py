@@ -101,7 +101,7 @@ class ColourModelConfig:
 @dataclass(frozen=True)
 class TrainingConfig:
     epochs: int = _range(low=1, high=MOST_IMAGES)
-    decay_epochs: int = _range(low=0, high=MOST_IMAGES)  # the last ones (vlae.schedule)
+    decay_epochs: int = _range(low=0, high=MOST_IMAGES)  # the last ones (vlae.training.schedule)
     batch_size: int = _range(low=1, high=MOST_IMAGES)
     learning_rate: float = _range(above=0)
     betas: tuple[float, ...] = _range(low=0, high=1)

@@ -148,7 +148,7 @@ def objective(
     loss and the detached (reconstruction = -log p(x|z), KL).
 
     `gamma`, a number as a tensor (): soft free bits instead, -E[log p(x|z)] + gamma KL
-    (appendix C); the floor is then the affair of who sets gamma (vlae.soft_free_bits).
+    (appendix C); the floor is then the affair of who sets gamma (vlae.training.free_bits).
 
     `mean_of_all`: of several processes, each with its share of the minibatch, the mean over
     them. The values are then of the whole minibatch, and so is the KL that free bits look at;

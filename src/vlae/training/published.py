@@ -20,12 +20,12 @@ from torch import Tensor
 from vlae.config.params import Run, as_dict
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
-from vlae.schedule import Schedule
-from vlae.state import State, recipe_numbers, settings
 from vlae.storage import paths
 from vlae.storage.read import read_json, read_safetensors, read_text
 from vlae.storage.records import TRAINING, check_record
 from vlae.storage.write import sha256, write_atomically
+from vlae.training.checkpoint import State, recipe_numbers, settings
+from vlae.training.schedule import Schedule
 
 MODEL, RECORD, CURVE = FILES = ("model.safetensors", "train.json", "curve.csv")
 BY_HAND, RECORDED = "published", "recorded"  # folders in scratch/RUN

@@ -6,10 +6,10 @@ from pathlib import Path
 from vlae.config.params import Run
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
-from vlae.published import published
-from vlae.schedule import Schedule
-from vlae.state import State, before_decay, continued, load_state
 from vlae.storage import paths
+from vlae.training.checkpoint import State, before_decay, continued, load_state
+from vlae.training.published import published
+from vlae.training.schedule import Schedule
 
 
 def beginning(

@@ -20,25 +20,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vlae.beginning import beginning, take_over
 from vlae.config.params import ColourTrainingConfig, Run, TrainingConfig, as_dict
-from vlae.cuda_step import CapturedStep, StaticInputs, adamax_state, captured
 from vlae.data.batches import as_input, order
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
-from vlae.live import LiveCurves
 from vlae.models.build import Model, core_at_work, model_of
 from vlae.models.vlae import objective
 from vlae.native.library import in_use
 from vlae.native.optimizer import step_and_average
 from vlae.nn.weightnorm import data_dependent_initialisation
-from vlae.published import CURVE as CURVE_FILE
-from vlae.published import MODEL, RECORD, recipe_sha256
 from vlae.randomness import generator
-from vlae.schedule import schedule_of
-from vlae.soft_free_bits import RunningGamma
-from vlae.state import (
+from vlae.storage import paths
+from vlae.storage.read import read_safetensors
+from vlae.storage.records import read_training
+from vlae.storage.write import sha256, write_json, write_safetensors, write_text
+from vlae.training.checkpoint import (
     State,
     as_tensors,
     before_decay,
@@ -49,11 +46,14 @@ from vlae.state import (
     save_state,
     state_path,
 )
-from vlae.storage import paths
-from vlae.storage.read import read_safetensors
-from vlae.storage.records import read_training
-from vlae.storage.write import sha256, write_json, write_safetensors, write_text
-from vlae.team import ALONE, Team, in_processes, processes_for
+from vlae.training.cuda_graph import CapturedStep, StaticInputs, adamax_state, captured
+from vlae.training.distributed import ALONE, Team, in_processes, processes_for
+from vlae.training.free_bits import RunningGamma
+from vlae.training.live_curves import LiveCurves
+from vlae.training.published import CURVE as CURVE_FILE
+from vlae.training.published import MODEL, RECORD, recipe_sha256
+from vlae.training.resume import beginning, take_over
+from vlae.training.schedule import schedule_of
 
 # Nats an image of a model that knows nothing.
 IGNORANCE = dict.fromkeys(("fixed", "dynamic"), 784 * math.log(2)) | {"none": 3072 * math.log(256)}
@@ -288,7 +288,7 @@ def train(
     from_scratch: bool = False,
 ) -> bool:
     """Train `run` up to its number of epochs, from its state in scratch/ if there is one, else
-    from its published checkpoint (vlae.published), unless it is to be trained `from_scratch`.
+    from its published checkpoint (vlae.training.published), unless it is to be trained `from_scratch`.
 
     True when it is finished and the results are written; False when the clock (`minutes`)
     or a signal stopped it, its state saved. On the CPU the weights are bit-identical
@@ -296,7 +296,7 @@ def train(
     VlaeError for a state that does not belong to this run and for a training that diverged;
     the last good state stays.
 
-    `processes`: how many share the work (vlae.team); by default one for each of the run's GPUs.
+    `processes`: how many share the work (vlae.training.distributed); by default one for each of the run's GPUs.
     However many they are, the result is that of one to rounding, and each may go on with what
     another number has begun.
     """
