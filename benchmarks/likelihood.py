@@ -5,7 +5,7 @@ import resource
 import torch
 from plain import usual_operations
 
-from vlae.evaluate import evaluate_images
+from vlae.evaluation.evaluate import evaluate_images
 from vlae.models.vlae import VLAE
 
 

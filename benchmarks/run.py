@@ -25,9 +25,9 @@ from training import (
 )
 
 from vlae.config.params import Run, load_params
+from vlae.evaluation.sample import sample_pixels
 from vlae.hardware import choose_precision, describe
 from vlae.native.library import in_use, why_not
-from vlae.sample import sample_pixels
 from vlae.training.train import new_model
 
 CPU = torch.device("cpu")

@@ -18,9 +18,9 @@ import time
 
 import torch
 
-from vlae import evaluate
 from vlae.config.params import load_params
 from vlae.data.dataset import load
+from vlae.evaluation import evaluate
 
 
 def block_seconds(name: str) -> tuple[float, list[tuple[evaluate.Block, float]]]:

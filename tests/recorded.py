@@ -100,7 +100,7 @@ def write_classifier(root: Path, images: int = 400, **changes):
     import torch
     from safetensors.torch import save_file
 
-    from vlae.classifier import Classifier
+    from vlae.evaluation.classifier import Classifier
     from vlae.storage import paths
     from vlae.storage.write import sha256
 

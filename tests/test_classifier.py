@@ -7,10 +7,16 @@ import pytest
 import torch
 
 from miniature import made_up_arrays, small_params
-from vlae.classifier import accuracy, classify, read_classifier, train_classifier, write_classifier
 from vlae.cli import main
 from vlae.config.params import ClassifierConfig, load_params
 from vlae.data.dataset import Dataset
+from vlae.evaluation.classifier import (
+    accuracy,
+    classify,
+    read_classifier,
+    train_classifier,
+    write_classifier,
+)
 from vlae.recipe import classifier_recipe
 from vlae.storage import paths
 from vlae.storage.write import write_npz

@@ -8,7 +8,7 @@ from torch.distributions import Normal
 from vlae.models.build.colour_vlae import ColourVLAE
 
 from vlae.config.params import ColourModelConfig
-from vlae.evaluate import importance_sampled
+from vlae.evaluation.evaluate import importance_sampled
 from vlae.models.vlae import objective, standard_normal_log_density
 from vlae.nn.logistic_mixture import scaled
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation

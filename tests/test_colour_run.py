@@ -15,12 +15,12 @@ from miniature import small_params, write_data
 from vlae.config.params import load_params
 from vlae.data.batches import as_input
 from vlae.data.dataset import load
-from vlae.evaluate import evaluate
+from vlae.evaluation.evaluate import evaluate
+from vlae.evaluation.sample import write_samples
 from vlae.models.build import model_of
 from vlae.models.vlae import VLAE, objective
 from vlae.nn.logistic_mixture import scaled, unscaled
 from vlae.nn.weightnorm import data_dependent_initialisation
-from vlae.sample import write_samples
 from vlae.training.free_bits import RunningGamma
 from vlae.training.train import load_model, train
 
@@ -149,8 +149,8 @@ def test_the_evaluation_is_in_bits_of_3072_numbers(here):
 
 def test_shards_are_the_whole(here, monkeypatch, tmp_path):
     run, dataset = here
-    monkeypatch.setattr("vlae.evaluate.BLOCK", 3)
-    monkeypatch.setattr("vlae.evaluate.DEEP_BLOCK", 2)
+    monkeypatch.setattr("vlae.evaluation.evaluate.BLOCK", 3)
+    monkeypatch.setattr("vlae.evaluation.evaluate.DEEP_BLOCK", 2)
     records = []
     for shards in ([], [(2, 2), (1, 2)]):
         monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path / str(len(records))))

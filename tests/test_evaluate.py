@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-import vlae.evaluate
+import vlae.evaluation.evaluate
 import vlae.recipe
 from miniature import small_params, write_data
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
-from vlae.evaluate import (
+from vlae.evaluation.evaluate import (
     CHUNK,
     ROWS,
     curve_points,
@@ -262,8 +262,8 @@ def evaluated(trained, name, config=(), **options):
 def test_shards_give_the_whole(trained, monkeypatch, tmp_path):
     folder, _ = trained
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(vlae.evaluate, "BLOCK", 7)
-    monkeypatch.setattr(vlae.evaluate, "DEEP_BLOCK", 5)
+    monkeypatch.setattr(vlae.evaluation.evaluate, "BLOCK", 7)
+    monkeypatch.setattr(vlae.evaluation.evaluate, "DEEP_BLOCK", 5)
     results = []
     for shards in ([], [(1, 3), (3, 3)], [(2, 2), (1, 2)]):
         scratch = tmp_path / str(len(results))
@@ -346,7 +346,7 @@ def test_more_deep_images_go_on_from_those_that_are_there(trained, monkeypatch, 
     folder, _ = trained
     monkeypatch.chdir(folder)
     monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path))
-    monkeypatch.setattr(vlae.evaluate, "DEEP_BLOCK", 4)
+    monkeypatch.setattr(vlae.evaluation.evaluate, "DEEP_BLOCK", 4)
 
     def blocks():
         return {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*/evaluation/*.npz")}
@@ -419,7 +419,7 @@ def test_other_draws_of_a_dynamic_test_set(trained, monkeypatch, tmp_path):
     folder, _ = trained
     monkeypatch.chdir(folder)
     monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path))
-    monkeypatch.setattr(vlae.evaluate, "DRAW_BLOCK", 15)
+    monkeypatch.setattr(vlae.evaluation.evaluate, "DRAW_BLOCK", 15)
     name, few = "dynamic_mnist-vlae", {"importance_samples": 8, "deep_images": 0}
     assert evaluated(trained, name, shard=(1, 2)) is None  # shards share them
     assert list(tmp_path.glob("*/evaluation/draw-3-*"))

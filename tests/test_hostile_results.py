@@ -22,7 +22,7 @@ from miniature import small_params, write_data
 from vlae.cli import main
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
-from vlae.evaluate import evaluate
+from vlae.evaluation.evaluate import evaluate
 from vlae.kept_table import kept_rows
 from vlae.storage import paths
 from vlae.storage.records import (

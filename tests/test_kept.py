@@ -15,9 +15,9 @@ from recorded import (
     write_training,
 )
 from vlae.claims import check_claims
-from vlae.classifier import classify
 from vlae.errors import VlaeError
-from vlae.kept import block_means, errors, errors_of_others
+from vlae.evaluation.classifier import classify
+from vlae.evaluation.reconstruction_error import block_means, errors, errors_of_others
 from vlae.kept_table import kept_rows
 from vlae.storage import paths
 from vlae.tables import KEPT, table_inputs, write_table

@@ -4,14 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-import vlae.sample
+import vlae.evaluation.sample
 from miniature import small_params, write_data
 from vlae.data.dataset import load
+from vlae.evaluation.sample import (
+    decompress,
+    decompressed,
+    draw_samples,
+    sample_pixels,
+    write_samples,
+)
 from vlae.models.build import model_of
 from vlae.models.vlae import VLAE
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.wavefront import wavefront
-from vlae.sample import decompress, decompressed, draw_samples, sample_pixels, write_samples
 from vlae.training.train import train
 
 
@@ -130,7 +136,7 @@ def test_decompressions_do_not_depend_on_how_many_are_drawn_at_once(tmp_path, mo
             .round()
         )
         whole = decompress(model, x, seed=3)
-        monkeypatch.setattr(vlae.sample, "AT_ONCE", 2)
+        monkeypatch.setattr(vlae.evaluation.sample, "AT_ONCE", 2)
         assert torch.allclose(decompress(model, x, seed=3), whole)
         monkeypatch.undo()
         assert not torch.equal(decompress(model, x, seed=4), whole)

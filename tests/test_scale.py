@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from miniature import PROJECT
-from vlae.evaluate import Block, shares
+from vlae.evaluation.evaluate import Block, shares
 
 scale = pytest.importorskip("scale", reason="benchmarks/ is not on the path")
 

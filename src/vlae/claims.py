@@ -17,7 +17,7 @@ import numpy as np
 from tabulate import tabulate
 
 from vlae.errors import VlaeError
-from vlae.kept import KINDS, errors, mean_and_error
+from vlae.evaluation.reconstruction_error import KINDS, errors, mean_and_error
 from vlae.paper import Claim, citation, paper_claims
 from vlae.storage import paths
 from vlae.storage.records import (

@@ -106,7 +106,7 @@ def _evaluate(options) -> None:
     run = params.run(options.run)
     _check_recipe(options, run, "evaluate")
     dataset = _dataset(params, run)
-    from vlae.evaluate import evaluate
+    from vlae.evaluation.evaluate import evaluate
 
     record = evaluate(
         run, dataset, options.device, options.precision, options.shard, options.samples
@@ -127,7 +127,7 @@ def _sample(options) -> None:
     run = params.run(options.run)
     _check_recipe(options, run, "sample")
     dataset = _dataset(params, run)
-    from vlae.sample import write_samples
+    from vlae.evaluation.sample import write_samples
 
     write_samples(run, dataset, device=options.device)
     _check_unchanged(options, run)
@@ -138,8 +138,8 @@ def _classifier(options) -> None:
     if options.dataset not in params.classifiers:
         known = ", ".join(params.classifiers) or "none"
         raise VlaeError(f"no classifier of {options.dataset!r} in params.yaml; there are: {known}")
-    from vlae.classifier import write_classifier
     from vlae.data.dataset import load
+    from vlae.evaluation.classifier import write_classifier
 
     config = params.classifiers[options.dataset]
     record = write_classifier(config, load(options.dataset, "none"))
@@ -177,7 +177,7 @@ def _figure(options) -> None:
 
 def _verify(options) -> None:
     params = _params(options)
-    from vlae.verify import verify
+    from vlae.evaluation.verify import verify
 
     verify(params, options.images)
 

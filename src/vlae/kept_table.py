@@ -1,7 +1,7 @@
 """The table of what the codes of colour images keep, one row for each run on them.
 
-From the recorded test images and their decompressions: the errors of vlae.kept, and how many
-of them the classifier of the data set recognises (vlae.classifier).
+From the recorded test images and their decompressions: the errors of vlae.evaluation.reconstruction_error, and how many
+of them the classifier of the data set recognises (vlae.evaluation.classifier).
 """
 
 import csv
@@ -14,7 +14,13 @@ import numpy as np
 from tabulate import tabulate
 
 from vlae.errors import VlaeError
-from vlae.kept import BLOCK, KINDS, errors, errors_of_others, mean_and_error
+from vlae.evaluation.reconstruction_error import (
+    BLOCK,
+    KINDS,
+    errors,
+    errors_of_others,
+    mean_and_error,
+)
 from vlae.storage import paths
 from vlae.storage.records import (
     evaluation_file,
@@ -128,7 +134,7 @@ def _of_dataset(dataset: str, runs: list[str], params, root: Path):
 def _judge(root: Path, dataset: str):
     """What the classifier of a data set makes of decompressions, as a function; None without
     one."""
-    from vlae.classifier import accuracy, classify, read_classifier
+    from vlae.evaluation.classifier import accuracy, classify, read_classifier
 
     found = read_classifier(root, dataset)
     if found is None:

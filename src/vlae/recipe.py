@@ -14,12 +14,12 @@ import math
 
 import torch
 
-from vlae.classifier import classify, train_classifier
 from vlae.config.params import ClassifierConfig, Params, Run, as_dict
 from vlae.config.stages import configurations
 from vlae.data.batches import as_input, order
 from vlae.data.fetch import data_recipe
-from vlae.evaluate import (
+from vlae.evaluation.classifier import classify, train_classifier
+from vlae.evaluation.evaluate import (
     DRAW_SAMPLES,
     DRAWS,
     curve_points,
@@ -28,10 +28,10 @@ from vlae.evaluate import (
     importance_sampled,
     two_level,
 )
+from vlae.evaluation.sample import decompress, decompressed, draw_samples
 from vlae.models.build import Model
 from vlae.nn.logistic_mixture import scaled
 from vlae.randomness import generator
-from vlae.sample import decompress, decompressed, draw_samples
 from vlae.storage import paths
 from vlae.storage.write import write_text
 from vlae.training.train import (

@@ -132,7 +132,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Of a colour data set; it judges decompressions (vlae.classifier)."""
+    """Of a colour data set; it judges decompressions (vlae.evaluation.classifier)."""
 
     epochs: int = _range(low=1, high=MOST_IMAGES)
     batch_size: int = _range(low=2, high=MOST_IMAGES)

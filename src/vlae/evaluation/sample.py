@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vlae.config.params import Run
 from vlae.data.dataset import Dataset
-from vlae.evaluate import test_input
+from vlae.evaluation.evaluate import test_input
 from vlae.hardware import choose_device
 from vlae.models.build import Model
 from vlae.models.build.colour_vlae import ColourVLAE

@@ -13,7 +13,7 @@ import torch
 from vlae.config.params import Params
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
-from vlae.evaluate import evaluate_images, test_input
+from vlae.evaluation.evaluate import evaluate_images, test_input
 from vlae.hardware import choose_device, choose_precision
 from vlae.storage import paths
 from vlae.storage.records import read_evaluation, read_per_image
