@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from recorded import params, write_evaluation, write_per_image, write_training
-from vlae.claims import check_claims, paired_error, verdict
 from vlae.errors import VlaeError
-from vlae.paper import paper_claims, paper_table, table_names
-from vlae.tables import CLAIMS, table_inputs, table_outputs, write_table
+from vlae.report.paper import paper_claims, paper_table, table_names
+from vlae.report.tables.claims import check_claims, paired_error, verdict
+from vlae.report.tables.paper_table import CLAIMS, table_inputs, table_outputs, write_table
 
 VLAE, IAF = "static_mnist-vlae", "static_mnist-vlae_iaf"
 FACTORIZED = "static_mnist-vlae_factorized"

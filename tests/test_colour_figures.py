@@ -15,9 +15,9 @@ from recorded import (
 )
 from vlae.config.params import load_params
 from vlae.errors import VlaeError
-from vlae.figure_images import LINE, compose_grid, spread
-from vlae.figure_windows import WINDOWS_OF
-from vlae.figures import FIGURES, build_figure, figure_inputs, write_figure
+from vlae.report.figures.image_grids import LINE, compose_grid, spread
+from vlae.report.figures.receptive_fields import WINDOWS_OF
+from vlae.report.figures.registry import FIGURES, build_figure, figure_inputs, write_figure
 from vlae.storage.records import read_samples
 
 NARROW = tuple(WINDOWS_OF["figure3_cifar10_narrow"].runs.values())

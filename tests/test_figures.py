@@ -12,10 +12,16 @@ from recorded import (
     write_training,
 )
 from vlae.errors import VlaeError
-from vlae.figure_curves import limits, place_labels, read_panels
-from vlae.figure_images import INK, LINE, PAPER, compose_grid, compose_panels
-from vlae.figure_likelihoods import SHOWN, choose
-from vlae.figures import FIGURES, build_figure, figure_inputs, figure_outputs, write_figure
+from vlae.report.figures.image_grids import INK, LINE, PAPER, compose_grid, compose_panels
+from vlae.report.figures.learning_curves import limits, place_labels, read_panels
+from vlae.report.figures.likelihoods import SHOWN, choose
+from vlae.report.figures.registry import (
+    FIGURES,
+    build_figure,
+    figure_inputs,
+    figure_outputs,
+    write_figure,
+)
 
 VLAE = "static_mnist-vlae"
 AF = "static_mnist-vae_af"

@@ -23,7 +23,8 @@ from vlae.cli import main
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.evaluation.evaluate import evaluate
-from vlae.kept_table import kept_rows
+from vlae.report.tables.code_content import kept_rows
+from vlae.report.tables.paper_table import build_table
 from vlae.storage import paths
 from vlae.storage.records import (
     curve_file,
@@ -35,7 +36,6 @@ from vlae.storage.records import (
     read_samples,
     training_file,
 )
-from vlae.tables import build_table
 from vlae.training.checkpoint import State, load_state, save_state
 from vlae.training.train import read_model, train
 

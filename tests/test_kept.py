@@ -14,13 +14,13 @@ from recorded import (
     write_samples,
     write_training,
 )
-from vlae.claims import check_claims
 from vlae.errors import VlaeError
 from vlae.evaluation.classifier import classify
 from vlae.evaluation.reconstruction_error import block_means, errors, errors_of_others
-from vlae.kept_table import kept_rows
+from vlae.report.tables.claims import check_claims
+from vlae.report.tables.code_content import kept_rows
+from vlae.report.tables.paper_table import KEPT, table_inputs, write_table
 from vlae.storage import paths
-from vlae.tables import KEPT, table_inputs, write_table
 
 RUN, GRAY = "cifar10-narrow_7x4", "cifar10-narrow_7x4gray"
 SMALL = "cifar10-narrow_4x2"

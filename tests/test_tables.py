@@ -13,8 +13,14 @@ from miniature import PROJECT
 from recorded import params, write_evaluation, write_training
 from vlae.config.params import load_params
 from vlae.errors import VlaeError
-from vlae.paper import paper, paper_table, printed_kl, printed_nll, table_names
-from vlae.tables import TABLES, build_table, table_inputs, table_outputs, write_table
+from vlae.report.paper import paper, paper_table, printed_kl, printed_nll, table_names
+from vlae.report.tables.paper_table import (
+    TABLES,
+    build_table,
+    table_inputs,
+    table_outputs,
+    write_table,
+)
 
 VLAE = "static_mnist-vlae"
 TABLE_1 = params(
@@ -482,7 +488,7 @@ def test_latex_compiles(tmp_path):
 
 def test_tables_do_not_load_torch_or_plotting():
     code = (
-        "import sys, vlae.tables, vlae.figures;"
+        "import sys, vlae.report.tables.paper_table, vlae.report.figures.registry;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'pandas', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -163,14 +163,14 @@ def _recipe(options) -> None:
 
 def _table(options) -> None:
     params = _params(options)
-    from vlae.tables import write_table
+    from vlae.report.tables.paper_table import write_table
 
     write_table(options.name, params, Path("."))
 
 
 def _figure(options) -> None:
     params = _params(options)
-    from vlae.figures import write_figure
+    from vlae.report.figures.registry import write_figure
 
     write_figure(options.name, params, Path("."))
 

@@ -36,10 +36,10 @@ import alone
 import patient_slurm
 from imports import source_files
 from vlae.errors import VlaeError
-from vlae.figures import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
+from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.config.params import load_params
 from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
-from vlae.tables import TABLES as ALL_TABLES, table_inputs, table_outputs
+from vlae.report.tables.paper_table import TABLES as ALL_TABLES, table_inputs, table_outputs
 
 NOTES = Path(".snakemake", "vlae")
 
@@ -188,7 +188,7 @@ def left_to_run(step):
 def code_behind(module):
     """What a drawing is remade for when it is edited: code, the paper's numbers, the runs."""
     code = [path.relative_to(SOURCE.parent) for path in source_files(module, SOURCE)]
-    return [*map(str, code), "src/vlae/paper.yaml", "params.yaml"]
+    return [*map(str, code), "src/vlae/report/paper.yaml", "params.yaml"]
 
 
 def drawn_from(paths):
@@ -232,5 +232,5 @@ FOUND = ask_dvc()
 # Those that show any of the runs in params.yaml.
 TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
 FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
-CODE_OF_TABLES = code_behind("vlae.tables")
-CODE_OF_FIGURES = code_behind("vlae.figures")
+CODE_OF_TABLES = code_behind("vlae.report.tables.paper_table")
+CODE_OF_FIGURES = code_behind("vlae.report.figures.registry")

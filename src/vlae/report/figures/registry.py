@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vlae.errors import VlaeError
-from vlae.figure_curves import draw_curves
-from vlae.figure_images import draw_images
-from vlae.figure_likelihoods import draw_against_k, draw_per_image
-from vlae.figure_windows import WINDOWS_OF, draw_windows
+from vlae.report.figures.image_grids import draw_images
+from vlae.report.figures.learning_curves import draw_curves
+from vlae.report.figures.likelihoods import draw_against_k, draw_per_image
+from vlae.report.figures.receptive_fields import WINDOWS_OF, draw_windows
 from vlae.storage import paths
 from vlae.storage.records import (
     curve_file,

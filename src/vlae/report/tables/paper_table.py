@@ -5,12 +5,12 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from vlae import claims, kept_table
 from vlae.errors import VlaeError
-from vlae.paper import PaperRow, PaperTable, citation, paper_table, table_names
+from vlae.report.paper import PaperRow, PaperTable, citation, paper_table, table_names
+from vlae.report.tables import claims, code_content
+from vlae.report.tables.formats import to_csv, to_latex, to_markdown
 from vlae.storage.records import evaluation_file, read_results, repeated_evaluations, training_file
 from vlae.storage.write import write_text
-from vlae.table_formats import to_csv, to_latex, to_markdown
 
 COLUMNS = {  # of build_table's frame and of the csv
     "group": "string",
@@ -45,7 +45,7 @@ def table_inputs(name: str, params) -> list[str]:
     if name == CLAIMS:
         return claims.claims_inputs(params)
     if name == KEPT:
-        return kept_table.kept_inputs(params)
+        return code_content.kept_inputs(params)
     return [
         str(file(run))
         for row in paper_table(name).rows
@@ -91,7 +91,7 @@ def write_table(name: str, params, root: Path | str = ".") -> list[Path]:
     if name == CLAIMS:
         texts = claims.claims_texts(claims.check_claims(params, root))
     elif name == KEPT:
-        texts = kept_table.kept_texts(kept_table.kept_rows(params, Path(root)))
+        texts = code_content.kept_texts(code_content.kept_rows(params, Path(root)))
     else:
         table, frame = paper_table(name), build_table(name, params, root)
         texts = to_csv(frame), to_markdown(frame, table, citation()), to_latex(frame, table)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.figure_curves import ABREAST, COLOURS, GREY, place_labels, short
-from vlae.figure_images import compose_grid, empty, show_grid
+from vlae.report.figures.image_grids import compose_grid, empty, show_grid
+from vlae.report.figures.learning_curves import ABREAST, COLOURS, GREY, place_labels, short
 from vlae.storage.records import estimator, read_originals, read_per_image, read_results
 from vlae.units import BITS_PER_DIM, NATS, Unit, likelihood_unit
 

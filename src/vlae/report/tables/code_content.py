@@ -21,6 +21,7 @@ from vlae.evaluation.reconstruction_error import (
     errors_of_others,
     mean_and_error,
 )
+from vlae.report.tables.formats import latex_table, letter, tex
 from vlae.storage import paths
 from vlae.storage.records import (
     evaluation_file,
@@ -29,7 +30,6 @@ from vlae.storage.records import (
     read_samples,
     training_file,
 )
-from vlae.table_formats import latex_table, letter, tex
 from vlae.units import BITS_PER_DIM, rounded, rounded_error
 
 CHANCE = 0.1  # of ten classes of as many images each

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.paper import printed_kl, printed_nll
+from vlae.report.paper import printed_kl, printed_nll
 from vlae.storage.records import read_curve
 from vlae.units import NATS, Unit, likelihood_unit
 

@@ -18,7 +18,8 @@ from tabulate import tabulate
 
 from vlae.errors import VlaeError
 from vlae.evaluation.reconstruction_error import KINDS, errors, mean_and_error
-from vlae.paper import Claim, citation, paper_claims
+from vlae.report.paper import Claim, citation, paper_claims
+from vlae.report.tables.formats import latex_table, letter, tex
 from vlae.storage import paths
 from vlae.storage.records import (
     evaluation_file,
@@ -29,7 +30,6 @@ from vlae.storage.records import (
     repeated_evaluations,
     training_file,
 )
-from vlae.table_formats import latex_table, letter, tex
 from vlae.units import BITS_PER_DIM, rounded, rounded_error
 
 REPRODUCED = "reproduced"

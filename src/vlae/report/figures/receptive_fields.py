@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
 
-from vlae.figure_images import (
+from vlae.report.figures.image_grids import (
     GAP,
     GUTTER,
     MARGIN,

@@ -1,13 +1,13 @@
 """A table as csv for machines, as Markdown for GitHub and as LaTeX for a paper.
 
-All three take the pandas.DataFrame of vlae.tables.build_table.
+All three take the pandas.DataFrame of vlae.report.tables.paper_table.build_table.
 """
 
 from itertools import groupby
 
 from tabulate import tabulate
 
-from vlae.paper import PaperRow, PaperTable
+from vlae.report.paper import PaperRow, PaperTable
 from vlae.units import rounded, rounded_error
 
 HEADERS = {
