@@ -17,7 +17,7 @@ from vlae.evaluation.classifier import (
     train_classifier,
     write_classifier,
 )
-from vlae.recipe import classifier_recipe
+from vlae.recipes import classifier_recipe
 from vlae.storage import paths
 from vlae.storage.write import write_npz
 

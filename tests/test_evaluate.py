@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import vlae.evaluation.evaluate
-import vlae.recipe
+import vlae.recipes
 from miniature import small_params, write_data
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
@@ -23,7 +23,7 @@ from vlae.evaluation.evaluate import (
     two_level,
 )
 from vlae.models.vlae import Posterior, standard_normal_log_density
-from vlae.recipe import run_recipes
+from vlae.recipes import run_recipes
 from vlae.training.train import train
 
 
@@ -447,7 +447,7 @@ def test_the_recipe_knows_what_the_deep_level_means(trained, monkeypatch):
 
     def changed(function, other):
         with monkeypatch.context() as patch:
-            patch.setattr(vlae.recipe, function, other)
+            patch.setattr(vlae.recipes, function, other)
             again = run_recipes(run, "fixed")["evaluate"]
         assert again.keys() == recipe.keys()
         return {key for key in recipe if again[key] != recipe[key]}

@@ -7,7 +7,7 @@ import torch
 
 import vlae.nn.flow
 from miniature import small_params
-from vlae.recipe import rounded, run_recipes
+from vlae.recipes import rounded, run_recipes
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def _classifier(options) -> None:
 
 def _recipe(options) -> None:
     params = _params(options)
-    from vlae.recipe import write_recipes
+    from vlae.recipes import write_recipes
 
     write_recipes(params)
 
