@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["vlae.training.train", "vlae.data.dataset", "vlae.cli", "dvclive"])
+_context.set_forkserver_preload(
+    ["vlae.training.train", "vlae.data.dataset", "vlae.cli", "dvclive"]
+)
 
 
 def _run(folder: str, arguments: list[str]) -> None:

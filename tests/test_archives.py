@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import scipy.io
 import yaml
-from vlae.data.formats.split_files.archives import (
+
+from vlae.config.params import PART_FORMATS, WHOLE_FORMATS
+from vlae.data.formats.archives import (
     ARCHIVES,
     read_chardata,
     read_silhouettes,
     write_chardata,
     write_silhouettes,
 )
-
-from vlae.config.params import PART_FORMATS, WHOLE_FORMATS
 from vlae.errors import VlaeError
 
 RANDOM = np.random.default_rng(5)

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 from torch.distributions import Normal
-from vlae.models.build.colour_vlae import ColourVLAE
 
 from vlae.config.params import ColourModelConfig
 from vlae.evaluation.evaluate import importance_sampled
+from vlae.models.colour_vlae import ColourVLAE
 from vlae.models.vlae import objective, standard_normal_log_density
 from vlae.nn.logistic_mixture import scaled
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation
@@ -118,7 +118,7 @@ def test_samples_do_not_depend_on_how_many_are_drawn_together(monkeypatch):
     uniform = torch.rand(5, 4, SIDE, SIDE).double()
     z = model.sample_prior(noise)
     together = model.sample_images(z, uniform)
-    monkeypatch.setattr(colour_model, "DRAWN_TOGETHER", 2)
+    monkeypatch.setattr("vlae.models.colour_vlae.DRAWN_TOGETHER", 2)
     assert torch.equal(model.sample_images(z, uniform), together)
     assert torch.equal(model.sample_images(z[3:], uniform[3:]), together[3:])
 

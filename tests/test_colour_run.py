@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from vlae.models.build.colour_vlae import ColourVLAE
 
 from miniature import small_params, write_data
 from vlae.config.params import load_params
@@ -18,6 +17,7 @@ from vlae.data.dataset import load
 from vlae.evaluation.evaluate import evaluate
 from vlae.evaluation.sample import write_samples
 from vlae.models.build import model_of
+from vlae.models.colour_vlae import ColourVLAE
 from vlae.models.vlae import VLAE, objective
 from vlae.nn.logistic_mixture import scaled, unscaled
 from vlae.nn.weightnorm import data_dependent_initialisation

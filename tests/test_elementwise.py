@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 from torch.nn import functional as F
-from vlae.models.build.colour_vlae import ColourVLAE
 
 from test_colour_model import SMALL
 from test_native import error, gradients
 from vlae.config.params import ColourModelConfig
 from vlae.hardware import autocast
+from vlae.models.colour_vlae import ColourVLAE
 from vlae.native.library import why_not
 from vlae.nn.concat_elu import concat_elu, gated
 from vlae.nn.elu import elu

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from vlae.data.formats.split_files.archives import write_silhouettes
 
 from http_server import (
     Server,
@@ -37,6 +36,7 @@ from http_server import (
 )
 from vlae.data.dataset import load
 from vlae.data.fetch import MIRROR_VARIABLE, data_recipe, fetch
+from vlae.data.formats.archives import write_silhouettes
 from vlae.data.formats.split_files import READERS, read_amat, write_amat, write_idx
 from vlae.errors import VlaeError
 

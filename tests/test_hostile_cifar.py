@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzing import FOREIGN, attempt, cases, damaged, empty_folder, hostile
-from vlae.data.formats.split_files import cifar
+from vlae.data.formats import cifar
 from vlae.errors import VlaeError
 
 MIB = 2**20

@@ -15,20 +15,21 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from vlae.data.formats.split_files.archives import (
-    ARCHIVES,
-    read_silhouettes,
-    write_chardata,
-    write_silhouettes,
-)
 
 from fuzzing import FOREIGN, PICKLE, Payload, attempt, cases, empty_folder, hostile
 from miniature import PROJECT, made_up_arrays, small_params
 from vlae.cli import main
 from vlae.data.dataset import Dataset, load
 from vlae.data.fetch import fetch
+from vlae.data.formats import omniglot
+from vlae.data.formats.archives import (
+    ARCHIVES,
+    read_silhouettes,
+    write_chardata,
+    write_silhouettes,
+)
 from vlae.data.formats.matlab import HEAD
-from vlae.data.formats.split_files import PIXELS, READERS, WRITERS, drawings
+from vlae.data.formats.split_files import PIXELS, READERS, WRITERS
 from vlae.errors import VlaeError
 from vlae.storage.write import write_npz
 
@@ -51,11 +52,11 @@ GREYS = RANDOM.integers(0, 256, (12, 28, 28), np.uint8)
 WHOLE = {
     "silhouettes_mat": (written(write_silhouettes, BITS), COUNTS),
     "chardata_mat": (written(write_chardata, GREYS[:8], GREYS[8:]), COUNTS),
-    "lake_npz": (written(drawings.write_npz, drawings.example(Glagolitic=1, Greek=1)), DRAWN),
+    "lake_npz": (written(omniglot.write_npz, omniglot.example(Glagolitic=1, Greek=1)), DRAWN),
 }
 LAKE_ZIPS = {
-    "background": written(drawings.write_zip, "background", drawings.example(Greek=1)),
-    "evaluation": written(drawings.write_zip, "evaluation", drawings.example(Glagolitic=1)),
+    "background": written(omniglot.write_zip, "background", omniglot.example(Greek=1)),
+    "evaluation": written(omniglot.write_zip, "evaluation", omniglot.example(Glagolitic=1)),
 }
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from vlae.data.formats.split_files.archives import ARCHIVES, read_lake_npz, read_lake_zip
 
 from http_server import Server, body
 from vlae.data.dataset import load
 from vlae.data.fetch import fetch
-from vlae.data.formats.split_files import PIXELS, drawings
+from vlae.data.formats import omniglot
+from vlae.data.formats.archives import ARCHIVES, read_lake_npz, read_lake_zip
+from vlae.data.formats.split_files import PIXELS
 from vlae.errors import VlaeError
 
 MIRROR = os.environ.get("VLAE_DATA_MIRROR")
@@ -27,7 +28,7 @@ SPEC = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())["
 ]
 BACKGROUND = {"Braille": 2, "Latin": 1}
 EVALUATION = {"Glagolitic": 2, "Angelic": 1}
-EXAMPLE = drawings.example(**BACKGROUND, **EVALUATION)
+EXAMPLE = omniglot.example(**BACKGROUND, **EVALUATION)
 COUNTS = {"train": 85, "valid": 5, "test": 28}  # of 6 characters, 2 of them without a drawing
 
 
@@ -63,7 +64,7 @@ def taps(i: int) -> dict[int, Fraction]:
 
 
 def test_the_weights_are_those_of_imresize():
-    weights = drawings.resize_weights()
+    weights = omniglot.resize_weights()
     assert weights.shape == (28, 105) and weights.dtype.kind == "i"
     for i, row in enumerate(weights.tolist()):
         wanted = taps(i)
@@ -75,7 +76,7 @@ def test_a_drawing_is_scaled_as_by_a_direct_sum():
     picture[20:90, 30:36] = picture[84:90, 30:80] = picture[:3, 100:] = 1
     noise = np.unpackbits(EXAMPLE.images[0], axis=1, count=105)
     drawings = np.stack([picture, noise, np.zeros_like(picture), np.ones_like(picture)])
-    images = drawings.resized(np.packbits(drawings, axis=2))
+    images = omniglot.resized(np.packbits(drawings, axis=2))
     assert images.shape == (4, 28, 28) and not images[2].any() and (images[3] == 1).all()
     assert images.min() == 0 and images.max() == 1  # clipped
     rows = [taps(i) for i in range(28)]
@@ -98,7 +99,7 @@ def test_drawings_stand_by_chunk_alphabet_character_and_drawer():
             drawers = [d for d in range(1, 21) if (name, d) != ("Glagolitic", 12)]
             for c in range(1, characters + 1):
                 order += [(chunk, name, c, d) for d in drawers[5 * chunk : 5 * chunk + 5]]
-    train, test = drawings.rows(EXAMPLE)
+    train, test = omniglot.rows(EXAMPLE)
     for rows, wanted in (
         (train, [key[1:] for key in order if key[0] < 3]),
         (test, [key[1:] for key in order if key[0] == 3]),
@@ -109,7 +110,7 @@ def test_drawings_stand_by_chunk_alphabet_character_and_drawer():
 
 
 def test_the_50_alphabets():
-    assert len(drawings.ALPHABETS) == len(set(drawings.ALPHABETS)) == 50
+    assert len(omniglot.ALPHABETS) == len(set(omniglot.ALPHABETS)) == 50
 
 
 # --- Two ways --------------------------------------------------------------------------------
@@ -119,9 +120,9 @@ def test_the_50_alphabets():
 def packed(tmp_path):
     """The drawings, packed both ways: paths of the two archives, and of the one file."""
     paths = [tmp_path / name for name in ("background.zip", "evaluation.zip", "all.npz")]
-    drawings.write_zip(paths[0], "background", drawings.example(**BACKGROUND))
-    drawings.write_zip(paths[1], "evaluation", drawings.example(**EVALUATION))
-    drawings.write_npz(paths[2], EXAMPLE)
+    omniglot.write_zip(paths[0], "background", omniglot.example(**BACKGROUND))
+    omniglot.write_zip(paths[1], "evaluation", omniglot.example(**EVALUATION))
+    omniglot.write_npz(paths[2], EXAMPLE)
     return paths
 
 
@@ -131,10 +132,10 @@ def test_both_ways_give_the_same_images_held_out_as_in_chardata(packed):
     for split, count in COUNTS.items():
         assert npz[split].shape == (count, 28, 28) and npz[split].dtype == np.uint8
         assert np.array_equal(zips[split], npz[split])
-    train, test = drawings.rows(EXAMPLE)
+    train, test = omniglot.rows(EXAMPLE)
     shuffled = train[np.random.RandomState(123).permutation(90)]
     for split, rows in (("train", shuffled[:85]), ("valid", shuffled[85:]), ("test", test)):
-        grey = np.rint(255 * drawings.resized(EXAMPLE.images[rows]))
+        grey = np.rint(255 * omniglot.resized(EXAMPLE.images[rows]))
         assert np.array_equal(npz[split], grey)
 
 
@@ -149,7 +150,7 @@ def test_fetched_from_the_origin_or_a_mirror(packed, tmp_path, monkeypatch):
     with Server() as server:
         zips = {
             key: pins(path, f"omniglot/{path.name}", [f"{server.url}/{path.name}"])
-            for key, path in zip(drawings.ZIP_FILES, packed, strict=False)
+            for key, path in zip(omniglot.ZIP_FILES, packed, strict=False)
         }
         server.routes = {f"/{path.name}": body(path.read_bytes()) for path in packed[:2]}
         other = {"format": "lake_npz", "files": {"all": pins(packed[2], "omniglot/all.npz", [])}}
@@ -276,19 +277,19 @@ def test_real_drawings():
     path = Path(MIRROR or "/nowhere", entry["path"])
     if not path.is_file():
         pytest.skip(f"VLAE_DATA_MIRROR has no {entry['path']}")
-    drawings = drawings.read_drawings_npz(path, 40_000)
-    train, test = drawings.rows(drawings)
+    drawings = omniglot.read_drawings_npz(path, 40_000)
+    train, test = omniglot.rows(drawings)
     assert (len(train), len(test)) == (24345, 8070)
     # As they were found independently, in floating point.
     assert [sha256(rows) for rows in (train, test)] == [
         "a9f2a46bb6d8144a168a08a64b758980d5a56b08db43b52f4275fe9061910ad8",
         "c0dd1b019dfa28965e304f12e0fedc55ca515e91e9c07651ece3d018b088b52b",
     ]
-    images = drawings.resized(drawings.images[test])
+    images = omniglot.resized(drawings.images[test])
     assert sha256(images.astype(np.float32)) == (
         "38560a64bfb15c3e76f89b1e4367186e2fd157edb906e044e1d9b2feb8d5dcf1"
     )
-    assert sha256(drawings.resized(drawings.images[train]).astype(np.float32)) == (
+    assert sha256(omniglot.resized(drawings.images[train]).astype(np.float32)) == (
         "2a6ec29145675106cc20eb0041a3a4fc969ba9743e71757a539026420a6c2073"
     )
     # Nothing comes near a half, where rounding might be a matter of taste.

@@ -44,7 +44,9 @@ def test_the_rate_of_every_step(project, monkeypatch):
     monkeypatch.setattr(
         torch.optim.Adamax, "step", lambda self, *a, **k: (noted(self), update(self, *a, **k))[1]
     )
-    monkeypatch.setattr(vlae.training.train, "step_and_average", lambda *a: (noted(*a), fused(*a))[1])
+    monkeypatch.setattr(
+        vlae.training.train, "step_and_average", lambda *a: (noted(*a), fused(*a))[1]
+    )
     assert run_training(prepare(project, {"epochs": 4, "decay_epochs": 2, "learning_rate": 0.004}))
     falling = [0.004 * (20 - i) / 20 for i in range(20)]
     assert rates == pytest.approx([0.004] * 20 + falling)

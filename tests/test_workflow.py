@@ -22,7 +22,7 @@ import requests
 import yaml
 
 from miniature import PROJECT, made_up_arrays, small_params
-from vlae.data.formats.split_files import cifar
+from vlae.data.formats import cifar
 
 FLOW_RUNS = ("static_mnist-vlae", "static_mnist-vae_iaf")
 COLOUR_RUN = "cifar10-vlae_4x2"

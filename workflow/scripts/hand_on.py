@@ -1,7 +1,8 @@
 """The recorded checkpoint of a training that is to run again, put where it goes on from it.
 
 DVC removes a stage's outputs before the stage runs, and a longer budget makes the stage run. So
-what dvc.lock records is copied from the cache to scratch/RUN/recorded first (vlae.training.published).
+what dvc.lock records is copied from the cache to scratch/RUN/recorded first
+(vlae.training.published).
 It is no dependency of the stage: with or without it the training ends with its budget.
 """
 

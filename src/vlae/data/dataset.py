@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data.formats.split_files import cifar, split_files
+from vlae.data.formats import cifar, split_files
 from vlae.errors import VlaeError
 from vlae.storage import paths
 from vlae.storage.read import read_npz

@@ -29,8 +29,8 @@ from vlae.data.download import (
     pin,
     wrong_sum,
 )
+from vlae.data.formats.archives import ARCHIVES
 from vlae.data.formats.split_files import PIXELS, READERS, SHAPE, WRITERS
-from vlae.data.formats.split_files.archives import ARCHIVES
 from vlae.errors import VlaeError
 from vlae.storage import paths
 from vlae.storage.write import write_atomically, write_npz

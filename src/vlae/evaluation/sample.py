@@ -15,7 +15,7 @@ from vlae.data.dataset import Dataset
 from vlae.evaluation.evaluate import test_input
 from vlae.hardware import choose_device
 from vlae.models.build import Model
-from vlae.models.build.colour_vlae import ColourVLAE
+from vlae.models.colour_vlae import ColourVLAE
 from vlae.models.vlae import SIDE, VLAE
 from vlae.nn.logistic_mixture import unscaled
 from vlae.nn.pixelcnn_sampling import PixelByPixel

@@ -1,7 +1,7 @@
 """The model of a run, by its configuration, and what computes it."""
 
 from vlae.config.params import ColourModelConfig, ModelConfig
-from vlae.models.build.colour_vlae import SIDE, ColourVLAE
+from vlae.models.colour_vlae import SIDE, ColourVLAE
 from vlae.models.vlae import VLAE
 from vlae.native.library import in_use
 

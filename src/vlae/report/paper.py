@@ -86,7 +86,7 @@ class Claim:
 @cache
 def paper() -> dict:
     """The parsed paper.yaml."""
-    return yaml.safe_load(files("vlae").joinpath("paper.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(files("vlae.report").joinpath("paper.yaml").read_text(encoding="utf-8"))
 
 
 def citation() -> str:

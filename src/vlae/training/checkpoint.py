@@ -38,8 +38,8 @@ class State:
     progress. `curve`: one row an epoch. `history`: what machine did which steps.
 
     `schedule`: the epochs and decay_epochs that it has been trained towards. `start`: the
-    published checkpoint that it goes on from (vlae.training.published), None where it began from nothing;
-    `step` counts from that beginning all the same, `curve` has its epochs, `history` not.
+    published checkpoint that it goes on from (vlae.training.published), None where it began from
+    nothing; `step` counts from that beginning all the same, `curve` has its epochs, `history` not.
     """
 
     step: int

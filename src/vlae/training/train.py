@@ -288,7 +288,8 @@ def train(
     from_scratch: bool = False,
 ) -> bool:
     """Train `run` up to its number of epochs, from its state in scratch/ if there is one, else
-    from its published checkpoint (vlae.training.published), unless it is to be trained `from_scratch`.
+    from its published checkpoint (vlae.training.published), unless it is to be trained
+    `from_scratch`.
 
     True when it is finished and the results are written; False when the clock (`minutes`)
     or a signal stopped it, its state saved. On the CPU the weights are bit-identical
@@ -296,9 +297,9 @@ def train(
     VlaeError for a state that does not belong to this run and for a training that diverged;
     the last good state stays.
 
-    `processes`: how many share the work (vlae.training.distributed); by default one for each of the run's GPUs.
-    However many they are, the result is that of one to rounding, and each may go on with what
-    another number has begun.
+    `processes`: how many share the work (vlae.training.distributed); by default one for each of
+    the run's GPUs. However many they are, the result is that of one to rounding, and each may go
+    on with what another number has begun.
     """
     started = time.monotonic()
     on = choose_device(device)

@@ -4,7 +4,7 @@ silhouettes_mat: MATLAB 5 file of Caltech-101 Silhouettes (Marlin): train_data, 
       test_data, uint8 (N, 784) of 0 and 1, an image's pixels column by column, the object 0.
 chardata_mat: MATLAB 5 file of OMNIGLOT (Burda et al.): data and testdata, real (784, N), grey
       values in [0, 1], an image's pixels column by column, ink 1.
-lake_npz, lake_zip: the drawings that OMNIGLOT was made from, see vlae.data.formats.drawings.
+lake_npz, lake_zip: the drawings that OMNIGLOT was made from, see vlae.data.formats.omniglot.
 cifar10_tar, cifar10_bin: CIFAR-10, see vlae.data.formats.cifar.
 
 Every reader here takes a file and the number of images of each split, and returns train, valid
@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vlae.data.formats import cifar, omniglot
 from vlae.data.formats.matlab import is_matlab, read_matrices
-from vlae.data.formats.split_files import PIXELS, SHAPE, cifar, drawings
+from vlae.data.formats.split_files import PIXELS, SHAPE
 from vlae.errors import VlaeError
 from vlae.storage.read import MIB
 
@@ -73,19 +74,19 @@ def read_chardata(path: Path, counts: Counts) -> Splits:
 
 
 def read_lake_npz(path: Path, counts: Counts) -> Splits:
-    """OMNIGLOT rebuilt from Lake's drawings (vlae.data.formats.drawings): grey values 0 to 255, held out as
-    in chardata.mat.
+    """OMNIGLOT rebuilt from Lake's drawings (vlae.data.formats.omniglot): grey values 0 to 255,
+    held out as in chardata.mat.
 
     Raises VlaeError unless the file holds exactly the drawings that make the splits of `counts`.
     """
-    return _rebuilt(path, drawings.read_drawings_npz(path, _drawings(counts)), counts)
+    return _rebuilt(path, omniglot.read_drawings_npz(path, _drawings(counts)), counts)
 
 
 def read_lake_zip(background: Path, evaluation: Path, counts: Counts) -> Splits:
     """The same from the two archives as they are published."""
-    paths = dict(zip(drawings.ZIP_FILES, (background, evaluation), strict=True))
-    parts = [drawings.read_drawings_zip(p, key, _drawings(counts)) for key, p in paths.items()]
-    return _rebuilt(evaluation, drawings.joined(parts), counts)
+    paths = dict(zip(omniglot.ZIP_FILES, (background, evaluation), strict=True))
+    parts = [omniglot.read_drawings_zip(p, key, _drawings(counts)) for key, p in paths.items()]
+    return _rebuilt(evaluation, omniglot.joined(parts), counts)
 
 
 def _drawings(counts: Counts) -> int:
@@ -93,8 +94,8 @@ def _drawings(counts: Counts) -> int:
     return sum(counts.values()) * 20 // 19 + 1
 
 
-def _rebuilt(path: Path, drawings: drawings.Drawings, counts: Counts) -> Splits:
-    train, test = drawings.grey_images(path, drawings)
+def _rebuilt(path: Path, drawings: omniglot.Drawings, counts: Counts) -> Splits:
+    train, test = omniglot.grey_images(path, drawings)
     wanted = {"training": counts["train"] + counts["valid"], "test": counts["test"]}
     for (part, count), found in zip(wanted.items(), (train, test), strict=True):
         if len(found) != count:
@@ -176,13 +177,13 @@ def example_chardata(path: Path) -> Counts:
 
 
 def example_lake_npz(path: Path) -> Counts:
-    drawings.write_npz(path, drawings.example(Glagolitic=1, Braille=2, Angelic=1))
+    omniglot.write_npz(path, omniglot.example(Glagolitic=1, Braille=2, Angelic=1))
     return {"train": 54, "valid": 6, "test": 19}
 
 
 def example_lake_zip(background: Path, evaluation: Path) -> Counts:
-    drawings.write_zip(background, "background", drawings.example(Braille=2))
-    drawings.write_zip(evaluation, "evaluation", drawings.example(Glagolitic=1, Angelic=1))
+    omniglot.write_zip(background, "background", omniglot.example(Braille=2))
+    omniglot.write_zip(evaluation, "evaluation", omniglot.example(Glagolitic=1, Angelic=1))
     return {"train": 54, "valid": 6, "test": 19}
 
 
@@ -201,6 +202,6 @@ ARCHIVES = {
     "chardata_mat": Archive(read_chardata, example_chardata),
     "lake_npz": Archive(read_lake_npz, example_lake_npz),
     "cifar10_tar": Archive(cifar.read_tar, cifar.example_tar),
-    "lake_zip": Archive(read_lake_zip, example_lake_zip, drawings.ZIP_FILES),
+    "lake_zip": Archive(read_lake_zip, example_lake_zip, omniglot.ZIP_FILES),
     "cifar10_bin": Archive(cifar.read_bin, cifar.example_bin, cifar.BIN_FILES),
 }

@@ -1,7 +1,8 @@
 """The table of what the codes of colour images keep, one row for each run on them.
 
-From the recorded test images and their decompressions: the errors of vlae.evaluation.reconstruction_error, and how many
-of them the classifier of the data set recognises (vlae.evaluation.classifier).
+The rows are computed from the recorded test images and their decompressions: the errors of
+vlae.evaluation.reconstruction_error, and how many images the classifier of the data set
+recognises (vlae.evaluation.classifier).
 """
 
 import csv
