@@ -46,8 +46,8 @@ lint: $(ENVIRONMENT)  ## check style, types of errors and the workflow's form
 	.venv/bin/snakemake --lint
 
 bench: $(ENVIRONMENT)  ## measure how fast the core is here: results/benchmarks.md (minutes)
-	PYTHONPATH=src .venv/bin/python benchmarks/run.py $(BENCH)
-	PYTHONPATH=src .venv/bin/python benchmarks/colour.py
+	PYTHONPATH=src .venv/bin/python -m benchmarks.run $(BENCH)
+	PYTHONPATH=src .venv/bin/python -m benchmarks.colour
 
 format: $(ENVIRONMENT)  ## bring the code into the form that lint wants
 	.venv/bin/ruff check --fix

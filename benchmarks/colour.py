@@ -13,9 +13,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from measure import in_turn, load, ratio
-from pipeline import ROOT
 
+from benchmarks.measure import in_turn, load, ratio
+from benchmarks.workflow_costs import ROOT
 from vlae.config.params import Run, load_params
 from vlae.data.batches import as_input
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic

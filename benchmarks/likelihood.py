@@ -3,8 +3,8 @@
 import resource
 
 import torch
-from plain import usual_operations
 
+from benchmarks.baseline import usual_operations
 from vlae.evaluation.evaluate import evaluate_images
 from vlae.models.vlae import VLAE
 

@@ -12,18 +12,18 @@ import sys
 from pathlib import Path
 
 import torch
-from likelihood import full_passes, one_image_at_a_time, peak_mib, raster, streamed
-from measure import in_turn, load, ratio
-from pipeline import ROOT, costs
-from plain import plain
-from report import write_markdown, write_plot
-from training import (
+
+from benchmarks.baseline import plain
+from benchmarks.likelihood import full_passes, one_image_at_a_time, peak_mib, raster, streamed
+from benchmarks.measure import in_turn, load, ratio
+from benchmarks.report import write_markdown, write_plot
+from benchmarks.training_speed import (
     made_up_images,
     matmul_rate,
     multiply_adds,
     ours_and_usual,
 )
-
+from benchmarks.workflow_costs import ROOT, costs
 from vlae.config.params import Run, load_params
 from vlae.evaluation.sample import sample_pixels
 from vlae.hardware import choose_precision, describe

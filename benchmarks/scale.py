@@ -1,6 +1,6 @@
 """How the workflow grows with the number of runs: seconds, memory, jobs and files.
 
-    python benchmarks/scale.py [--runs 10 100] [--shards 16]
+    python -m benchmarks.scale [--runs 10 100] [--shards 16]
 
 makes for each count a project of its own in a temporary folder: one tiny run, really trained
 and evaluated on made-up digits, and its repetitions with other seeds. Their results are
@@ -207,7 +207,7 @@ def measure(folder: Path, count: int, shards: int) -> dict:
     project.commit()
     clone = Project(folder / "clone")
     project.cost("git", "clone", "--quiet", ".", str(clone.folder))
-    command = (python, "workflow/scripts/record.py", "run", "--no-train")
+    command = (python, "workflow/scripts/record.py", "run", "--leave")
     found["results put in place in a clone"] = clone.cost(*command)
     here = project.folder
     counts = {

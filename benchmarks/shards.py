@@ -1,6 +1,6 @@
 """How evenly the shards of an evaluation share its work, and what each costs beside it.
 
-    python benchmarks/shards.py RUN [--shards 1 2 4 8 16]
+    python -m benchmarks.shards RUN [--shards 1 2 4 8 16]
 
 computes all blocks of a recorded run's evaluation on one thread, in a scratch folder of its own,
 and takes the processor's seconds of each and of the start before the first one (Python, torch,

@@ -11,7 +11,7 @@ from vlae.native import network
 os.environ.pop("VLAE_SCRATCH", None)
 
 # Started first, so that several processes (pytest-xdist) end at about the same time.
-LONGEST = ("test_workflow", "test_cluster", "test_team", "test_train")
+LONGEST = ("test_workflow", "test_cluster", "test_distributed", "test_train")
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """A long run of the tests with hostile input leaves its tally (tests/fuzzing.py)."""
+    """A long run of the tests with hostile input leaves its tally (tests/support/fuzzing.py)."""
     if "VLAE_FUZZ" in os.environ:
         import fuzzing
 
@@ -56,7 +56,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(tmp_path):
-    """A folder that is a small file system of its own (tests/small_disk.py)."""
+    """A folder that is a small file system of its own (tests/support/small_disk.py)."""
     with small_disk.mounted(tmp_path / "small") as folder:
         yield folder
 

@@ -3,16 +3,14 @@
 import pytest
 import torch
 
+from benchmarks import colour
+from benchmarks.baseline import plain, usual_operations
+from benchmarks.measure import Times, ratio
+from benchmarks.training_speed import multiply_adds
 from miniature import PROJECT, small_params
 from vlae.config.params import load_params
 from vlae.models.vlae import VLAE, objective
 from vlae.nn.weightnorm import data_dependent_initialisation
-
-pytest.importorskip("plain", reason="benchmarks/ is not on the path")
-import colour
-from measure import Times, ratio
-from plain import plain, usual_operations
-from training import multiply_adds
 
 RUNS = ("static_mnist-vlae", "static_mnist-vlae_iaf", "dynamic_mnist-pixelcnn")
 

@@ -67,9 +67,8 @@ def test_conda_gets_the_same_versions():
 @pytest.mark.parametrize("folder", ["src", "tests", "workflow", "benchmarks"])
 def test_what_is_imported_is_a_direct_dependency(folder):
     allowed = {IMPORTED_AS.get(name_of(line), name_of(line)) for line in DIRECT}
-    parts = ("tests", "benchmarks", "workflow/scripts")
-    own = [path for part in parts for path in (ROOT / part).iterdir()]
-    local = {"vlae", *(path.stem for path in own)}
+    own = [path for part in ("tests", "workflow/scripts") for path in (ROOT / part).rglob("*.py")]
+    local = {"vlae", "benchmarks", "cluster", *(path.stem for path in own)}
     known = allowed | local | set(sys.stdlib_module_names)
     used = {}
     for path in (ROOT / folder).rglob("*.py"):

@@ -1,0 +1,93 @@
+"""Training steps: ours against the usual way, and against the processor's limit."""
+
+import torch
+from torch import nn
+
+from benchmarks.baseline import plain, usual_operations
+from vlae.config.params import Run
+from vlae.hardware import choose_precision
+from vlae.models.vlae import SIDE, VLAE
+from vlae.native.library import in_use
+from vlae.nn.weightnorm import WeightNorm
+from vlae.training.train import latent_noise, new_model, new_optimizer, training_step
+
+CPU = torch.device("cpu")
+
+
+def made_up_images(count: int) -> torch.Tensor:
+    """Random bits, uint8 (count, 28, 28): what the pixels are does not change the time."""
+    random = torch.Generator().manual_seed(0)
+    return torch.randint(0, 2, (count, SIDE, SIDE), generator=random, dtype=torch.uint8)
+
+
+class Step:
+    """A training step of `run` on made-up images, again and again."""
+
+    def __init__(self, run: Run, model: VLAE, precision: str, batch: int):
+        self.run, self.model, self.precision = run, model, precision
+        self.optimizer = new_optimizer(model, run.training)
+        self.average = [p.detach().clone() for p in model.parameters()]
+        self.x = made_up_images(batch).unsqueeze(1).float()
+        self.noise = latent_noise(run.model.latent_dim, self.x, torch.Generator().manual_seed(0))
+
+    def __call__(self) -> None:
+        training_step(
+            *(self.model, self.optimizer, self.average, self.x, self.noise),
+            *(self.run, self.precision),
+        )
+
+
+def ours_and_usual(run: Run, batch: int) -> tuple[Step, Step, str]:
+    """(our step, the usual one, what does the work in ours)."""
+    model = new_model(run, made_up_images(64), "fixed", CPU)
+    precision = choose_precision("auto", CPU)
+    usual = Step(run, plain(model), "float32", batch)
+
+    class Usual(Step):
+        def __call__(self) -> None:
+            with usual_operations():
+                super().__call__()
+
+    usual.__class__ = Usual
+    return Step(run, model, precision, batch), usual, f"{precision}, {in_use('cpu', precision)}"
+
+
+def multiply_adds(model: VLAE) -> float:
+    """Useful multiply-adds of one image's forward pass: each output times its unmasked inputs."""
+    total = 0.0
+
+    def count(layer: WeightNorm, inputs: tuple, output: torch.Tensor) -> None:
+        nonlocal total
+        direction = layer.direction if len(inputs) == 1 else inputs[1]
+        kept = direction.numel()
+        if layer.mask is not None:
+            kept = int((layer.mask != 0).expand(direction.shape).sum())
+        if direction.dim() == 2:
+            places = 1
+        elif isinstance(layer, nn.Module) and layer.unit_dim == 1:  # transposed: by its input
+            places = inputs[0].shape[2] * inputs[0].shape[3]
+        else:
+            places = output.shape[2] * output.shape[3]
+        total += kept * places
+
+    layers = [m for m in model.modules() if isinstance(m, WeightNorm)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    dtype = next(model.parameters()).dtype
+    x = torch.zeros((1, 1, SIDE, SIDE), dtype=dtype)
+    with torch.no_grad(), usual_operations():
+        noise = torch.zeros((1, model.latent_dim), dtype=dtype) if model.latent_dim else None
+        if noise is None:
+            model.log_likelihood(x, None)
+        else:
+            model.bound_terms(x, noise)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def matmul_rate() -> float:
+    """Multiply-adds a second of a large bfloat16 matrix product, the best of ten."""
+    from benchmarks.measure import once
+
+    a, b = (torch.randn(1024, 1024).bfloat16() for _ in range(2))
+    return 1024**3 / min(once(lambda: a @ b) for _ in range(10))

@@ -1,0 +1,82 @@
+"""The project with a single small run, to be disturbed while it is trained."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import yaml
+
+from miniature import PROJECT, small_params
+from pipeline import MIRROR, TREE, Workflow, generate_files
+from vlae.storage.write import sha256
+
+RUN = "static_mnist-vlae"
+MODEL = f"results/checkpoints/{RUN}/model.safetensors"
+
+
+def new_project(
+    folder: Path,
+    mirror: Path | str,
+    training: dict,
+    evaluation: dict,
+    real: str | None = None,
+) -> Workflow:
+    """A commit of the project with a single run of a tiny network, on the data of `mirror`: the
+    real ones, or small files that are written there (pipeline.generate_files)."""
+    for name in TREE.split():
+        source, target = PROJECT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir() and not source.is_symlink():
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(source, target, ignore=ignored)
+        else:
+            shutil.copy(source, target, follow_symlinks=False)
+    small_params(folder, training, evaluation)
+    tree = yaml.safe_load((folder / "params.yaml").read_text())
+    tree["runs"] = {RUN: tree["runs"][RUN]}
+    tree["datasets"] = {"static_mnist": tree["datasets"]["static_mnist"]}
+    tree["classifiers"] = {}
+    if mirror != MIRROR:
+        generate_files(mirror, list(tree["datasets"].values()), real)
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    workflow = Workflow(folder, mirror)
+    workflow.do("git", "init", "--quiet")
+    workflow.commit("the project")
+    return workflow
+
+
+def prepared_project(folder: Path, epochs: int) -> Workflow:
+    """On generated data, which are there; the run is not trained."""
+    training = {"epochs": epochs, "batch_size": 8}
+    workflow = new_project(folder / "project", folder / "mirror", training, {})
+    workflow.do("snakemake", "--cores", "2", "data/static_mnist.npz")
+    return workflow
+
+
+def undisturbed_weights(prepared: Workflow, folder: Path) -> str:
+    """SHA-256 of the weights of a training that nothing disturbed, in a copy of the project."""
+    workflow = prepared.copy_to(folder)
+    workflow.do("vlae", "train", RUN)
+    return sha256(workflow.folder / MODEL)
+
+
+def history(workflow: Workflow) -> list[dict]:
+    """What steps each start of the trainer did up to its last save, of the newest state."""
+    states = list((workflow.folder / "scratch" / RUN).glob("state-*.safetensors"))
+    if not states:
+        return []
+    with open(max(states, key=lambda path: path.stat().st_mtime_ns), "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return json.loads(header["__metadata__"]["vlae"])["history"]
+
+
+def trainer(workflow: Workflow) -> psutil.Process:
+    """The process that trains at the moment."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # ended meanwhile
+            here = process.cwd() == str(workflow.folder)
+            if here and process.cmdline()[1:5] == ["-m", "vlae", "train", RUN]:
+                return process
+    raise AssertionError("no trainer is running")

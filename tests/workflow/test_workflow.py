@@ -1,0 +1,259 @@
+"""The whole pipeline in miniature: the real Snakefile, DVC and package, from download to tables.
+
+Four small runs, two of them with a flow and one on colour images. Data are small files in the
+real formats: the first images of the real MNIST where VLAE_DATA_MIRROR says where to find it,
+generated ones otherwise.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from miniature import PROJECT
+from pipeline import COLOUR_RUN, FLOW_RUNS, RUNS, Workflow, row
+
+
+def test_everything_is_made_from_download_to_figures(built):
+    made = built.contents()
+    for run in RUNS:
+        assert f"results/checkpoints/{run}/model.safetensors" in made
+        assert f"results/evaluations/{run}.json" in made
+        assert f"results/samples/{run}.npz" in made
+    assert "results/figures/figure1_static_mnist.png" in made
+    assert "not trained" not in row(built, "table5_cifar10", "VLAE, receptive field 4x2")
+    lines = built.read("results/tables/cifar10_kept.md").splitlines()
+    (kept,) = [line for line in lines if COLOUR_RUN in line]
+    assert kept.count(" %") == 2  # recognised by the classifier, originals and decompressions
+    assert "not trained" not in row(built, "table1_static_mnist", "VLAE")
+    assert "not trained" in row(built, "table1_static_mnist", "AF VAE")  # not among these runs
+
+
+def test_data_sets_are_not_published(built):
+    published = {p.stat().st_size for p in (built.folder / "artifacts").rglob("*") if p.is_file()}
+    assert not published & {p.stat().st_size for p in (built.folder / "data").glob("*.npz")}
+
+
+def test_a_second_call_has_nothing_to_do(built):
+    before = built.contents()
+    assert "Nothing to be done" in built.snakemake()
+    assert built.contents() == before
+
+
+def test_a_clone_without_data_draws_everything_and_runs_nothing(built, tmp_path):
+    clone = built.clone_to(tmp_path / "clone", mirror="/nowhere")
+    before = clone.contents()
+    clone.do("snakemake", "--dry-run", "--cores", "2")
+    assert clone.contents() == before
+    clone.snakemake()
+    assert not (clone.folder / "data").exists()
+    assert not (clone.folder / "scratch").exists()
+    assert not clone.trained()
+    # Every table and figure comes out as it was committed, to the byte.
+    assert clone.do("git", "status", "--porcelain") == ""
+    assert "Nothing to be done" in clone.snakemake("--config", "train=false")
+
+
+def test_one_learning_rate_retrains_one_run_for_everybody_and_back_is_free(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    run = "dynamic_mnist-pixelcnn"
+    models = {r: workflow.folder / f"results/checkpoints/{r}/model.safetensors" for r in RUNS}
+    before = {r: model.read_bytes() for r, model in models.items()}
+    clone = workflow.clone_to(tmp_path / "clone", mirror="/nowhere")
+    clone.do("dvc", "pull", "-q", *(f"{step}@{run}" for step in ("train", "evaluate", "sample")))
+
+    workflow.edit_params(lambda tree: tree["runs"][run].update(training={"learning_rate": 0.01}))
+    workflow.snakemake()
+    assert workflow.trained() == {run}
+    assert {r for r, model in models.items() if model.read_bytes() != before[r]} == {run}
+
+    workflow.do("dvc", "push", "-q", "--run-cache")
+    workflow.commit("learns faster")
+    clone.do("git", "pull", "--quiet")
+    assert "not recorded" not in clone.snakemake("--config", "train=false")
+    model = f"results/checkpoints/{run}/model.safetensors"
+    assert (clone.folder / model).read_bytes() == (workflow.folder / model).read_bytes()
+    assert clone.do("git", "status", "--porcelain") == ""
+
+    workflow.do("git", "revert", "--no-edit", "--no-commit", "HEAD")
+    workflow.do("git", "checkout", "--quiet", "HEAD", "dvc.lock")  # only the parameters go back
+    workflow.snakemake()
+    assert not workflow.trained()
+    assert {r: model.read_bytes() for r, model in models.items()} == before
+    assert workflow.do("git", "diff", "--stat", "HEAD~", "--", ".", ":!artifacts") == ""
+
+
+def test_a_clone_goes_on_from_what_is_published(built, tmp_path):
+    """A longer budget where there is no training state, here and where another machine trained."""
+    run = FLOW_RUNS[0]
+    files = Path("results", "checkpoints", run)
+    longer = {"epochs": 3, "decay_epochs": 1}
+    old = json.loads(built.read(files / "train.json"))
+    clone, other = (
+        built.clone_to(tmp_path / name, built.env["VLAE_DATA_MIRROR"]) for name in ("one", "two")
+    )
+    for each in (clone, other):
+        each.edit_params(lambda tree: tree["runs"][run].update(training=longer))
+    clone.snakemake()
+    assert clone.trained() == {run}
+    new = json.loads(clone.read(files / "train.json"))
+    assert [s["to_epoch"] for s in new["stretches"]] == [1, 3]
+    assert new["stretches"][1]["from_checkpoint"] == old["checkpoint_sha256"]
+    assert " in 2 stretches" in row(clone, "table1_static_mnist", "VLAE")
+    assert "up to date" in clone.do("dvc", "status", f"train@{run}")
+    assert "Nothing to be done" in clone.snakemake()
+    # The weights alone are carried to the other: it finds that there is nothing left to train.
+    shutil.copytree(clone.folder / files, other.folder / "scratch" / run / "published")
+    other.snakemake(str(files / "model.safetensors"))
+    assert not other.trained()
+    said = other.read(f"results/logs/train/{run}.log")
+    assert f"scratch/{run}/published has all 3 epochs: taken over" in said
+    for name in ("model.safetensors", "train.json", "curve.csv"):
+        assert (other.folder / files / name).read_bytes() == (
+            clone.folder / files / name
+        ).read_bytes()
+
+
+def test_a_comment_retrains_nothing(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.replace("src/vlae/nn/flow.py", "\nimport ", "\n# a comment\nimport ")
+    assert "not recorded" not in workflow.snakemake()
+    assert not workflow.trained()
+    changed = workflow.do("git", "status", "--porcelain").split()
+    assert changed == ["M", "dvc.lock", "M", "src/vlae/nn/flow.py"]
+
+
+def test_other_arithmetic_of_the_flow_concerns_the_runs_with_a_flow(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.replace("src/vlae/nn/flow.py", "STEP_SCALE = 0.1", "STEP_SCALE = 0.2")
+    said = workflow.snakemake("--config", "train=false")
+    (line,) = [line for line in said.splitlines() if "not recorded" in line]
+    assert {run for run in RUNS if f"train {run}" in line} == {*FLOW_RUNS, COLOUR_RUN}
+    # What is not of this code is not drawn; the other run still is.
+    assert "not trained" in row(workflow, "table1_static_mnist", "VLAE")
+    assert "not trained" not in row(workflow, "table2_dynamic_mnist", "Unconditional decoder")
+
+
+def test_a_corrupted_result_is_one_clear_line(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    path = "results/checkpoints/static_mnist-vlae/model.safetensors"
+    good = (workflow.folder / path).read_bytes()
+    (workflow.folder / path).write_bytes(b"garbage")
+    done = workflow.call("snakemake", "--cores", "2")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"vlae: error: {path}: not what dvc.lock records; `dvc checkout -f {path}` restores that"
+    ]
+    workflow.do("dvc", "checkout", "-q", "-f", path)
+    assert (workflow.folder / path).read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    ("edit", "line"),
+    [
+        (lambda tree: tree["defaults"]["training"].update(epochs="many"), "epochs"),
+        (lambda tree: tree["runs"][RUNS[0]].update(learning_rate=1.0), "learning_rate"),
+    ],
+)
+def test_bad_params_stop_everything_with_one_line(built, tmp_path, edit, line):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.edit_params(edit)
+    done = workflow.call("snakemake", "--cores", "2")
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("vlae: error: params.yaml: ")
+    assert line in said
+
+
+def test_only_the_runs_that_were_named_are_computed(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.edit_params(lambda tree: tree["defaults"]["training"].update(learning_rate=0.01))
+    said = workflow.snakemake("--config", f"runs=dynamic_* {COLOUR_RUN}")
+    assert workflow.trained() == {"dynamic_mnist-pixelcnn"}
+    assert "not recorded" in said and "static_mnist-vlae" in said
+    assert "not trained" in row(workflow, "table1_static_mnist", "VLAE")  # as with train=false
+    assert "not trained" not in row(workflow, "table2_dynamic_mnist", "Unconditional decoder")
+    done = workflow.call("snakemake", "--cores", "2", "--config", "runs=dynamc_*")
+    assert done.returncode == 2
+    assert (
+        done.stderr == "vlae: error: --config: runs: no run in params.yaml is called 'dynamc_*'\n"
+    )
+
+
+def test_an_unknown_config_key_is_one_line(built):
+    done = built.call("snakemake", "--cores", "2", "--config", "trian=false")
+    assert done.returncode == 2
+    assert (
+        done.stderr == "vlae: error: --config: unknown key 'trian'; known: runs, shards, train\n"
+    )
+
+
+def test_on_a_cluster_the_trainer_knows_its_time_limit(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.edit_params(lambda tree: tree["defaults"]["training"].update(learning_rate=0.01))
+    jobs = workflow.do("snakemake", "-n", "-p", "--profile", "slurm", "--config", "shards=3")
+    assert "export VLAE_MINUTES=718; python workflow/scripts/quick_dvc.py" in jobs
+    assert f"vlae evaluate {RUNS[0]} --shard 3/3" in jobs
+    assert "VLAE_MINUTES" not in workflow.do("snakemake", "-n", "-p", "--cores", "2")
+
+
+def without_stage(workflow: Workflow, stage: str) -> str:
+    """dvc.lock as if the stage had never run."""
+    lock = yaml.safe_load(workflow.read("dvc.lock"))
+    del lock["stages"][stage]
+    return yaml.safe_dump(lock, sort_keys=False)
+
+
+@pytest.mark.slow
+def test_an_evaluation_scattered_into_shards_is_the_same(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    run = FLOW_RUNS[0]
+    whole = json.loads(workflow.read(f"results/evaluations/{run}.json"))
+    shutil.rmtree(workflow.folder / "scratch")
+    shutil.rmtree(workflow.folder / ".dvc" / "cache" / "runs")
+    (workflow.folder / "dvc.lock").write_text(without_stage(workflow, f"evaluate@{run}"))
+    workflow.snakemake("--config", "shards=2")
+    logs = workflow.folder / "results" / "logs" / "evaluate"
+    assert {log.name for log in logs.iterdir()} >= {f"{run}.{i}-of-2.log" for i in (1, 2)}
+    gathered = json.loads(workflow.read(f"results/evaluations/{run}.json"))
+    assert gathered | {"seconds": 0} == whole | {"seconds": 0}
+
+
+@pytest.mark.slow
+def test_a_bucket_as_the_remote(built, tmp_path):
+    """The two lines of the README against a real server of S3's interface."""
+    from moto.server import ThreadedMotoServer
+
+    workflow = built.copy_to(tmp_path / "copy")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        address = f"http://{host}:{port}"
+        requests.put(f"{address}/BUCKET", timeout=10).raise_for_status()
+        workflow.env |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+        for line in re.findall(
+            r"^    (dvc remote .*)$", (PROJECT / "README.md").read_text(), re.M
+        ):
+            workflow.do(*line.split())
+        workflow.do("dvc", "remote", "modify", "s3", "endpointurl", address)
+        workflow.do("dvc", "push", "-q", "--run-cache")
+        workflow.commit("a bucket")
+        clone = workflow.clone_to(tmp_path / "clone", mirror="/nowhere")
+        clone.env = workflow.env | {"VLAE_DATA_MIRROR": "/nowhere"}
+        shutil.rmtree(clone.folder / "artifacts")
+        clone.snakemake()
+        assert not clone.trained()
+        assert (clone.folder / "results" / "evaluations" / f"{RUNS[0]}.json").exists()
+    finally:
+        server.stop()
+    # Without the remote, a clone says so in one line and does not fail.
+    other = workflow.clone_to(tmp_path / "other", mirror="/nowhere")
+    other.env = workflow.env
+    said = other.snakemake("--config", "train=false")
+    assert "vlae: warning: the remote could not be read completely" in said
+    assert "Traceback" not in said
