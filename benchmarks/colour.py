@@ -16,21 +16,19 @@ import torch
 
 from benchmarks.measure import in_turn, load, ratio
 from benchmarks.workflow_costs import ROOT
-from vlae.config.params import Run, load_params
+from vlae.config.load import load_params
+from vlae.config.schema import Run
 from vlae.data.batches import as_input
 from vlae.hardware import autocast, choose_device, choose_precision, describe, set_arithmetic
-from vlae.models.vlae import objective
+from vlae.images import COLOUR
+from vlae.models.base import latent_noise
+from vlae.models.objective import objective
 from vlae.native import network
-from vlae.native.library import in_use
+from vlae.native.library import backend
 from vlae.storage.write import write_text
-from vlae.training import train
-from vlae.training.train import (
-    latent_noise,
-    new_model,
-    new_optimizer,
-    running_gamma,
-    training_step,
-)
+from vlae.training import optimizer
+from vlae.training.step import training_step
+from vlae.training.train_state import new_train_state
 
 RUNS = (
     *("cifar10-vlae_7x4", "cifar10-vlae_4x2", "cifar10-resnet_vlae"),
@@ -46,20 +44,14 @@ class Step:
     def __init__(self, run: Run, batch: int, device: torch.device, precision: str):
         random = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (batch, 3, 32, 32), generator=random, dtype=torch.uint8)
-        self.run, self.precision = run, precision
-        self.model = new_model(run, images, "none", device)
-        self.optimizer = new_optimizer(self.model, run.training)
-        self.average = [p.detach().clone() for p in self.model.parameters()]
-        self.soft = running_gamma(run.training, device)
-        self.x = as_input(images.to(device), "none", random)
+        self.precision = precision
+        self.state = new_train_state(run, images, COLOUR, device)
+        self.model = self.state.model
+        self.x = as_input(images.to(device), COLOUR, random)
         self.noise = latent_noise(self.model.latent_dim, self.x.cpu(), random).to(device)
 
     def __call__(self) -> None:
-        training_step(
-            *(self.model, self.optimizer, self.average, self.x, self.noise),
-            *(self.run, self.precision),
-            soft=self.soft,
-        )
+        training_step(self.state, self.x, self.noise, self.precision)
         if self.x.is_cuda:
             torch.cuda.synchronize()
 
@@ -79,14 +71,14 @@ class Step:
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             autocast(self.x.device, self.precision),
         ):
-            objective(self.model, self.x, self.noise, 0.0, gamma=self.soft.gamma)
+            objective(self.model, self.x, self.noise, 0.0, self.state.free_bits.gamma)
         return sum(storage.nbytes() for storage in storages.values())
 
 
 def by_pytorch_alone(step: Step) -> None:
     with (
         patch.object(network, "library", lambda: None),
-        patch.object(train, "in_use", lambda device, precision: "PyTorch"),
+        patch.object(optimizer, "backend", lambda device, precision: "PyTorch"),
     ):
         step()
 
@@ -99,7 +91,7 @@ def measure(run: Run, device: torch.device, precision: str, repeats: int) -> dic
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         found[batch] = {"kept_mib": round(kept / MIB, 1)}
-        if in_use(device.type, precision).startswith("C++"):
+        if backend(device.type, precision).startswith("C++"):
             by_pytorch, times = in_turn(partial(by_pytorch_alone, step), step, runs=repeats)
             found[batch]["times_pytorch"] = ratio(by_pytorch, times)["ratio"]
         else:

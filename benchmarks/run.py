@@ -24,11 +24,14 @@ from benchmarks.training_speed import (
     ours_and_usual,
 )
 from benchmarks.workflow_costs import ROOT, costs
-from vlae.config.params import Run, load_params
-from vlae.evaluation.sample import sample_pixels
+from vlae.config.load import load_params
+from vlae.config.schema import Run
 from vlae.hardware import choose_precision, describe
-from vlae.native.library import in_use, why_not
-from vlae.training.train import new_model
+from vlae.images import FIXED
+from vlae.models.initialise import new_model
+from vlae.models.vlae import VLAE
+from vlae.native.library import backend, unavailable_reason
+from vlae.nn.pixelcnn_sampling import draw_pixels
 
 CPU = torch.device("cpu")
 MAIN = "static_mnist-vlae"
@@ -60,7 +63,7 @@ def training(runs: dict[str, Run], repeats: int) -> dict:
 
 def likelihood(run: Run, repeats: int) -> dict:
     """Images x samples a second of the importance-sampled likelihood."""
-    model = new_model(run, made_up_images(64), "fixed", CPU)
+    model = new_model(run, made_up_images(64), FIXED, CPU)
     usual = plain(model)
     precision = choose_precision("auto", CPU)
     x = made_up_images(16).unsqueeze(1).float()
@@ -93,15 +96,20 @@ def likelihood(run: Run, repeats: int) -> dict:
     return found
 
 
+@torch.no_grad()
+def drawn(model: VLAE, maps: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    return draw_pixels(model.pixelcnn, maps, uniform)
+
+
 def sampling(run: Run, repeats: int) -> dict:
     """Drawing 64 images given their codes, and codes from the prior."""
-    model = new_model(run, made_up_images(64), "fixed", CPU)
+    model = new_model(run, made_up_images(64), FIXED, CPU)
     usual = plain(model)
     uniform = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     maps = torch.randn(64, run.model.decoder.maps, 28, 28)
     theirs, ours = in_turn(
         lambda: raster(usual, maps, uniform, 1),
-        lambda: sample_pixels(model, maps, uniform),
+        lambda: drawn(model, maps, uniform),
         runs=repeats,
     )
     found = {"pixels": ratio(theirs, ours, slow_work=1 / 28) | {"images": 64}}
@@ -119,7 +127,7 @@ def sampling(run: Run, repeats: int) -> dict:
 
 def growth(run: Run, repeats: int) -> dict:
     """How time grows: with K, images and batch, ours and the usual way; seconds."""
-    model = new_model(run, made_up_images(64), "fixed", CPU)
+    model = new_model(run, made_up_images(64), FIXED, CPU)
     precision = choose_precision("auto", CPU)
     x = made_up_images(64).unsqueeze(1).float()
 
@@ -161,8 +169,8 @@ def machine() -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "git_revision": done.stdout.strip() or None,
-        "core": in_use("cpu", precision),
-        "no_core_because": why_not() or None,
+        "core": backend("cpu", precision),
+        "no_core_because": unavailable_reason() or None,
         "bf16_matmul_gflops_a_thread": round(2 * matmul_rate() / 1e9),
     }
 

@@ -157,7 +157,7 @@ def simulate_results(project: Project, count: int) -> None:
         write_npz(folder / paths.samples(run), **(samples | {"sample_seed": np.array(i)}))
 
 
-PARAMS = "from vlae.config.params import load_params; load_params('params.yaml')"
+PARAMS = "from vlae.config.load import load_params; load_params('params.yaml')"
 # What `dvc repro` does after a stage's command, for all of them, and with one dump of dvc.lock.
 RECORD = """
 from dvc.repo import Repo

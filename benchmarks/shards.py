@@ -18,7 +18,7 @@ import time
 
 import torch
 
-from vlae.config.params import load_params
+from vlae.config.load import load_params
 from vlae.data.dataset import load
 from vlae.evaluation import evaluate
 
@@ -47,7 +47,7 @@ def block_seconds(name: str) -> tuple[float, list[tuple[evaluate.Block, float]]]
     evaluate.shares = noted_shares
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["VLAE_SCRATCH"] = scratch
-        dataset = load(run.dataset, params.dataset(run.dataset)["binarization"])
+        dataset = load(run.dataset, params.image_kind(run.dataset))
         evaluate.evaluate(run, dataset, device="cpu", shard=(1, 1))
     evaluate.shares = share
     return begun[0], list(zip(work, seconds, strict=True))

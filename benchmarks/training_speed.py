@@ -1,15 +1,22 @@
 """Training steps: ours against the usual way, and against the processor's limit."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from benchmarks.baseline import plain, usual_operations
-from vlae.config.params import Run
+from vlae.config.schema import Run
 from vlae.hardware import choose_precision
+from vlae.images import FIXED
+from vlae.models.base import latent_noise
+from vlae.models.initialise import new_model
 from vlae.models.vlae import SIDE, VLAE
-from vlae.native.library import in_use
+from vlae.native.library import backend
 from vlae.nn.weightnorm import WeightNorm
-from vlae.training.train import latent_noise, new_model, new_optimizer, training_step
+from vlae.training.optimizer import new_optimizer
+from vlae.training.step import training_step
+from vlae.training.train_state import new_train_state
 
 CPU = torch.device("cpu")
 
@@ -24,22 +31,24 @@ class Step:
     """A training step of `run` on made-up images, again and again."""
 
     def __init__(self, run: Run, model: VLAE, precision: str, batch: int):
-        self.run, self.model, self.precision = run, model, precision
-        self.optimizer = new_optimizer(model, run.training)
-        self.average = [p.detach().clone() for p in model.parameters()]
+        self.precision = precision
+        self.state = new_train_state(run, made_up_images(64), FIXED, CPU)
+        self.state = replace(
+            self.state,
+            model=model,
+            optimizer=new_optimizer(list(model.parameters()), run.training),
+            average={name: w.detach().clone() for name, w in model.named_parameters()},
+        )
         self.x = made_up_images(batch).unsqueeze(1).float()
         self.noise = latent_noise(run.model.latent_dim, self.x, torch.Generator().manual_seed(0))
 
     def __call__(self) -> None:
-        training_step(
-            *(self.model, self.optimizer, self.average, self.x, self.noise),
-            *(self.run, self.precision),
-        )
+        training_step(self.state, self.x, self.noise, self.precision)
 
 
 def ours_and_usual(run: Run, batch: int) -> tuple[Step, Step, str]:
     """(our step, the usual one, what does the work in ours)."""
-    model = new_model(run, made_up_images(64), "fixed", CPU)
+    model = new_model(run, made_up_images(64), FIXED, CPU)
     precision = choose_precision("auto", CPU)
     usual = Step(run, plain(model), "float32", batch)
 
@@ -49,7 +58,7 @@ def ours_and_usual(run: Run, batch: int) -> tuple[Step, Step, str]:
                 super().__call__()
 
     usual.__class__ = Usual
-    return Step(run, model, precision, batch), usual, f"{precision}, {in_use('cpu', precision)}"
+    return Step(run, model, precision, batch), usual, f"{precision}, {backend('cpu', precision)}"
 
 
 def multiply_adds(model: VLAE) -> float:

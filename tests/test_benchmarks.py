@@ -8,8 +8,9 @@ from benchmarks.baseline import plain, usual_operations
 from benchmarks.measure import Times, ratio
 from benchmarks.training_speed import multiply_adds
 from miniature import PROJECT, small_params
-from vlae.config.params import load_params
-from vlae.models.vlae import VLAE, objective
+from vlae.config.load import load_params
+from vlae.models.objective import objective
+from vlae.models.vlae import VLAE
 from vlae.nn.weightnorm import data_dependent_initialisation
 
 RUNS = ("static_mnist-vlae", "static_mnist-vlae_iaf", "dynamic_mnist-pixelcnn")

@@ -32,9 +32,9 @@ import torch  # noqa: E402
 import yaml  # noqa: E402
 
 from vlae.cli import BAD_INPUT, STOPPED  # noqa: E402
-from vlae.config.params import Params, Run, load_params  # noqa: E402
-from vlae.data.batches import order  # noqa: E402
-from vlae.data.dataset import IMAGE_SHAPES  # noqa: E402
+from vlae.config.load import load_params  # noqa: E402
+from vlae.config.schema import Params, Run  # noqa: E402
+from vlae.data.batches import permutation  # noqa: E402
 from vlae.errors import VlaeError  # noqa: E402
 from vlae.hardware import (  # noqa: E402
     choose_device,
@@ -47,7 +47,8 @@ from vlae.storage import paths  # noqa: E402
 from vlae.storage.read import read_json, read_safetensors  # noqa: E402
 from vlae.storage.write import write_atomically, write_json  # noqa: E402
 from vlae.training.published import BY_HAND, FILES  # noqa: E402
-from vlae.training.train import new_model, new_optimizer, new_step, running_gamma  # noqa: E402
+from vlae.training.step import Arithmetic, new_step  # noqa: E402
+from vlae.training.train_state import new_train_state  # noqa: E402
 
 COMPARED = 20  # steps whose mean losses are compared
 TOLERANCE = 0.01  # of the loss: the ways to launch the steps differ by rounding only
@@ -67,34 +68,27 @@ def say(text: str) -> None:
 
 def measure(params: Params, run: Run, device: torch.device, way: str, seconds: float) -> dict:
     """Training steps from the start for so many seconds, on images of noise."""
-    binarization = params.dataset(run.dataset)["binarization"]
-    high = 2 if binarization == "fixed" else 256
+    kind = params.image_kind(run.dataset)
     random = generator(0, "noise", 0, device.type)
-    shape = (20 * run.training.batch_size, *IMAGE_SHAPES[binarization])
-    images = torch.randint(high, shape, generator=random, dtype=torch.uint8, device=device)
+    shape = (20 * run.training.batch_size, *kind.shape)
+    images = torch.randint(
+        kind.largest + 1, shape, generator=random, dtype=torch.uint8, device=device
+    )
     precision = choose_precision("auto", device)
     set_arithmetic(device, precision)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     began = time.monotonic()
-    model = new_model(run, images, binarization, device)
-    optimizer = new_optimizer(model, run.training)
-    average = [weight.detach().clone() for weight in model.parameters()]
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
-    graph, compiled = WAYS[way]
-    step, core = new_step(
-        *(model, optimizer, average, sums, images, binarization, run, precision, graph),
-        soft=running_gamma(run.training, device),
-        compiled=compiled,
-    )
+    state = new_train_state(run, images, kind, device)
+    step, core = new_step(state, images, kind, run, Arithmetic(precision, *WAYS[way]))
     size = run.training.batch_size
-    visits = order(0, 0, len(images)).to(device)
+    indices = permutation(0, 0, len(images)).to(device)
 
     def steps(first: int) -> float:
         for i in range(first, first + COMPARED):
             start = i % (len(images) // size) * size
-            step(visits[start : start + size], generator(0, "step", i, device.type))
-        return sums[0].item()  # waits for the device
+            step(indices[start : start + size], generator(0, "step", i, device.type))
+        return state.sums[0].item()  # waits for the device
 
     loss = steps(0) / COMPARED
     ready = time.monotonic()

@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _params(options):
-    from vlae.config.params import load_params
+    from vlae.config.load import load_params
 
     return load_params(options.params)
 
@@ -70,7 +70,7 @@ def _check_unchanged(options, run) -> None:
 def _dataset(params, run):
     from vlae.data.dataset import load
 
-    return load(run.dataset, params.dataset(run.dataset)["binarization"])
+    return load(run.dataset, params.image_kind(run.dataset))
 
 
 def _fetch(options) -> None:
@@ -142,7 +142,7 @@ def _classifier(options) -> None:
     from vlae.evaluation.classifier import write_classifier
 
     config = params.classifiers[options.dataset]
-    record = write_classifier(config, load(options.dataset, "none"))
+    record = write_classifier(config, load(options.dataset, params.image_kind(options.dataset)))
     if _params(options).classifiers.get(options.dataset) != config:
         raise VlaeError(
             f"{options.params}: classifiers.{options.dataset} was edited meanwhile; run the same "

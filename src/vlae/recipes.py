@@ -14,9 +14,9 @@ import math
 
 import torch
 
-from vlae.config.params import ClassifierConfig, Params, Run, as_dict
+from vlae.config.schema import ClassifierConfig, Params, Run, as_dict
 from vlae.config.stages import configurations
-from vlae.data.batches import as_input, order
+from vlae.data.batches import as_input, permutation
 from vlae.data.fetch import data_recipe
 from vlae.evaluation.classifier import classify, train_classifier
 from vlae.evaluation.evaluate import (
@@ -28,19 +28,14 @@ from vlae.evaluation.evaluate import (
     importance_sampled,
     two_level,
 )
-from vlae.evaluation.sample import decompress, decompressed, draw_samples
-from vlae.models.build import Model
-from vlae.nn.logistic_mixture import scaled
+from vlae.evaluation.sample import DECOMPRESSED, decompress, draw_samples
+from vlae.images import COLOUR, FIXED, ImageKind, scaled
+from vlae.models.base import Model, latent_noise
 from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.write import write_text
-from vlae.training.train import (
-    latent_noise,
-    new_model,
-    new_optimizer,
-    running_gamma,
-    training_step,
-)
+from vlae.training.step import training_step
+from vlae.training.train_state import new_train_state
 
 DIGITS = 7
 IMAGES = 6
@@ -58,7 +53,7 @@ def rounded(value):
     return value
 
 
-def made_up_images(binarization: str) -> torch.Tensor:
+def made_up_images(kind: ImageKind) -> torch.Tensor:
     """uint8 (6, 28, 28): blobs of different places and sizes, grey or black and white; or
     (6, 3, 8, 8): a corner of them, each colour in another shade."""
     row = torch.arange(28).view(1, 28, 1)
@@ -66,29 +61,25 @@ def made_up_images(binarization: str) -> torch.Tensor:
     number = torch.arange(IMAGES).view(-1, 1, 1)
     distance = (row - 8 - 2 * number) ** 2 + (column - 20 + 2 * number) ** 2
     grey = (255 - 6 * distance).clamp(0, 255)
-    if binarization == "none":
+    if kind is COLOUR:
         corner = grey[:, 10 : 10 + COLOUR_SIDE, 10 : 10 + COLOUR_SIDE]
         return torch.stack([corner, 255 - corner, corner // 2], 1).to(torch.uint8)
-    return ((grey > 100) if binarization == "fixed" else grey).to(torch.uint8)
+    return ((grey > 100) if kind is FIXED else grey).to(torch.uint8)
 
 
-def run_recipes(run: Run, binarization: str) -> dict[str, dict]:
+def run_recipes(run: Run, kind: ImageKind) -> dict[str, dict]:
     """The recipes of a run: {"train": …, "evaluate": …, "sample": …}."""
-    images = made_up_images(binarization)
-    device, full = torch.device("cpu"), torch.float64
-    training, seed = run.training, run.training.seed
-    model = new_model(run, images, binarization, device, full)
-    optimizer = new_optimizer(model, training)
-    average = [p.detach().clone() for p in model.parameters()]
-    soft = running_gamma(training, device)
+    images = made_up_images(kind)
+    full, seed = torch.float64, run.training.seed
+    state = new_train_state(run, images, kind, torch.device("cpu"), full)
+    model, average, soft = state.model, list(state.average.values()), state.free_bits
     steps = []
     for step in range(2):
         random = generator(seed, "step", step)
-        visits = order(seed, 0, IMAGES)[step * 3 : step * 3 + 3]
-        x = as_input(images[visits], binarization, random).to(full)
+        indices = permutation(seed, 0, IMAGES)[step * 3 : step * 3 + 3]
+        x = as_input(images[indices], kind, random).to(full)
         noise = latent_noise(model.latent_dim, x, random)
-        loss = training_step(model, optimizer, average, x, noise, run, "float32", soft=soft)
-        steps.append(loss.tolist())
+        steps.append(training_step(state, x, noise, "float32").tolist())
         if soft is not None:
             soft.after((step + 1) * soft.steps)
     trained = {
@@ -102,11 +93,11 @@ def run_recipes(run: Run, binarization: str) -> dict[str, dict]:
         for weight, value in zip(model.parameters(), average, strict=True):
             weight.copy_(value)
     random = generator(seed, "recipe")
-    x = as_input(images, binarization, random).to(full)
+    x = as_input(images, kind, random).to(full)
     return rounded(
         {
             "train": trained,
-            "evaluate": _evaluation(model, x, run, binarization),
+            "evaluate": _evaluation(model, x, run, kind),
             "sample": _sampling(model, x[:2], run),
         }
     )
@@ -118,7 +109,7 @@ def _summary(tensor: torch.Tensor) -> float:
     return float((flat * torch.cos(torch.arange(len(flat), dtype=torch.float64))).sum())
 
 
-def _evaluation(model: Model, x: torch.Tensor, run: Run, binarization: str) -> dict:
+def _evaluation(model: Model, x: torch.Tensor, run: Run, kind: ImageKind) -> dict:
     if not model.latent_dim:
         return {"exact": exact(model, x, "float32").elbo.tolist(), "draws": DRAWS}
     samples, numbers, seed = 20, list(range(len(x))), run.evaluation.seed
@@ -130,7 +121,7 @@ def _evaluation(model: Model, x: torch.Tensor, run: Run, binarization: str) -> d
         "kl": result.kl.tolist(),
         "ess": result.ess.tolist(),
     }
-    if binarization == "dynamic":
+    if kind.binarization == "dynamic":
         recipe["draws, samples of each"] = [DRAWS, DRAW_SAMPLES]
     if run.evaluation.deep_images:
         index = deep_subset(len(x), 3, seed)
@@ -144,7 +135,7 @@ def _sampling(model: Model, x: torch.Tensor, run: Run) -> dict:
     """Pixels are bits: their sum over a few images, and the codes behind them."""
     seed, device, full = run.evaluation.seed, torch.device("cpu"), torch.float64
     samples = draw_samples(model, 2, seed, device, full)
-    made_with = [decompressed(model), seed, run.evaluation.binarization_seed]
+    made_with = [DECOMPRESSED[model.kind], seed, run.evaluation.binarization_seed]
     numbers = {
         "count, seed, binarization_seed": made_with,
         "samples": _summary(samples),
@@ -158,7 +149,7 @@ def _sampling(model: Model, x: torch.Tensor, run: Run) -> dict:
 
 def classifier_recipe(config: ClassifierConfig) -> dict:
     """Two steps of a classifier's training, and what it then makes of the images."""
-    images = made_up_images("none")
+    images = made_up_images(COLOUR)
     short = dataclasses.replace(config, epochs=2, batch_size=IMAGES)
     model = train_classifier(short, images, torch.arange(IMAGES), torch.float64)
     with torch.no_grad():
@@ -181,8 +172,7 @@ def write_recipes(params: Params) -> None:
         numbers = classifier_recipe(config)
         _write(name, "classifier", {"configuration": as_dict(config), "numbers": numbers})
     for run in params.runs.values():
-        binarization = params.datasets[run.dataset]["binarization"]
-        numbers = run_recipes(run, binarization)
+        numbers = run_recipes(run, params.image_kind(run.dataset))
         for step, configuration in configurations(run).items():
             recipe = {"configuration": configuration, "numbers": numbers[step]}
             _write(run.name, step, recipe)

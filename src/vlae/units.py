@@ -29,11 +29,6 @@ NATS = Unit("nats per image", "nats", 1.0, 0.5)
 BITS_PER_DIM = Unit("bits/dim", "bits/dim", bits_per_dim(1.0, math.prod(COLOUR_IMAGE)), 0.02)
 
 
-def likelihood_unit(colour: bool) -> Unit:
-    """What the paper gives likelihoods in: bits/dim of colour images, nats of binary ones."""
-    return BITS_PER_DIM if colour else NATS
-
-
 def rounded(value: float | None, sign: str = "") -> str:
     """Two decimals, as the paper prints; nothing for None."""
     return "" if value is None else f"{value:{sign}.2f}"

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from miniature import PROJECT
-from vlae.config.params import ColourModelConfig, ColourTrainingConfig, as_dict, load_params
+from vlae.config.load import load_params
+from vlae.config.schema import ColourModelConfig, ColourTrainingConfig, as_dict
 from vlae.errors import VlaeError
 
 TEXT = (PROJECT / "params.yaml").read_text()

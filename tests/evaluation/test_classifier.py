@@ -8,7 +8,8 @@ import torch
 
 from miniature import made_up_arrays, small_params
 from vlae.cli import main
-from vlae.config.params import ClassifierConfig, load_params
+from vlae.config.load import load_params
+from vlae.config.schema import ClassifierConfig
 from vlae.data.dataset import Dataset
 from vlae.evaluation.classifier import (
     accuracy,

@@ -22,7 +22,7 @@ from vlae.evaluation.evaluate import (
     importance_sampled,
     two_level,
 )
-from vlae.models.vlae import Posterior, standard_normal_log_density
+from vlae.models.base import Posterior, standard_normal_log_density
 from vlae.recipes import run_recipes
 from vlae.training.train import train
 
@@ -245,7 +245,7 @@ def trained(tmp_path_factory):
         patch.chdir(folder)
         for name in ("static_mnist-vlae", "dynamic_mnist-pixelcnn", "dynamic_mnist-vlae"):
             run = params.runs[name]
-            dataset = load(run.dataset, params.datasets[run.dataset]["binarization"])
+            dataset = load(run.dataset, params.image_kind(run.dataset))
             assert train(run, dataset, precision="float32")
     return folder, params
 
@@ -255,7 +255,7 @@ def evaluated(trained, name, config=(), **options):
     _, params = trained
     run = params.runs[name]
     run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, **dict(config)))
-    dataset = load(run.dataset, params.datasets[run.dataset]["binarization"])
+    dataset = load(run.dataset, params.image_kind(run.dataset))
     return evaluate(run, dataset, precision="float32", **options)
 
 

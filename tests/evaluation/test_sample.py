@@ -7,16 +7,11 @@ import torch
 import vlae.evaluation.sample
 from miniature import small_params, write_data
 from vlae.data.dataset import load
-from vlae.evaluation.sample import (
-    decompress,
-    decompressed,
-    draw_samples,
-    sample_pixels,
-    write_samples,
-)
-from vlae.models.build import model_of
+from vlae.evaluation.sample import DECOMPRESSED, decompress, draw_samples, write_samples
+from vlae.models.build import build_model
 from vlae.models.vlae import VLAE
 from vlae.nn.pixelcnn import PixelCNN
+from vlae.nn.pixelcnn_sampling import draw_pixels
 from vlae.nn.wavefront import wavefront
 from vlae.training.train import train
 
@@ -62,7 +57,8 @@ def test_wavefront_equals_raster_order_bit_for_bit(
     assert sorted(map(tuple, drawn.T.tolist())) == [(r, c) for r in range(28) for c in range(28)]
     uniform = torch.rand((2, 1, 28, 28), dtype=dtype)
     given = torch.randn((2, maps, 28, 28), dtype=dtype) if maps else None
-    fast = sample_pixels(model, given, uniform)
+    with torch.no_grad():
+        fast = draw_pixels(model.pixelcnn, given, uniform)
     assert torch.equal(fast, in_raster_order(model, given, uniform))
     assert 0.02 < fast.mean() < 0.98
 
@@ -71,8 +67,8 @@ def test_each_pixel_is_drawn_with_the_probability_that_the_likelihood_gives_it()
     """x is on exactly where u < p(x_i = 1 | x_<i), all at once for the finished image."""
     model = DecoderOnly(7, 2)
     uniform = torch.rand(3, 1, 28, 28)
-    x = sample_pixels(model, None, uniform)
     with torch.no_grad():
+        x = draw_pixels(model.pixelcnn, None, uniform)
         probability = torch.sigmoid(model.logits(x, None))
     assert torch.equal(x, (uniform < probability).float())
 
@@ -85,7 +81,7 @@ def test_samples_file(tmp_path, monkeypatch, name):
     params = small_params(tmp_path)
     write_data(tmp_path, params)
     run = params.runs[name]
-    dataset = load(run.dataset, params.datasets[run.dataset]["binarization"])
+    dataset = load(run.dataset, params.image_kind(run.dataset))
     train(run, dataset, precision="float32")
     write_samples(run, dataset, count=9)
     path = tmp_path / f"results/samples/{name}.npz"
@@ -129,7 +125,7 @@ def test_decompressions_do_not_depend_on_how_many_are_drawn_at_once(tmp_path, mo
     for name in ("static_mnist-vlae", "cifar10-vlae_4x2"):
         torch.manual_seed(0)
         config = small_params(tmp_path).runs[name].model
-        model = model_of(config, side=8).double()
+        model = build_model(config, 8 if name.startswith("cifar") else None).double()
         x = (
             torch.rand((5, 3, 8, 8) if name.startswith("cifar") else (5, 1, 28, 28))
             .double()
@@ -144,6 +140,6 @@ def test_decompressions_do_not_depend_on_how_many_are_drawn_at_once(tmp_path, mo
 
 def test_more_colour_images_are_decompressed_than_shown(tmp_path):
     runs = small_params(tmp_path).runs
-    numbers = {name: decompressed(model_of(runs[name].model)) for name in runs}
+    numbers = {name: DECOMPRESSED[build_model(runs[name].model).kind] for name in runs}
     assert numbers["static_mnist-vlae"] == 100
     assert numbers["cifar10-vlae_4x2"] == numbers["cifar10-narrow_4x2"] == 500

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fuzzing import attempt, cases, damaged, empty_folder
 from miniature import PROJECT
 from vlae.cli import main
-from vlae.config.params import Params, _merge, _params, load_params
+from vlae.config.load import _merge, _params, load_params
+from vlae.config.schema import Params
 from vlae.errors import VlaeError
 
 TEXT = (PROJECT / "params.yaml").read_bytes()

@@ -23,6 +23,7 @@ from vlae.cli import main
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.evaluation.evaluate import evaluate
+from vlae.models.weights import read_model
 from vlae.report.tables.code_content import kept_rows
 from vlae.report.tables.paper_table import build_table
 from vlae.storage import paths
@@ -36,8 +37,8 @@ from vlae.storage.records import (
     read_samples,
     training_file,
 )
-from vlae.training.checkpoint import State, load_state, save_state
-from vlae.training.train import read_model, train
+from vlae.training.saved_state import SavedState, load_state, save_state
+from vlae.training.train import train
 
 RUN = "static_mnist-vlae"
 COLOUR_RUN = "cifar10-narrow_7x4"
@@ -324,7 +325,7 @@ TENSORS = {"weights/a": torch.arange(12.0).view(3, 4), "epoch/sums": torch.zeros
 
 def a_state() -> bytes:
     with empty_folder() as folder:
-        save_state(folder / "state", State(10, dict(TENSORS), [ROW], [PART]), IDENTITY)
+        save_state(folder / "state", SavedState(10, dict(TENSORS), [ROW], [PART]), IDENTITY)
         return (folder / "state").read_bytes()
 
 
@@ -371,7 +372,7 @@ def test_states_without_a_checksum_and_with_any_description(data):
 
 def test_a_state_of_before_is_still_read():
     outcome = read_state(save(TENSORS, {"vlae": json.dumps(about_state())}))
-    assert isinstance(outcome, State) and outcome.step == 10
+    assert isinstance(outcome, SavedState) and outcome.step == 10
 
 
 @pytest.mark.parametrize("version", [0, 2])
@@ -484,4 +485,4 @@ def test_the_written_files_are_read(trained, tmp_path):
     assert read_model(params.runs[RUN], checkpoint(folder))
     save_file(load_file(checkpoint(folder)), tmp_path / "a")  # one without a name in it
     assert read_model(params.runs[RUN], tmp_path / "a")
-    assert isinstance(read_state(STATE), State)
+    assert isinstance(read_state(STATE), SavedState)

@@ -7,11 +7,12 @@ import torch
 from torch.distributions import Normal
 
 from miniature import SMALL_COLOUR_VLAE
-from vlae.config.params import ColourModelConfig
+from vlae.config.schema import ColourModelConfig
 from vlae.evaluation.evaluate import importance_sampled
+from vlae.images import scaled
+from vlae.models.base import standard_normal_log_density
 from vlae.models.colour_vlae import ColourVLAE
-from vlae.models.vlae import objective, standard_normal_log_density
-from vlae.nn.logistic_mixture import scaled
+from vlae.models.objective import objective
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation
 from vlae.units import bits_per_dim
 

@@ -5,14 +5,11 @@ import math
 import pytest
 import torch
 
-from vlae.config.params import ModelConfig, load_params
-from vlae.models.vlae import (
-    VLAE,
-    bernoulli_log_likelihood,
-    new_flow,
-    objective,
-    standard_normal_log_density,
-)
+from vlae.config.load import load_params
+from vlae.config.schema import ModelConfig
+from vlae.models.base import standard_normal_log_density
+from vlae.models.objective import objective
+from vlae.models.vlae import VLAE, bernoulli_log_likelihood, new_flow
 from vlae.nn.elu import elu
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation
 

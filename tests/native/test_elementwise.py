@@ -8,18 +8,20 @@ from test_native import error, gradients
 from torch.nn import functional as F
 
 from miniature import SMALL_COLOUR_VLAE
-from vlae.config.params import ColourModelConfig
+from vlae.config.schema import ColourModelConfig
 from vlae.hardware import autocast
+from vlae.images import scaled
 from vlae.models.colour_vlae import ColourVLAE
-from vlae.native.library import why_not
+from vlae.native.library import unavailable_reason
 from vlae.nn.concat_elu import concat_elu, gated
 from vlae.nn.elu import elu
 from vlae.nn.local_pixelcnn import WINDOWS, LocalPixelCNN
-from vlae.nn.logistic_mixture import scaled
 from vlae.nn.weightnorm import Conv2d, Linear, data_dependent_initialisation
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"no C++ core here: {why_not()}")
+pytestmark = pytest.mark.skipif(
+    bool(unavailable_reason()), reason=f"no C++ core here: {unavailable_reason()}"
+)
 ROUNDING = 2**-8  # of a bfloat16 number, relative
 
 

@@ -11,19 +11,22 @@ import torch
 from torch.nn import functional as F
 
 from miniature import small_params
-from vlae.config.params import load_params
+from vlae.config.load import load_params
 from vlae.hardware import autocast
-from vlae.models.vlae import VLAE, objective
+from vlae.images import FIXED
+from vlae.models.objective import objective
+from vlae.models.vlae import VLAE
 from vlae.native import library as core_library
 from vlae.native import network
-from vlae.native.library import in_use, library, why_not
-from vlae.native.optimizer import step_and_average
+from vlae.native.library import backend, library, unavailable_reason
+from vlae.native.optimizer import adamax_and_average
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.weightnorm import Linear, data_dependent_initialisation
-from vlae.training.train import update_average
 
 CPU = torch.device("cpu")
-needs_core = pytest.mark.skipif(bool(why_not()), reason=f"no C++ core here: {why_not()}")
+needs_core = pytest.mark.skipif(
+    bool(unavailable_reason()), reason=f"no C++ core here: {unavailable_reason()}"
+)
 RUNS = (
     "static_mnist-vlae",
     "static_mnist-vlae_iaf",
@@ -236,10 +239,11 @@ def test_steps_are_those_of_torch_adamax():
             for weight in weights:
                 weight.grad = torch.randn(weight.shape, generator=random)
             if native:
-                step_and_average(optimizer, average, 0.98)
+                adamax_and_average(optimizer, average, 0.98)
             else:
                 optimizer.step()
-                update_average(average, weights, 0.98)
+                for mean, weight in zip(average, weights, strict=True):
+                    mean.mul_(0.98).add_(weight.detach(), alpha=0.02)
         moments = [optimizer.state[w][k] for w in weights for k in ("exp_avg", "exp_inf")]
         return [w.detach() for w in weights] + average + moments
 
@@ -250,25 +254,25 @@ def test_steps_are_those_of_torch_adamax():
 @needs_core
 def test_the_core_trains_like_pytorch(tmp_path, without_core, monkeypatch):
     """The same steps from the same start: two curves that differ by rounding only."""
-    from vlae.training.train import latent_noise, new_model, new_optimizer, training_step
+    from vlae.models.base import latent_noise
+    from vlae.training.step import training_step
+    from vlae.training.train_state import new_train_state
 
     run = small_params(tmp_path, {"free_bits": 0.0}).run("static_mnist-vlae")
     data = images(64).squeeze(1).to(torch.uint8)
 
     def curve() -> torch.Tensor:
-        model = new_model(run, data, "fixed", CPU)
-        optimizer = new_optimizer(model, run.training)
-        average = [p.detach().clone() for p in model.parameters()]
+        state = new_train_state(run, data, FIXED, CPU)
         losses = []
         for step in range(60):
             random = torch.Generator().manual_seed(step)
             x = data[step * 8 % 64 :][:8].unsqueeze(1).float()
             noise = latent_noise(run.model.latent_dim, x, random)
-            losses.append(training_step(model, optimizer, average, x, noise, run, "bfloat16")[0])
+            losses.append(training_step(state, x, noise, "bfloat16")[0])
         return torch.stack(losses)
 
     ours = curve()
-    monkeypatch.setattr("vlae.training.train.in_use", lambda *_: "PyTorch")
+    monkeypatch.setattr("vlae.training.optimizer.backend", lambda *_: "PyTorch")
     theirs = without_core(curve)
     assert ours[-8:].mean() < 0.6 * ours[:8].mean()
     assert ((ours - theirs).abs() < 0.02 * theirs).all()
@@ -290,13 +294,14 @@ def in_a_process(code: str, **environment: str) -> str:
 
 
 SAY = (
-    "from vlae.native.library import in_use, why_not; print(in_use('cpu', 'bfloat16'), why_not())"
+    "from vlae.native.library import backend, unavailable_reason;"
+    "print(backend('cpu', 'bfloat16'), unavailable_reason())"
 )
 
 
 def test_without_a_core_pytorch_does_the_work():
-    assert in_use("cpu", "float32") == "PyTorch"
-    assert in_use("cuda", "bfloat16") == "PyTorch"
+    assert backend("cpu", "float32") == "PyTorch"
+    assert backend("cuda", "bfloat16") == "PyTorch"
     assert in_a_process(SAY, VLAE_NATIVE="0") == "PyTorch switched off by VLAE_NATIVE=0"
 
 

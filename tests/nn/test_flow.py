@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
-from vlae.models.vlae import standard_normal_log_density
+from vlae.models.base import standard_normal_log_density
 from vlae.nn.flow import AutoregressiveFlow
 from vlae.nn.made import MADE
 from vlae.nn.weightnorm import data_dependent_initialisation

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from vlae.images import scaled
 from vlae.nn.local_pixelcnn import GREY, WINDOWS, LocalPixelCNN
-from vlae.nn.logistic_mixture import bin_log_mass, scaled
+from vlae.nn.logistic_mixture import bin_log_mass
 from vlae.nn.wavefront import wavefront
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from test_local_pixelcnn import decoder, red_mass
 
+from vlae.images import scaled, unscaled
 from vlae.nn.local_pixelcnn import WINDOWS
 from vlae.nn.local_pixelcnn_sampling import GatedBlockAtPixels, draw_images
-from vlae.nn.logistic_mixture import draw_component, draw_value, scaled, unscaled
+from vlae.nn.logistic_mixture import draw_component, draw_value
 from vlae.nn.wavefront import wavefront
 
 

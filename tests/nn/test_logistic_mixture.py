@@ -5,12 +5,12 @@ from decimal import Decimal, localcontext
 import pytest
 import torch
 
+from vlae.images import scaled
 from vlae.nn.logistic_mixture import (
     bin_log_mass,
     draw_component,
     draw_value,
     mixture_log_likelihood,
-    scaled,
 )
 
 VALUES = torch.arange(256)

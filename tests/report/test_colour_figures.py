@@ -13,7 +13,7 @@ from recorded import (
     write_samples,
     write_training,
 )
-from vlae.config.params import load_params
+from vlae.config.load import load_params
 from vlae.errors import VlaeError
 from vlae.report.figures.image_grids import LINE, compose_grid, spread
 from vlae.report.figures.receptive_fields import WINDOWS_OF

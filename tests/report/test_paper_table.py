@@ -11,7 +11,7 @@ import pytest
 
 from miniature import PROJECT
 from recorded import params, write_evaluation, write_training
-from vlae.config.params import load_params
+from vlae.config.load import load_params
 from vlae.errors import VlaeError
 from vlae.report.paper import paper, paper_table, printed_kl, printed_nll, table_names
 from vlae.report.tables.paper_table import (

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.skipif(
 )
 ALONE = "import alone; alone.release(alone.take_over())"
 TRAINING = """
-import pathlib, vlae.training.checkpoint
-with vlae.training.checkpoint.exclusive(pathlib.Path("state.safetensors")):
+import pathlib, vlae.training.saved_state
+with vlae.training.saved_state.exclusive(pathlib.Path("state.safetensors")):
     print("trains")
 """
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from vlae.config.params import Params, load_params
+from vlae.config.load import load_params
+from vlae.config.schema import Params
+from vlae.images import image_kind
 from vlae.storage.write import write_npz
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -73,12 +75,13 @@ def small_params(
     }
     few = {"evaluation": {"importance_samples": 3, "images": 8, "deep_images": 3}}
     colour = merge(small, few) | {"model": SMALL_COLOUR}
-    tree["defaults"] = merge(tree["defaults"], small | {"model": SMALL, "colour": colour})
+    binary = small | {"model": SMALL}
+    tree["defaults"] = merge(tree["defaults"], {"binary": binary, "colour": colour})
     for run in tree["runs"].values():
         if "repeats" in run:
             continue
         # What makes the run itself is kept; its sizes are the small ones.
-        if tree["datasets"][run["dataset"]]["binarization"] == "none":
+        if tree["datasets"][run["dataset"]]["kind"] == "colour":
             kept = {"trunk", "window", "grayscale"}
             run["model"] = {key: value for key, value in run["model"].items() if key in kept}
         elif run["model"].get("latent_dim") != 0:
@@ -113,4 +116,4 @@ def made_up_arrays(binarization: str, train: int = 64, valid: int = 16, test: in
 
 def write_data(folder: Path, params: Params) -> None:
     for name, spec in params.datasets.items():
-        write_npz(folder / "data" / f"{name}.npz", **made_up_arrays(spec["binarization"]))
+        write_npz(folder / "data" / f"{name}.npz", **made_up_arrays(image_kind(spec).binarization))

@@ -126,7 +126,7 @@ def generate_files(mirror: Path, datasets: list[dict], real: str | None = None) 
     """Small files in the formats of the data sets, and their sums in the blocks of params; of
     MNIST the first images of the files in the folder `real`, if one is given."""
     for spec in datasets:
-        if spec["binarization"] == "none":
+        if spec["kind"] == "colour":
             arrays = made_up_arrays("none", train=30, valid=10, test=16)
         elif real and spec["format"] in ("amat", "idx"):
             arrays = first_images(Path(real), spec)

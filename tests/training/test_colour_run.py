@@ -11,18 +11,20 @@ import torch
 from safetensors.torch import load_file
 
 from miniature import small_params, write_data
-from vlae.config.params import load_params
+from vlae.config.load import load_params
 from vlae.data.batches import as_input
 from vlae.data.dataset import load
 from vlae.evaluation.evaluate import evaluate
 from vlae.evaluation.sample import write_samples
-from vlae.models.build import model_of
+from vlae.images import scaled, unscaled
+from vlae.models.build import build_model
 from vlae.models.colour_vlae import ColourVLAE
-from vlae.models.vlae import VLAE, objective
-from vlae.nn.logistic_mixture import scaled, unscaled
+from vlae.models.objective import objective
+from vlae.models.vlae import VLAE
+from vlae.models.weights import load_model
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.training.free_bits import RunningGamma
-from vlae.training.train import load_model, train
+from vlae.training.train import train
 
 RUN = "cifar10-vlae_5x3"
 CPU = torch.device("cpu")
@@ -53,14 +55,14 @@ def here(trained, monkeypatch):
 
 def test_a_run_has_the_model_that_its_data_set_asks_for(tmp_path):
     params = small_params(tmp_path)
-    assert isinstance(model_of(params.runs[RUN].model), ColourVLAE)
-    assert isinstance(model_of(params.runs["static_mnist-vlae"].model), VLAE)
+    assert isinstance(build_model(params.runs[RUN].model), ColourVLAE)
+    assert isinstance(build_model(params.runs["static_mnist-vlae"].model), VLAE)
 
 
 def test_the_code_has_as_many_numbers_as_the_params_say():
     for name, run in load_params("params.yaml").runs.items():
         if name.startswith("cifar10"):
-            assert model_of(run.model).latent_dim == run.model.latent_dim
+            assert build_model(run.model).latent_dim == run.model.latent_dim
 
 
 def test_the_input_is_the_values_scaled_and_comes_back():
@@ -72,7 +74,7 @@ def test_the_input_is_the_values_scaled_and_comes_back():
 
 def test_gamma_weighs_the_kl_and_nothing_else(tmp_path):
     """The gradient is that of -E[log p(x|z)] + gamma KL, its two parts taken one by one."""
-    model = model_of(small_params(tmp_path).runs[RUN].model, side=8).double()
+    model = build_model(small_params(tmp_path).runs[RUN].model, 8).double()
     x = scaled(torch.randint(0, 256, (4, 3, 8, 8)).double())
     noise = torch.randn(4, model.latent_dim).double()
     with data_dependent_initialisation(model):

@@ -18,19 +18,14 @@ from test_train import (
 from miniature import made_up_arrays, small_params
 from processes import Command
 from vlae.cli import main
-from vlae.data.batches import as_input, order
+from vlae.data.batches import as_input, permutation, training_images
 from vlae.data.dataset import load
+from vlae.models.base import latent_noise
 from vlae.randomness import generator
 from vlae.storage.read import read_safetensors
 from vlae.storage.write import sha256, write_npz
-from vlae.training.train import (
-    latent_noise,
-    new_model,
-    new_optimizer,
-    running_gamma,
-    training_images,
-    training_step,
-)
+from vlae.training.step import training_step
+from vlae.training.train_state import new_train_state
 
 COLOUR = "cifar10-vlae_4x2"
 
@@ -83,28 +78,25 @@ def test_it_begins_with_the_averaged_weights_and_no_moments(project, name):
     after, _ = read_safetensors(results(project, name) / "model.safetensors")
 
     run, device = params.runs[name], torch.device("cpu")
-    dataset = load(run.dataset, params.datasets[run.dataset]["binarization"])
+    dataset = load(run.dataset, params.image_kind(run.dataset))
     images = training_images(dataset, run.training.split)
-    model = new_model(run, images, dataset.binarization, device)
+    state = new_train_state(run, images, dataset.kind, device)
     with torch.no_grad():
-        for key, weight in model.named_parameters():
+        for key, weight in state.weights.items():
             weight.copy_(weights[key])
-    average = [weight.detach().clone() for weight in model.parameters()]
-    optimizer = new_optimizer(model, run.training)
-    soft = running_gamma(run.training, device)
-    if soft is not None:
-        soft.values[0] = float(gamma[-1][gamma[0].index("gamma\n")])
-    visits = order(run.training.seed, 3, len(images))
+            state.average[key].copy_(weights[key])
+    if state.free_bits is not None:
+        state.free_bits.values[0] = float(gamma[-1][gamma[0].index("gamma\n")])
+    indices = permutation(run.training.seed, 3, len(images))
     for step in range(30, 40):
-        at = visits[8 * (step - 30) : 8 * (step - 29)]
+        at = indices[8 * (step - 30) : 8 * (step - 29)]
         noise = generator(run.training.seed, "step", step, "cpu")
-        x = as_input(images[at], dataset.binarization, noise)
+        x = as_input(images[at], dataset.kind, noise)
         z = latent_noise(run.model.latent_dim, x, noise)
-        training_step(model, optimizer, average, x, z, run, "float32", soft=soft)
-        if soft is not None:
-            soft.after(step + 1)
-    names = [key for key, _ in model.named_parameters()]
-    assert all(torch.equal(after[key], one) for key, one in zip(names, average, strict=True))
+        training_step(state, x, z, "float32")
+        state.after_step(step + 1)
+    assert after.keys() == state.average.keys()
+    assert all(torch.equal(after[key], average) for key, average in state.average.items())
 
 
 def test_killed_in_a_stretch_and_in_its_decay_it_is_bit_identical(project):

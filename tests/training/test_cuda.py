@@ -16,23 +16,20 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from miniature import PROJECT, made_up_arrays, small_params, write_data
 from processes import Command
 from scripts import script
-from vlae.config.params import load_params
-from vlae.data.batches import as_input, order
+from vlae.config.load import load_params
+from vlae.data.batches import as_input, permutation
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.hardware import set_arithmetic
+from vlae.images import KINDS
+from vlae.models.base import latent_noise
 from vlae.randomness import generator
-from vlae.training.cuda_graph import CapturedStep, StaticInputs, adamax_state, unchanged
-from vlae.training.train import (
-    latent_noise,
-    new_model,
-    new_optimizer,
-    new_step,
-    running_gamma,
-    set_learning_rate,
-    train,
-    training_step,
-)
+from vlae.training.cuda_graph import CapturedStep, StaticInputs, unchanged
+from vlae.training.free_bits import RunningGamma
+from vlae.training.optimizer import new_optimizer, optimizer_tensors, set_learning_rate
+from vlae.training.step import Arithmetic, new_step, training_step
+from vlae.training.train import train
+from vlae.training.train_state import TrainState, new_train_state
 
 
 def needs_gpu(test):
@@ -61,42 +58,31 @@ class Training:
         set_arithmetic(device, precision)  # first, as a training does: the initialisation too
         params = small_params(folder)
         self.run = params.run(name)
-        binarization = params.dataset(self.run.dataset)["binarization"]
-        self.binarization = binarization
-        self.images = torch.from_numpy(made_up_arrays(binarization)["train"]).to(device)
-        self.model = new_model(self.run, self.images, binarization, device)
-        self.optimizer = new_optimizer(self.model, self.run.training)
-        self.average = [weight.detach().clone() for weight in self.model.parameters()]
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
-        self.soft = running_gamma(self.run.training, device)
+        self.kind = params.image_kind(self.run.dataset)
+        self.images = torch.from_numpy(made_up_arrays(self.kind.binarization)["train"]).to(device)
+        self.state = new_train_state(self.run, self.images, self.kind, device)
+        self.model, self.optimizer = self.state.model, self.state.optimizer
         self.step, self.core = new_step(
-            self.model,
-            self.optimizer,
-            self.average,
-            self.sums,
+            self.state,
             self.images,
-            binarization,
+            self.kind,
             self.run,
-            precision,
-            graph,
-            soft=self.soft,
-            compiled=compiled,
+            Arithmetic(precision, graph, compiled),
         )
 
     def steps(self, first, count):
         """`count` steps; the sums after each."""
         size, device = self.run.training.batch_size, self.images.device
-        visits = order(0, 0, len(self.images)).to(device)
+        indices = permutation(0, 0, len(self.images)).to(device)
         sums = []
         for i in range(first, first + count):
             start = i % (len(self.images) // size) * size
-            self.step(visits[start : start + size], generator(0, "step", i, device.type))
-            sums.append(self.sums.cpu().clone())
+            self.step(indices[start : start + size], generator(0, "step", i, device.type))
+            sums.append(self.state.sums.cpu().clone())
         return torch.stack(sums)
 
     def changed(self):
-        adamax = adamax_state(self.optimizer)
-        return [*self.model.parameters(), *self.average, self.sums, *adamax]
+        return self.state.changed()
 
     def values(self):
         return [tensor.detach().cpu().clone() for tensor in self.changed()]
@@ -147,24 +133,26 @@ def test_the_warm_up_changes_nothing_and_leaves_no_gradient(folder):
 
 def test_adamax_starts_from_zero_state_as_it_would_by_itself(folder):
     alone, prepared = (Training(folder, RUN, CPU, False) for _ in range(2))
-    assert not any(tensor.any() for tensor in adamax_state(prepared.optimizer))
+    zeros = optimizer_tensors(prepared.optimizer, prepared.run.training)
+    assert len(zeros) == 3 * len(prepared.state.weights)
+    assert not any(tensor.any() for tensor in zeros)
     alone.steps(0, 3), prepared.steps(0, 3)
     assert equal(alone.values(), prepared.values())
 
 
-@pytest.mark.parametrize("binarization", ["fixed", "dynamic", "none"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.binarization)
 @pytest.mark.parametrize("name", [RUN, "dynamic_mnist-pixelcnn"])
-def test_static_inputs_hold_what_a_step_draws(folder, name, binarization):
+def test_static_inputs_hold_what_a_step_draws(folder, name, kind):
     run = small_params(folder).run(name)
-    images = torch.from_numpy(made_up_arrays(binarization)["train"])
-    inputs = StaticInputs(images, binarization, 8, run.model.latent_dim)
+    images = torch.from_numpy(made_up_arrays(kind.binarization)["train"])
+    inputs = StaticInputs(images, kind, 8, run.model.latent_dim)
     tensors = [value for value in vars(inputs).values() if isinstance(value, torch.Tensor)]
     held = {tensor.data_ptr() for tensor in tensors}
     for step in range(3):
-        visits = order(0, step, len(images))[:8]
-        inputs.fill(visits, generator(0, "step", step))
+        indices = permutation(0, step, len(images))[:8]
+        inputs.fill(indices, generator(0, "step", step))
         random = generator(0, "step", step)
-        x = as_input(images[visits], binarization, random)
+        x = as_input(images[indices], kind, random)
         noise = latent_noise(run.model.latent_dim, x, random)
         assert torch.equal(inputs.x(), x)
         assert inputs.noise is None if noise is None else torch.equal(inputs.noise, noise)
@@ -205,27 +193,29 @@ def test_the_body_never_asks_the_device_for_a_value(folder, monkeypatch, name, d
     with FakeTensorMode():
         model = put_on(device, training.model)
         if device == "cpu":
-            optimizer = SimpleNamespace(step=list, zero_grad=model.zero_grad)
+            parameters = [{"params": list(model.parameters())}]
+            optimizer = SimpleNamespace(
+                step=list, zero_grad=model.zero_grad, param_groups=parameters
+            )
         else:
-            optimizer = new_optimizer(model, training.run.training)
-            adamax_state(optimizer)
+            optimizer = new_optimizer(list(model.parameters()), training.run.training)
+            optimizer_tensors(optimizer, training.run.training)
             monkeypatch.setattr(
                 torch.Tensor,
                 "backward",
                 lambda loss: [setattr(w, "grad", torch.zeros_like(w)) for w in model.parameters()],
             )
         images = torch.empty(training.images.shape, dtype=torch.uint8, device=device)
-        inputs = StaticInputs(images, training.binarization, 8, training.run.model.latent_dim)
-        soft = running_gamma(training.run.training, torch.device(device))
-        average = [weight.detach().clone() for weight in model.parameters()]
+        inputs = StaticInputs(images, training.kind, 8, training.run.model.latent_dim)
+        free_bits = training.state.free_bits
+        if free_bits is not None:
+            free_bits = RunningGamma(free_bits.floor, free_bits.steps, torch.device(device))
+        average = {name: w.detach().clone() for name, w in model.named_parameters()}
+        state = TrainState(training.run.training, model, optimizer, average, None, free_bits)
         results = []
 
         def update(x, noise):
-            results.append(
-                training_step(
-                    *(model, optimizer, average, x, noise, training.run, "float32"), soft=soft
-                )
-            )
+            results.append(training_step(state, x, noise, "float32"))
 
         CapturedStep(update, inputs, []).body()
         assert results[0].device.type == device and results[0].shape == (3,)
@@ -303,7 +293,7 @@ OTHER = "dynamic_mnist-pixelcnn"
 
 def run_training(params, name=RUN, **options):
     run = params.run(name)
-    dataset = load(run.dataset, params.dataset(run.dataset)["binarization"])
+    dataset = load(run.dataset, params.image_kind(run.dataset))
     return train(run, dataset, precision="float32", **options)
 
 

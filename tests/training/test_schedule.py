@@ -2,15 +2,16 @@
 depend on it."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from test_train import RUN, prepare, run_training
 from torch.optim.lr_scheduler import LinearLR
 
-import vlae.training.train
 from miniature import small_params
 from vlae.storage.read import read_safetensors
+from vlae.training.optimizer import OPTIMIZERS
 from vlae.training.schedule import Schedule
 
 STEPS = 10  # of an epoch: 80 images in batches of 8
@@ -36,7 +37,7 @@ def test_constant_then_linear_to_zero(epochs, decay):
 def test_the_rate_of_every_step(project, monkeypatch):
     rates = []
     update = torch.optim.Adamax.step
-    fused = vlae.training.train.step_and_average
+    adamax = OPTIMIZERS["adamax"]
 
     def noted(optimizer, *arguments):
         rates.append(float(optimizer.param_groups[0]["lr"]))
@@ -44,9 +45,8 @@ def test_the_rate_of_every_step(project, monkeypatch):
     monkeypatch.setattr(
         torch.optim.Adamax, "step", lambda self, *a, **k: (noted(self), update(self, *a, **k))[1]
     )
-    monkeypatch.setattr(
-        vlae.training.train, "step_and_average", lambda *a: (noted(*a), fused(*a))[1]
-    )
+    fused = replace(adamax, fused=lambda *a: (noted(*a), adamax.fused(*a))[1])
+    monkeypatch.setitem(OPTIMIZERS, "adamax", fused)
     assert run_training(prepare(project, {"epochs": 4, "decay_epochs": 2, "learning_rate": 0.004}))
     falling = [0.004 * (20 - i) / 20 for i in range(20)]
     assert rates == pytest.approx([0.004] * 20 + falling)

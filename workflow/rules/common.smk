@@ -37,7 +37,7 @@ import patient_slurm
 from imports import source_files
 from vlae.errors import VlaeError
 from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
-from vlae.config.params import load_params
+from vlae.config.load import load_params
 from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
 from vlae.report.tables.paper_table import TABLES as ALL_TABLES, table_inputs, table_outputs
 

@@ -11,7 +11,7 @@ import json
 import shutil
 from pathlib import Path
 
-from vlae.config.params import Params
+from vlae.config.schema import Params
 from vlae.storage import paths
 from vlae.storage.write import sha256, write_atomically, write_json
 from vlae.training.published import FILES, MODEL, RECORD, RECORDED, decay_epochs, recipe_sha256

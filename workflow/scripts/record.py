@@ -41,7 +41,7 @@ from dvc.utils.strictyaml import YAMLValidationError
 
 import hand_on
 import quick_dvc  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
-from vlae.config.params import load_params
+from vlae.config.load import load_params
 from vlae.config.stages import reconfigured
 from vlae.errors import one_line
 

@@ -6,7 +6,7 @@ run's own block, without outdating what has the same value as before.
 
 import json
 
-from vlae.config.params import Params, Run, as_dict
+from vlae.config.schema import Params, Run, as_dict
 from vlae.errors import VlaeError
 from vlae.storage import paths
 from vlae.storage.read import read_json
@@ -16,8 +16,6 @@ def configurations(run: Run) -> dict[str, dict]:
     """{"train": …, "evaluate": …, "sample": …} as in the recipes. Sampling has none: its seed
     shows in its numbers."""
     training = {"model": as_dict(run.model), "training": as_dict(run.training)}
-    if not run.training.decay_epochs:
-        del training["training"]["decay_epochs"]  # as in the records of before there was one
     evaluation = as_dict(run.evaluation)
     if not (run.model.latent_dim and run.evaluation.deep_images):
         del evaluation["deep_images"], evaluation["deep_samples"]  # not read then

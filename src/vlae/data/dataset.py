@@ -7,29 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data.formats import cifar, split_files
+from vlae.data.formats.cifar import CLASSES
 from vlae.errors import VlaeError
+from vlae.images import ImageKind
 from vlae.storage import paths
 from vlae.storage.read import read_npz
 
 SPLITS = ("train", "valid", "test")
 
-# The shape of an image, by what is done to turn its values into the network's input.
-IMAGE_SHAPES = {"fixed": split_files.SHAPE, "dynamic": split_files.SHAPE, "none": cifar.SHAPE}
-
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a data set: train, valid, test, each uint8 (N, 28, 28) or (N, 3, 32, 32).
-
-    binarization "fixed": values 0 and 1. "dynamic": grey values 0 to 255, of which bits are
-    drawn with probability pixel / 255. "none": colour images, values 0 to 255 that are modelled
-    as they are; only these have `labels`, by split uint8 (N,). `sha256` is that of the prepared
-    file.
+    """The images of a data set: train, valid, test, each uint8 (N, *kind.shape), numbers 0 to
+    kind.largest. `labels`, where the kind has them: by split, uint8 (N,). `sha256` is that of
+    the prepared file.
     """
 
     name: str
-    binarization: str
+    kind: ImageKind
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
@@ -52,16 +47,16 @@ def label_name(split: str) -> str:
     return f"{split}_labels"
 
 
-def array_names(binarization: str) -> tuple[str, ...]:
+def array_names(kind: ImageKind) -> tuple[str, ...]:
     """The arrays of a prepared file, in their order there."""
-    labels = tuple(label_name(split) for split in SPLITS) if binarization == "none" else ()
+    labels = tuple(label_name(split) for split in SPLITS) if kind.labelled else ()
     return SPLITS + labels
 
 
-def check_arrays(arrays: dict[str, np.ndarray], binarization: str) -> None:
+def check_arrays(arrays: dict[str, np.ndarray], kind: ImageKind) -> None:
     """Raise ValueError unless these are the three splits, whole, typed and valued as they ought
     to be (see Dataset), with their labels where there are any."""
-    names, shape = array_names(binarization), IMAGE_SHAPES[binarization]
+    names, shape = array_names(kind), kind.shape
     if set(arrays) != set(names):
         raise ValueError(f"holds {', '.join(sorted(arrays)) or 'nothing'}, not {', '.join(names)}")
     for split in SPLITS:
@@ -69,7 +64,7 @@ def check_arrays(arrays: dict[str, np.ndarray], binarization: str) -> None:
         if array.dtype != np.uint8 or array.shape[1:] != shape or len(array) == 0:
             wanted = ", ".join(map(str, shape))
             raise ValueError(f"{split} is {array.dtype} {array.shape}, not uint8 (N, {wanted})")
-        if binarization == "fixed" and array.max() > 1:
+        if array.max() > kind.largest:
             raise ValueError(f"{split} has the value {array.max()}: not binarized")
     for split in SPLITS if label_name(SPLITS[0]) in names else ():
         name, labels = label_name(split), arrays[label_name(split)]
@@ -78,15 +73,15 @@ def check_arrays(arrays: dict[str, np.ndarray], binarization: str) -> None:
         if labels.dtype != np.uint8 or labels.shape != (len(arrays[split]),):
             wanted = f"uint8 ({len(arrays[split])},)"
             raise ValueError(f"{name} is {labels.dtype} {labels.shape}, not {wanted}")
-        if labels.max() >= cifar.CLASSES:
+        if labels.max() >= CLASSES:
             raise ValueError(f"{name} has the value {labels.max()}: no class")
 
 
-def load(name: str, binarization: str, root: Path = Path("data")) -> Dataset:
+def load(name: str, kind: ImageKind, root: Path = Path("data")) -> Dataset:
     """Read the prepared data set `name` from the folder `root`.
 
-    Raises VlaeError if it has not been fetched, or is not a prepared data set of this
-    binarization ("fixed", "dynamic" or "none").
+    Raises VlaeError if it has not been fetched, or is not a prepared data set of this kind of
+    images.
     """
     path = root / paths.dataset(name).name
     again = f"run `vlae fetch {name}`"
@@ -95,11 +90,11 @@ def load(name: str, binarization: str, root: Path = Path("data")) -> Dataset:
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             arrays = read_npz(file)
-        check_arrays(arrays, binarization)
+        check_arrays(arrays, kind)
     except FileNotFoundError:
         raise VlaeError(f"{path} is missing: {again}") from None
     except (OSError, ValueError) as error:
         raise VlaeError(f"{path} cannot be used: {error}; {again} again") from None
     images = {split: arrays[split] for split in SPLITS}
     labels = {s: arrays[label_name(s)] for s in SPLITS if label_name(s) in arrays}
-    return Dataset(name, binarization, sha256=sha256, labels=labels, **images)
+    return Dataset(name, kind, sha256=sha256, labels=labels, **images)

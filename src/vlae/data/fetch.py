@@ -32,6 +32,7 @@ from vlae.data.download import (
 from vlae.data.formats.archives import ARCHIVES
 from vlae.data.formats.split_files import PIXELS, READERS, SHAPE, WRITERS
 from vlae.errors import VlaeError
+from vlae.images import image_kind
 from vlae.storage import paths
 from vlae.storage.write import write_atomically, write_npz
 
@@ -122,10 +123,10 @@ def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray
     else:
         arrays = _read_each(spec["format"], raw, counts)
     try:
-        check_arrays(arrays, spec["binarization"])
+        check_arrays(arrays, image_kind(spec))
     except ValueError as error:
         raise VlaeError(f"{name}: {error}") from None
-    return {key: arrays[key] for key in array_names(spec["binarization"])}
+    return {key: arrays[key] for key in array_names(image_kind(spec))}
 
 
 def _read_each(format: str, raw: dict[str, Path], counts: dict[str, int]) -> dict[str, np.ndarray]:
@@ -148,7 +149,7 @@ def data_recipe(name: str, spec: dict) -> dict:
     """
     recipe = {
         "dataset": name,
-        "binarization": spec["binarization"],
+        "binarization": image_kind(spec).binarization,
         "format": spec["format"],
         "splits": spec["splits"],
         **_files_recipe(name, spec),
@@ -187,7 +188,7 @@ def _examples(spec: dict, counts: dict[str, int], folder: Path) -> dict[str, Pat
             count += counts["valid"]
         pixels = hashlib.shake_256(split.encode()).digest(count * PIXELS)
         images = np.frombuffer(pixels, np.uint8).reshape(count, *SHAPE)
-        if spec["binarization"] == "fixed":
+        if image_kind(spec).largest == 1:
             images = images & 1
         raw[split] = folder / split
         WRITERS[spec["format"]](raw[split], images)

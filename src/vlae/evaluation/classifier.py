@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from vlae.config.params import ClassifierConfig, as_dict
+from vlae.config.schema import ClassifierConfig, as_dict
+from vlae.data.batches import training_images
 from vlae.data.dataset import Dataset
 from vlae.data.formats.cifar import CLASSES
 from vlae.errors import VlaeError
 from vlae.hardware import describe
-from vlae.nn.logistic_mixture import scaled
+from vlae.images import scaled
 from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.read import read_json, read_safetensors
 from vlae.storage.records import check_record
+from vlae.storage.tensors import copy_into
 from vlae.storage.write import sha256, write_atomically, write_json
-from vlae.training.checkpoint import copy_into
-from vlae.training.train import training_images
 
 MAPS = (24, 48, 96)
 AT_ONCE = 250  # images judged together

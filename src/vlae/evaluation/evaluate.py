@@ -25,24 +25,24 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vlae.config.params import EvaluationConfig, Run, as_dict
+from vlae.config.schema import EvaluationConfig, Run, as_dict
 from vlae.data.batches import as_input
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError, one_line
 from vlae.hardware import autocast, choose_device, choose_precision, describe
-from vlae.models.build import Model, core_at_work
-from vlae.models.vlae import Posterior
+from vlae.models.base import Model, Posterior
+from vlae.models.build import backend_name
+from vlae.models.weights import load_model
 from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.read import read_npz
 from vlae.storage.records import read_training, training_file
 from vlae.storage.write import sha256, write_json, write_npz
-from vlae.training.train import load_model
 from vlae.units import bits_per_dim
 
 CHUNK = 16  # samples of an image that are decoded together; fixes which noise is drawn
-# Images x samples decoded at once, by the colours of an image: what sets peak memory.
-ROWS = {1: 512, 3: 64}
+# Images x samples decoded at once, by the kind of image: what sets peak memory.
+ROWS = {"binary": 512, "colour": 64}
 MORE_ROWS_ON_A_GPU = 16  # times as many: small batches leave it idle
 BLOCK = 250  # test images between two saves
 DEEP_BLOCK = 8  # the same with K' samples each: at 64 and 4096 the work of two such blocks
@@ -172,7 +172,7 @@ def test_input(dataset: Dataset, config: EvaluationConfig, binarization_seed: in
     """The test images as the network's input, float (N, 1, 28, 28) or (N, 3, 32, 32): of a
     dynamic set one fixed draw."""
     random = generator(binarization_seed, "test set")
-    x = as_input(torch.from_numpy(dataset.test), dataset.binarization, random)
+    x = as_input(torch.from_numpy(dataset.test), dataset.kind, random)
     return x[: config.images] if config.images else x
 
 
@@ -228,7 +228,7 @@ def evaluate(
         samples = 1
     on = choose_device(device)
     precision = choose_precision(precision, on)
-    checkpoint = paths.checkpoint(run.name) / "model.safetensors"
+    checkpoint = paths.model(run.name)
     model = load_model(run, on)
     checkpoint_sha256 = sha256(checkpoint)
     training = read_training(Path(), run.name, run.dataset)
@@ -245,7 +245,7 @@ def evaluate(
     first = _first_blocks(len(x), samples)
     deep = _deep_blocks(index, config.deep_samples)
     draws = []
-    if dataset.binarization == "dynamic":
+    if dataset.kind.binarization == "dynamic":
         draws = [_draw_blocks(len(x), min(samples, DRAW_SAMPLES), seed) for seed in range(DRAWS)]
     work = [*first, *deep, *chain.from_iterable(draws)]
     mine = work if shard is None else shares(work, shard[1])[shard[0] - 1]
@@ -265,7 +265,7 @@ def evaluate(
             about |= {
                 "device": on.type,
                 "precision": precision,
-                "core": core_at_work(run.model, on.type, precision),
+                "core": backend_name(run.model, on.type, precision),
                 "hardware": describe(on),
             }
             part["about"] = np.array(json.dumps(about))
@@ -311,7 +311,7 @@ def _estimates(
     model: Model, x: Tensor, numbers: Sequence[int], samples: int, seed: int, precision: str
 ) -> dict[str, np.ndarray]:
     """The same for test images `numbers` (N,), whichever they are."""
-    rows = ROWS[x.shape[1]] * (MORE_ROWS_ON_A_GPU if x.is_cuda else 1)
+    rows = ROWS[model.kind] * (MORE_ROWS_ON_A_GPU if x.is_cuda else 1)
     at_once = max(1, rows // min(samples, CHUNK))
     pieces = []
     for start in range(0, len(x), at_once):

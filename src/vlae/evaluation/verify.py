@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 
-from vlae.config.params import Params
+from vlae.config.schema import Params
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.evaluation.evaluate import evaluate_images, test_input
 from vlae.hardware import choose_device, choose_precision
+from vlae.models.weights import load_model
 from vlae.storage import paths
 from vlae.storage.records import read_evaluation, read_per_image
 from vlae.storage.write import sha256
-from vlae.training.train import load_model
 
 # What an evaluation was made from, beside what every reader of its record needs.
 MADE_FROM = {"checkpoint_sha256": str, "binarization_seed": int, "seed": int, "device": str}
@@ -48,13 +48,13 @@ def verify(params: Params, images: int) -> None:
         for key, kind in MADE_FROM.items():
             if type(record.get(key)) is not kind:
                 raise VlaeError(f"{about}: {key!r} must be {kind.__name__}")
-        checkpoint = paths.checkpoint(run.name) / "model.safetensors"
+        checkpoint = paths.model(run.name)
         model = load_model(run, device)
         if sha256(checkpoint) != record["checkpoint_sha256"]:
             print(f"{run.name}: {checkpoint} is not the checkpoint that was evaluated")
             wrong.append(run.name)
             continue
-        dataset = load(run.dataset, params.dataset(run.dataset)["binarization"])
+        dataset = load(run.dataset, params.image_kind(run.dataset))
         x = test_input(dataset, run.evaluation, record["binarization_seed"])[:images]
         again = evaluate_images(
             model, x.to(device), 0, record["importance_samples"], record["seed"], precision

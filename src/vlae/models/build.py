@@ -1,24 +1,24 @@
-"""The model of a run, by its configuration, and what computes it."""
+"""From a configuration to its model: the one place that knows which kinds of models there are."""
 
-from vlae.config.params import ColourModelConfig, ModelConfig
-from vlae.models.colour_vlae import SIDE, ColourVLAE
+from vlae.config.schema import ColourModelConfig, ModelConfig
+from vlae.models.base import Model
+from vlae.models.colour_vlae import ColourVLAE
 from vlae.models.vlae import VLAE
-from vlae.native.library import in_use
+from vlae.native.library import backend
 
-Model = VLAE | ColourVLAE
-
-
-def model_of(config: ModelConfig | ColourModelConfig, side: int | None = None) -> Model:
-    """The model, not initialised. side: pixels of a colour image's side, if not 32."""
-    if isinstance(config, ColourModelConfig):
-        return ColourVLAE(config, side or SIDE)
-    return VLAE(config)
+MODELS: dict[type, type[Model]] = {ModelConfig: VLAE, ColourModelConfig: ColourVLAE}
 
 
-def core_at_work(config: ModelConfig | ColourModelConfig, device: str, precision: str) -> str:
-    """What does the work of the network, for the record. Of colour images the C++ core does what
+def build_model(config: ModelConfig | ColourModelConfig, side: int | None = None) -> Model:
+    """The model, not initialised. side: pixels of an image's side, if not that of its kind."""
+    model = MODELS[type(config)]
+    return model(config) if side is None else model(config, side)
+
+
+def backend_name(config: ModelConfig | ColourModelConfig, device: str, precision: str) -> str:
+    """What computes the network, for the record. Of colour models the C++ core computes what
     stands between the convolutions (vlae.native.elementwise)."""
-    core = in_use(device, precision)
-    if isinstance(config, ColourModelConfig) and core != "PyTorch":
+    name = backend(device, precision)
+    if MODELS[type(config)] is ColourVLAE and name != "PyTorch":
         return "PyTorch, between convolutions C++ (AVX-512)"
-    return core
+    return name

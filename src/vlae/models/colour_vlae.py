@@ -1,22 +1,20 @@
 """The model of colour images (section 4.4 and appendix B): CIFAR-10 at 32x32.
 
-    log p(x) >= E_q(z|x) [ log p(x|z) + log p(z) - log q(z|x) ]        (nats)
-
-The code is a stack of feature maps; for whoever uses the model it is a vector (B, latent_dim),
-as that of vlae.models.vlae.VLAE, whose methods these are.
+The code is a stack of feature maps; whoever uses the model sees it as a vector (B, latent_dim).
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vlae.config.params import ColourModelConfig
-from vlae.models.vlae import Posterior, standard_normal_log_density
+from vlae.config.schema import ColourModelConfig
+from vlae.images import COLOUR, COLOUR_IMAGE
+from vlae.models.base import Model, Posterior, standard_normal_log_density
 from vlae.nn.colour_trunk import ColourDecoder, ColourEncoder
 from vlae.nn.latent_pixelcnn import LatentFlow
 from vlae.nn.local_pixelcnn import LocalPixelCNN
 from vlae.nn.local_pixelcnn_sampling import draw_images
 
-SIDE = 32  # pixels of an image's side
+SIDE = COLOUR_IMAGE[1]  # pixels of an image's side
 
 # Images whose features are kept at a time while they are drawn: 32x32 ones of the paper's largest
 # decoder take 310 MB. It is a constant because the trunk's convolutions may round otherwise in
@@ -24,12 +22,14 @@ SIDE = 32  # pixels of an image's side
 DRAWN_TOGETHER = 32
 
 
-class ColourVLAE(nn.Module):
+class ColourVLAE(Model):
     """Encoder q(z|x), a diagonal Gaussian; autoregressive prior p(z); local decoder p(x|z).
 
     Images are scaled to [-1, 1] (vlae.nn.logistic_mixture.scaled) and square, `side` a multiple
     of 4.
     """
+
+    kind = COLOUR.name
 
     def __init__(self, config: ColourModelConfig, side: int = SIDE):
         super().__init__()
@@ -60,38 +60,31 @@ class ColourVLAE(nn.Module):
         return code.view(-1, *self.code_shape)
 
     def encode(self, x: Tensor) -> Posterior:
-        """Images (B, 3, side, side) -> q(z|x)."""
         h = self.encoder(x)
         full = torch.promote_types(h.dtype, torch.float32)
         mean, log_std = h.to(full).flatten(1).chunk(2, 1)
         return Posterior(mean, 0.5 * log_std, None)
 
     def sample_posterior(self, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Reparametrised z ~ q(z|x) from standard normal noise (B, latent_dim), and log q(z|x)."""
         z = posterior.mean + posterior.log_std.exp() * noise
         return z, standard_normal_log_density(noise) - posterior.log_std.sum(-1)
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z) in nats: (B, latent_dim) -> (B,)."""
         noise, log_det = self.prior_flow.normalise(self._maps(z))
         return standard_normal_log_density(noise.flatten(1)) + log_det
 
     def sample_prior(self, noise: Tensor) -> Tensor:
-        """z = f(noise) ~ p(z) for standard normal noise (B, latent_dim)."""
         return self.prior_flow.generate(self._maps(noise)).flatten(1)
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x|z), nats: (B, 3, side, side), (B, latent_dim) -> (B,)."""
         return self.pixelcnn.log_likelihood(x, self.trunk(self._maps(z)))
 
-    def bound_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """One-sample terms (B,), nats: log p(x|z), and log q(z|x) - log p(z), in mean the KL."""
-        z, log_q = self.sample_posterior(self.encode(x), noise)
-        return self.log_likelihood(x, z), log_q - self.log_prior(z)
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Of each pixel, a number for the mixture's component and one for each colour."""
+        return (4, self.side, self.side)
 
     def sample_images(self, z: Tensor, uniform: Tensor) -> Tensor:
-        """x ~ p(x|z), (B, 3, side, side) in [-1, 1], from codes (B, latent_dim) and noise in
-        [0, 1), (B, 4, side, side): for the mixture's component and for each colour."""
         parts = zip(z.split(DRAWN_TOGETHER), uniform.split(DRAWN_TOGETHER), strict=True)
         with torch.no_grad():
             return torch.cat(

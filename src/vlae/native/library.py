@@ -51,8 +51,8 @@ SIGNATURES = {
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The loaded core, or None where it cannot be had; `why_not` says why."""
-    if why_not():
+    """The loaded core, or None where it cannot be had; `unavailable_reason` says why."""
+    if unavailable_reason():
         return None
     # PyTorch's OpenMP runtime is to be the core's as well: two would wait for the same processors
     for runtime in Path(torch.__file__).parent.glob("lib/libgomp*.so*"):
@@ -64,7 +64,7 @@ def library() -> ctypes.CDLL | None:
     return loaded
 
 
-def in_use(device: str, precision: str) -> str:
+def backend(device: str, precision: str) -> str:
     """What does the work, for the record: "C++ (AMX)", "C++ (AVX-512)" or "PyTorch"."""
     if device != "cpu" or precision != "bfloat16" or library() is None:
         return "PyTorch"
@@ -72,7 +72,7 @@ def in_use(device: str, precision: str) -> str:
 
 
 @functools.cache
-def why_not() -> str:
+def unavailable_reason() -> str:
     """Empty where the core can be used, else the reason in a few words."""
     if os.environ.get("VLAE_NATIVE") == "0":
         return "switched off by VLAE_NATIVE=0"

@@ -10,7 +10,7 @@ from vlae.native.library import library
 
 
 @torch.no_grad()
-def step_and_average(
+def adamax_and_average(
     optimizer: torch.optim.Adamax, average: Sequence[Tensor], polyak: float
 ) -> None:
     """What `optimizer.step()` and `average <- polyak average + (1 - polyak) weights` do, for

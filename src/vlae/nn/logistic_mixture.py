@@ -11,25 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlae.images import scaled
+
 LOG_SCALE_FLOOR = -7.0  # as in openai/pixel-cnn: nearly all the mass in one bin
 HALF_BIN = 1 / 255
-
-
-def scaled(values: Tensor) -> Tensor:
-    """Values 0 to 255 of any type -> float in [-1, 1]; double stays double."""
-    values = values if values.is_floating_point() else values.float()
-    return values / 127.5 - 1
-
-
-def unscaled(x: Tensor) -> Tensor:
-    """The inverse: in [-1, 1] -> uint8 values 0 to 255, the nearest ones."""
-    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def bin_log_mass(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """log mass, nats, of the bin of x under a logistic density; the three broadcast.
 
-    x: scaled values (`scaled`). log_scale is used as it is, without the floor.
+    x: scaled values (vlae.images.scaled). log_scale is used as it is, without the floor.
     """
     inverse = torch.exp(-log_scale)
     upper = inverse * (x - mean + HALF_BIN)

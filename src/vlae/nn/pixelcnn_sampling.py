@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vlae.nn.elu import elu
 from vlae.nn.pixelcnn import PixelCNN
+from vlae.nn.wavefront import wavefront
 from vlae.nn.weightnorm import WeightNorm
 
 
@@ -75,3 +76,20 @@ class PixelByPixel:
     def set(self, pixels: Tensor, values: Tensor) -> None:
         """Pixels (2, n) have been drawn: values (B, n) of 0/1."""
         self.input.features[:, self.input.places(pixels), 0] = values
+
+
+def draw_pixels(pixelcnn: PixelCNN, maps: Tensor | None, uniform: Tensor) -> Tensor:
+    """x ~ p(x|z), bits (B, 1, H, W), from maps (B, maps, H, W) or None and noise in [0, 1).
+
+    Pixels whose windows are complete are drawn together: 136 steps instead of 784 for 28x28
+    pixels and a first kernel of 7x7. The result is that of raster order under the same noise.
+    """
+    x = torch.zeros_like(uniform)
+    network = PixelByPixel(pixelcnn, maps, (len(x), *x.shape[2:]))
+    for pixels in wavefront(pixelcnn.context_pixels(), x.shape[-1]):
+        pixels = pixels.to(x.device)
+        rows, columns = pixels
+        drawn = uniform[:, 0, rows, columns] < torch.sigmoid(network.logits(pixels))
+        x[:, 0, rows, columns] = drawn.to(x.dtype)
+        network.set(pixels, x[:, 0, rows, columns])
+    return x

@@ -18,6 +18,11 @@ def checkpoint(run: str) -> Path:
     return Path("results/checkpoints") / run
 
 
+def model(run: str) -> Path:
+    """The averaged weights of a run."""
+    return checkpoint(run) / "model.safetensors"
+
+
 def evaluation(run: str) -> Path:
     """Without suffix: RUN.json holds the means, RUN.npz the values of each image."""
     return Path("results/evaluations") / run

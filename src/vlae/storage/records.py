@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from vlae.errors import VlaeError
+from vlae.images import recorded_kind
 from vlae.storage import paths
 from vlae.storage.read import read_json, read_npz, read_text, shown
-from vlae.units import COLOUR_IMAGE
 
 LARGEST, LONGEST = 2**53, 1000  # of a number, of a text in a record
 
@@ -40,8 +40,6 @@ AGAINST_K = {"k": int, "nll": float, "se": float}
 # Of each test image, in RUN.npz; files hold more.
 PER_IMAGE = ("index", "log_likelihood", "kl")
 CURVE = ("epoch", "elbo", "kl", "valid_elbo", "valid_kl")
-# Of recorded images, and the largest value in them.
-IMAGES = {(28, 28): 1, COLOUR_IMAGE: 255}
 
 
 def training_file(run: str) -> Path:
@@ -175,8 +173,8 @@ def read_samples(root: Path, run: str) -> dict[str, np.ndarray] | None:
         return None
     images = _arrays(path, ("originals", "decompressions", "samples"), "a file of samples")
     for name, array in images.items():
-        largest = IMAGES.get(array.shape[1:])
-        if largest is None or array.dtype != np.uint8 or array.max(initial=0) > largest:
+        kind = recorded_kind(array.shape[1:])
+        if kind is None or array.dtype != np.uint8 or array.max(initial=0) > kind.largest:
             raise VlaeError(
                 f"{path}: {name} must be uint8, (n, 28, 28) of 0 and 1 or (n, 3, 32, 32)"
             )

@@ -3,7 +3,7 @@
 A step of these small networks is some thousand kernels of a few microseconds; launched one
 by one, the processor is the bottleneck. A graph reads and writes the same memory at every
 replay, so its inputs lie in static tensors that are filled before, and everything that
-it changes (weights, average, Adamax's state, running sums) is changed in place.
+it changes (weights, average, the optimizer's state, running sums) is changed in place.
 
 Random numbers are drawn outside the graph, from the step's own generator: a resumed run, and
 one without a graph, draws the very same.
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vlae.data.batches import bits_below
-from vlae.nn.logistic_mixture import scaled
+from vlae.images import ImageKind, scaled
 
 WARM_UP = 3  # steps before capture, in which libraries choose kernels and take workspaces
 
@@ -26,41 +26,28 @@ class StaticInputs:
     """A batch in fixed memory: the numbers of its images (B,), the uniform draws (B, 28, 28)
     that binarize them where the data set is dynamic, and latent noise (B, latent_dim)."""
 
-    def __init__(self, images: Tensor, binarization: str, size: int, latent_dim: int):
+    def __init__(self, images: Tensor, kind: ImageKind, size: int, latent_dim: int):
         on = images.device
-        self.images, self.binarization = images, binarization
-        self.visits = torch.zeros(size, dtype=torch.int64, device=on)
-        dynamic = binarization == "dynamic"
+        self.images, self.kind = images, kind
+        self.indices = torch.zeros(size, dtype=torch.int64, device=on)
+        dynamic = kind.binarization == "dynamic"
         self.uniform = torch.zeros((size, *images.shape[1:]), device=on) if dynamic else None
         self.noise = torch.zeros((size, latent_dim), device=on) if latent_dim else None
 
-    def fill(self, visits: Tensor, random: torch.Generator) -> None:
-        """The batch `visits` (B,) and its draws, the same as as_input and latent_noise draw."""
-        self.visits.copy_(visits)
+    def fill(self, indices: Tensor, random: torch.Generator) -> None:
+        """Take the batch `indices` (B,) and draw what as_input and latent_noise draw."""
+        self.indices.copy_(indices)
         for static, draw in ((self.uniform, torch.rand), (self.noise, torch.randn)):
             if static is not None:
                 draw(static.shape, generator=random, out=static)
 
     def x(self) -> Tensor:
         """Network input, the same as as_input's."""
-        images = self.images[self.visits]
-        if self.binarization == "none":
+        images = self.images[self.indices]
+        if self.kind.binarization == "none":
             return scaled(images)
         bits = images.float() if self.uniform is None else bits_below(images, self.uniform)
         return bits.unsqueeze(1)
-
-
-def adamax_state(optimizer: torch.optim.Adamax) -> list[Tensor]:
-    """All tensors of Adamax's state, made first where there are none yet: a graph that made
-    them would make them anew at every replay."""
-    for weight in optimizer.param_groups[0]["params"]:
-        if not optimizer.state[weight]:
-            optimizer.state[weight] = {
-                "step": torch.zeros((), device=weight.device),
-                "exp_avg": torch.zeros_like(weight),
-                "exp_inf": torch.zeros_like(weight),
-            }
-    return [tensor for state in optimizer.state.values() for tensor in state.values()]
 
 
 @contextmanager
@@ -76,7 +63,7 @@ def unchanged(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 class CapturedStep:
-    """step(visits, random): one training step, by a single launch.
+    """step(indices, random): one training step, by a single launch.
 
     `update(x, noise)` does the work on the input (B, C, H, W) and the noise (B, latent_dim) or
     None; `changed` are all tensors that it changes, each in place.
@@ -115,8 +102,8 @@ class CapturedStep:
         self.graph = graph
         return self
 
-    def __call__(self, visits: Tensor, random: torch.Generator) -> None:
-        self.inputs.fill(visits, random)
+    def __call__(self, indices: Tensor, random: torch.Generator) -> None:
+        self.inputs.fill(indices, random)
         self.graph.replay()
 
 

@@ -1,9 +1,9 @@
 """Training of one run by several processes, each with a GPU of its own, in one job.
 
-Every process has the whole model, draws the whole global batch and takes its equal share of
+Every process has the whole model, draws the whole global batch and takes its equal shard of
 it. Gradients are averaged over the processes, and so is the KL before free bits cut it off:
-the step is that of one process with the same global batch, but for rounding. The first
-process reads and writes the files.
+the step is that of one process with the same global batch, but for rounding. The main
+process, the first, reads and writes the files.
 """
 
 import os
@@ -24,22 +24,23 @@ Made = TypeVar("Made")
 STOP_SECONDS = 120  # for the processes to save the state in, once they have been asked to stop
 
 
-class Team:
-    """The processes that train one run together; `rank` is this one's number, 0 leads.
+class ProcessGroup:
+    """The processes that train one run together; `rank` is this one's number, 0 the main one's.
 
-    Of one process it does nothing at all, and torch.distributed is not touched.
+    With a single process every method returns what it was given, and torch.distributed is not
+    touched.
     """
 
     def __init__(self, rank: int = 0, size: int = 1):
         self.rank, self.size = rank, size
-        self.leads = rank == 0
+        self.is_main = rank == 0
 
-    def share(self, values: Tensor) -> Tensor:
-        """This process's part of a global batch (B, …), B a multiple of the team's size."""
+    def local_shard(self, values: Tensor) -> Tensor:
+        """This process's part of a global batch (B, …), B a multiple of the group's size."""
         each = len(values) // self.size
         return values[self.rank * each : (self.rank + 1) * each]
 
-    def mean(self, values: Tensor) -> Tensor:
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
         """The mean over the processes, without a gradient; the same everywhere."""
         if self.size == 1:
             return values
@@ -47,25 +48,30 @@ class Team:
         dist.all_reduce(total)
         return total / self.size
 
+    def mean_with_gradient(self, values: Tensor) -> Tensor:
+        """The mean over the processes, for a loss. Its gradient goes to this process's values
+        alone: averaging the processes' gradients makes it that of the mean."""
+        return values if self.size == 1 else _MeanWithGradient.apply(values, self)
+
     def average_gradients(self, weights: list[Tensor]) -> None:
         """Each weight's gradient becomes the mean over the processes, in one message."""
         if self.size == 1:
             return
         gradients = [weight.grad for weight in weights]
-        flat = self.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        flat = self.all_reduce_mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
         parts = flat.split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether any of the processes says so."""
+        """True if `flag` is true in any process."""
         if self.size == 1:
             return flag
-        return self.mean(torch.tensor(float(flag), device=device)).item() > 0
+        return self.all_reduce_mean(torch.tensor(float(flag), device=device)).item() > 0
 
-    def together(self, make: Callable[[], Made], device: torch.device) -> Made:
-        """What make() returns, in each process its own. If it raises VlaeError in one of them,
-        that is raised in all."""
+    def agree(self, make: Callable[[], Made], device: torch.device) -> Made:
+        """Call make() in every process and return its result there. A VlaeError in one of them
+        is raised in all."""
         if self.size == 1:
             return make()
         made, said = None, b""
@@ -83,14 +89,24 @@ class Team:
                 raise VlaeError(said.decode(errors="replace"))
         return made
 
-    def copy_from_leader(self, tensors: list[Tensor]) -> None:
-        """The leader's values in all processes."""
+    def broadcast(self, tensors: list[Tensor]) -> None:
+        """Give the main process's values to all processes."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), 0)
 
 
-ALONE = Team()
+class _MeanWithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values: Tensor, group: ProcessGroup) -> Tensor:
+        return group.all_reduce_mean(values)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+SINGLE = ProcessGroup()
 
 
 def processes_for(gpus: int, device: torch.device) -> int:
@@ -107,7 +123,7 @@ def processes_for(gpus: int, device: torch.device) -> int:
 
 
 def in_processes(count: int, device: str, work: Callable[..., bool], *arguments: Any) -> bool:
-    """work(*arguments, team) in `count` processes, as torchrun starts them: whether it is done.
+    """work(*arguments, group) in `count` processes, as torchrun starts them: whether it is done.
 
     False if they were stopped, by a signal or their clock. A VlaeError of theirs is raised here.
     """
@@ -155,11 +171,11 @@ def _in_process(device: str, work: Callable[..., bool], arguments: tuple) -> str
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        done = work(*arguments, Team(rank, size))
+        done = work(*arguments, ProcessGroup(rank, size))
     except VlaeError as error:
         return str(error)
     if not done:
-        # The first to go makes the launcher end the others: not before the leader has saved.
+        # The first to go makes the launcher end the others: not before the main one has saved.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         dist.barrier()
         sys.stderr.flush()

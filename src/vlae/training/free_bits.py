@@ -6,8 +6,6 @@ gamma is lowered while the KL is below the floor and raised while it is clearly 
 the code is used from the beginning, and the objective turns smoothly into the true bound.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -15,44 +13,32 @@ STEP = 0.10  # by which gamma goes up or down
 TOLERANCE = 0.05  # by which the KL may exceed the floor
 
 
-@dataclass
-class SoftFreeBits:
-    """The controller; `gamma` is all of its state, to be saved and put back as it is.
+def next_gamma(
+    gamma: float, kl: float, floor: float, tolerance: float = TOLERANCE, step: float = STEP
+) -> float:
+    """gamma for the next minibatches, from the KL of the last ones, nats an image.
 
-    floor: the KL to be kept, nats an image (the paper's lambda), above 0. Raises ValueError
-    for a floor or a gamma that is none.
+    floor: the KL to be kept, nats an image (the paper's lambda). A KL that is no number leaves
+    gamma as it is. Raises ValueError for a floor or a gamma out of range.
     """
-
-    floor: float
-    gamma: float = 1.0
-    tolerance: float = TOLERANCE
-    step: float = STEP
-
-    def __post_init__(self):
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma must be above 0 and at most 1, not {self.gamma!r}")
-        if not self.floor > 0:
-            raise ValueError(f"the floor must be above 0 nats, not {self.floor!r}")
-
-    def update(self, kl: float) -> float:
-        """Take the KL of a minibatch, nats an image, and return gamma for the next one.
-
-        A KL that is no number leaves gamma as it is.
-        """
-        if kl > self.floor * (1 + self.tolerance):
-            self.gamma = min(1.0, self.gamma * (1 + self.step))
-        elif kl < self.floor:
-            # Not divided by 1.1, as going up is: steps that undo each other could leap back and
-            # forth over the tolerance for ever.
-            self.gamma *= 1 - self.step
-        return self.gamma
+    if not 0 < gamma <= 1:
+        raise ValueError(f"gamma must be above 0 and at most 1, not {gamma!r}")
+    if not floor > 0:
+        raise ValueError(f"the floor must be above 0 nats, not {floor!r}")
+    if kl > floor * (1 + tolerance):
+        return min(1.0, gamma * (1 + step))
+    if kl < floor:
+        # Not divided by 1.1, as going up is: steps that undo each other could leap back and
+        # forth over the tolerance for ever.
+        return gamma * (1 - step)
+    return gamma
 
 
 class RunningGamma:
-    """The controller in a training: gamma where the steps are computed, updated every so often.
+    """gamma during a training, on the device where the steps are computed.
 
-    `values`, float64 (2,) on the device: gamma, and the sum of the KLs (nats an image) of the
-    steps since its last update. They are all of its state, changed in place.
+    `values`, float64 (2,): gamma, and the sum of the KLs (nats an image) of the steps since its
+    last update. They are all of its state, changed in place.
     """
 
     def __init__(self, floor: float, steps: int, device: torch.device):
@@ -61,6 +47,7 @@ class RunningGamma:
 
     @property
     def gamma(self) -> Tensor:
+        """The weight of the KL, ()."""
         return self.values[0]
 
     def note(self, kl: Tensor) -> None:
@@ -71,6 +58,5 @@ class RunningGamma:
         """After every `steps` steps, update gamma by the mean KL of those."""
         if step % self.steps == 0:
             gamma, total = self.values.tolist()
-            controller = SoftFreeBits(self.floor, gamma)
-            after = [controller.update(total / self.steps), 0.0]
+            after = [next_gamma(gamma, total / self.steps, self.floor), 0.0]
             self.values.copy_(torch.tensor(after, dtype=torch.float64))

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlae.config.params import Run, as_dict
+from vlae.config.schema import Run, as_dict
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
 from vlae.storage import paths
 from vlae.storage.read import read_json, read_safetensors, read_text
 from vlae.storage.records import TRAINING, check_record
 from vlae.storage.write import sha256, write_atomically
-from vlae.training.checkpoint import State, recipe_numbers, settings
+from vlae.training.saved_state import SavedState, recipe_numbers, settings
 from vlae.training.schedule import Schedule
 
 MODEL, RECORD, CURVE = FILES = ("model.safetensors", "train.json", "curve.csv")
@@ -46,8 +46,9 @@ class Published:
 
     def reaches(self, schedule: Schedule) -> bool:
         """True if it is what this schedule ends with."""
-        wanted = schedule.epochs, schedule.decay_epochs
-        return (self.record["epochs"], decay_epochs(self.record)) == wanted
+        theirs = {"epochs": self.record["epochs"], "decay_epochs": decay_epochs(self.record)}
+        decay = self.record["config"]["training"].get("decay")
+        return (theirs | {"decay": decay} if decay else theirs) == schedule.end
 
     def copy_to(self, folder: Path) -> None:
         """Write its files to another folder, as they are."""
@@ -56,7 +57,7 @@ class Published:
             if source != target:
                 write_atomically(target, lambda path, source=source: shutil.copyfile(source, path))
 
-    def state(self) -> State:
+    def state(self) -> SavedState:
         """The training state that goes on from it: averaged weights only."""
         start = {
             "step": self.record["steps"],
@@ -64,7 +65,7 @@ class Published:
             "stretches": stretches(self.record),
         }
         tensors = {f"average/{name}": weight for name, weight in self.weights.items()}
-        return State(self.record["steps"], tensors, list(self.curve), start=start)
+        return SavedState(self.record["steps"], tensors, list(self.curve), start=start)
 
 
 def published(run: Run, dataset: Dataset, schedule: Schedule) -> Published | None:

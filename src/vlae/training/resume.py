@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from vlae.config.params import Run
+from vlae.config.schema import Run
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
 from vlae.storage import paths
-from vlae.training.checkpoint import State, before_decay, continued, load_state
 from vlae.training.published import published
+from vlae.training.saved_state import SavedState, before_decay, continued, load_state
 from vlae.training.schedule import Schedule
 
 
@@ -19,7 +19,7 @@ def beginning(
     belongs_to: dict,
     schedule: Schedule,
     from_scratch: bool,
-) -> tuple[Path, State] | None:
+) -> tuple[Path, SavedState] | None:
     """The state to train on from, and where to save it; None where a published checkpoint is all
     that the schedule asks for (`take_over`).
 
@@ -34,7 +34,7 @@ def beginning(
         return at, _on_schedule(run, at, found[at], belongs_to, schedule)
     recorded = None if from_scratch else published(run, dataset, schedule)
     if recorded is None:
-        return path, State(0, {})
+        return path, SavedState(0, {})
     if recorded.reaches(schedule):
         return None
     print(f"{run.name}: goes on from {recorded.folder}", file=sys.stderr)
@@ -50,8 +50,8 @@ def take_over(run: Run, dataset: Dataset, schedule: Schedule) -> None:
 
 
 def _on_schedule(
-    run: Run, path: Path, state: State, belongs_to: dict, schedule: Schedule
-) -> State:
+    run: Run, path: Path, state: SavedState, belongs_to: dict, schedule: Schedule
+) -> SavedState:
     """The state, or the one before its decay where that was towards another end."""
     if state.schedule is not None:
         earlier = Schedule(schedule.steps_per_epoch, **state.schedule)

@@ -9,7 +9,6 @@ import pytest
 import scipy.io
 import yaml
 
-from vlae.config.params import PART_FORMATS, WHOLE_FORMATS
 from vlae.data.formats.archives import (
     ARCHIVES,
     read_chardata,
@@ -17,6 +16,7 @@ from vlae.data.formats.archives import (
     write_chardata,
     write_silhouettes,
 )
+from vlae.data.spec import PART_FORMATS, WHOLE_FORMATS
 from vlae.errors import VlaeError
 
 RANDOM = np.random.default_rng(5)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import yaml
 
-from vlae.config.params import PART_FORMATS
 from vlae.data.dataset import load
 from vlae.data.fetch import fetch
 from vlae.data.formats import cifar
 from vlae.data.formats.archives import ARCHIVES
+from vlae.data.spec import PART_FORMATS
 from vlae.errors import VlaeError
 
 RANDOM = np.random.default_rng(3)

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from vlae.errors import VlaeError
+from vlae.units import COLOUR_IMAGE as SHAPE
 
-SHAPE = (3, 32, 32)
 RECORD = 1 + 3 * 32 * 32
 CLASSES = 10
 

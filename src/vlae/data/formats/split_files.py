@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from vlae.errors import VlaeError
+from vlae.images import BINARY_IMAGE as SHAPE
 
-SHAPE = (28, 28)
 PIXELS = SHAPE[0] * SHAPE[1]
 
 AMAT_LINE = 2 * PIXELS

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from vlae.errors import VlaeError
+from vlae.images import recorded_kind
 from vlae.storage import paths
 from vlae.storage.records import estimator, read_results, read_samples
-from vlae.units import Unit, likelihood_unit, rounded_error
+from vlae.units import Unit, rounded_error
 
 INK, PAPER, LINE = 0, 255, 205  # grey levels: strokes, background, the lines between cells
 SIDE = 10  # images along a grid's side, at most: the hundred that are recorded
@@ -80,14 +81,12 @@ def recorded_images(run: str, params, root: Path) -> tuple[str, dict[str, np.nda
         raise VlaeError(f"{paths.samples(run)}: no training record to go with it")
     if any(len(array) == 0 for array in images.values()):
         raise VlaeError(f"{paths.samples(run)}: no originals, decompressions or samples in it")
-    colour = params.is_colour(dataset)
-    if colour != (images["originals"].ndim == 4):
-        kinds = ("binary", "colour")
+    kind, found = params.image_kind(dataset), recorded_kind(images["originals"].shape[1:])
+    if found.name != kind.name:
         raise VlaeError(
-            f"{paths.samples(run)}: {kinds[not colour]} images, but those of {dataset} are "
-            f"{kinds[colour]}"
+            f"{paths.samples(run)}: {found.name} images, but those of {dataset} are {kind.name}"
         )
-    return _title(run, training, evaluation, likelihood_unit(colour)), images
+    return _title(run, training, evaluation, kind.unit), images
 
 
 def _title(run: str, training: dict, evaluation: dict | None, unit: Unit) -> str:

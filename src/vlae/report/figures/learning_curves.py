@@ -7,7 +7,7 @@ import numpy as np
 
 from vlae.report.paper import printed_kl, printed_nll
 from vlae.storage.records import read_curve
-from vlae.units import NATS, Unit, likelihood_unit
+from vlae.units import NATS, Unit
 
 # Okabe and Ito's palette, told apart by colour-blind eyes too; the pale yellow is left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -103,7 +103,7 @@ def draw_curves(params, root: Path):
 
 def read_panels(runs: list[str], params, root: Path) -> Panels:
     """The curves of a data set's runs; a run's colour depends on its place in params.yaml only."""
-    unit = likelihood_unit(params.is_colour(params.runs[runs[0]].dataset))
+    unit = params.image_kind(params.runs[runs[0]].dataset).unit
     panels = Panels(unit, [], [], [])
     for i, run in enumerate(runs):
         curve = read_curve(root, run)

@@ -8,7 +8,7 @@ import numpy as np
 from vlae.report.figures.image_grids import compose_grid, empty, show_grid
 from vlae.report.figures.learning_curves import ABREAST, COLOURS, GREY, place_labels, short
 from vlae.storage.records import estimator, read_originals, read_per_image, read_results
-from vlae.units import BITS_PER_DIM, NATS, Unit, likelihood_unit
+from vlae.units import BITS_PER_DIM, NATS, Unit
 
 # Inches of the panels against K: a panel, room for its ticks and labels, and for the rest.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 3.4, 3.2, 0.6, 1.6, 0.35, 0.6
@@ -48,7 +48,7 @@ def draw_against_k(params, root: Path, dpi: int):
             (x / size[0], y / size[1], WIDTH / size[0], HEIGHT / size[1]), label=dataset
         )
         axes.set_title(dataset, loc="left", weight="bold")
-        _draw_against_k(axes, runs, likelihood_unit(params.is_colour(dataset)))
+        _draw_against_k(axes, runs, params.image_kind(dataset).unit)
     text = "Band: ± 1 s.e. Filled: K samples of all test images. Open: corrected by K of a few."
     _write(figure, size, LEFT, 1 - 0.25 / size[1], text)
     if missing:
@@ -115,7 +115,7 @@ def draw_per_image(params, root: Path, dpi: int):
         if record is None:
             missing.append(run)
         else:
-            unit = likelihood_unit(params.is_colour(params.runs[run].dataset))
+            unit = params.image_kind(params.runs[run].dataset).unit
             values = read_per_image(root, record)
             nll = -values["log_likelihood"].astype(np.float64) * unit.per_nat
             by_number = dict(zip(values["index"].tolist(), nll, strict=True))

@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 from vlae.errors import VlaeError
 from vlae.evaluation.reconstruction_error import KINDS, errors, mean_and_error
+from vlae.images import COLOUR, recorded_kind
 from vlae.report.paper import Claim, citation, paper_claims
 from vlae.report.tables.formats import latex_table, letter, tex
 from vlae.storage import paths
@@ -158,7 +159,10 @@ def _decompressions_difference(claim: Claim, root: Path, trainings: list[dict]) 
     originals, values = [], []
     for training in trainings:
         images = read_samples(root, training["run"])
-        if images["originals"].ndim != 4 or len(images["originals"]) < 2:
+        if (
+            recorded_kind(images["originals"].shape[1:]) is not COLOUR
+            or len(images["originals"]) < 2
+        ):
             path = Path(root, paths.samples(training["run"]))
             raise VlaeError(f"{path}: not two colour images or more")
         originals.append(images["originals"])

@@ -22,6 +22,7 @@ from vlae.evaluation.reconstruction_error import (
     errors_of_others,
     mean_and_error,
 )
+from vlae.images import COLOUR, recorded_kind
 from vlae.report.tables.formats import latex_table, letter, tex
 from vlae.storage import paths
 from vlae.storage.records import (
@@ -65,7 +66,11 @@ LEGEND = (
 
 def kept_runs(params) -> list[str]:
     """The runs on colour images, without repetitions, by data set."""
-    runs = [n for n, r in params.runs.items() if params.is_colour(r.dataset) and not r.repeats]
+    runs = [
+        n
+        for n, r in params.runs.items()
+        if params.image_kind(r.dataset).labelled and not r.repeats
+    ]
     return sorted(runs, key=lambda run: params.runs[run].dataset)
 
 
@@ -116,7 +121,7 @@ def _of_dataset(dataset: str, runs: list[str], params, root: Path):
             yield run, row | {"note": "; ".join([*remarks, "not sampled"])}
             continue
         originals, again = images["originals"], images["decompressions"]
-        if originals.ndim != 4 or len(originals) < 2:
+        if recorded_kind(originals.shape[1:]) is not COLOUR or len(originals) < 2:
             raise VlaeError(f"{Path(root, paths.samples(run))}: not two colour images or more")
         row["images"] = len(originals)
         others = errors_of_others(originals, again)

@@ -20,11 +20,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vlae.config.params import Run, as_dict
+from vlae.config.schema import Run, as_dict
 from vlae.errors import VlaeError
 from vlae.storage import paths
 from vlae.storage.read import read_json, read_safetensors, shown
 from vlae.storage.write import write_safetensors
+from vlae.training.schedule import DECAYS
 
 FORMAT = 1
 # What a row of the curve, and a part of the history, have at least.
@@ -33,11 +34,11 @@ HISTORY = {"from_step", "to_step", "seconds", "device", "hardware", "precision",
 
 
 @dataclass
-class State:
+class SavedState:
     """`tensors` by name: weights/…, average/…, exp_avg/…, exp_inf/…, and sums of the epoch in
     progress. `curve`: one row an epoch. `history`: what machine did which steps.
 
-    `schedule`: the epochs and decay_epochs that it has been trained towards. `start`: the
+    `schedule`: the end that it has been trained towards (Schedule.end). `start`: the
     published checkpoint that it goes on from (vlae.training.published), None where it began from
     nothing; `step` counts from that beginning all the same, `curve` has its epochs, `history` not.
     """
@@ -57,7 +58,7 @@ class State:
 
 def settings(training: dict) -> dict:
     """A training's configuration without what only decides its end."""
-    return {k: v for k, v in training.items() if k not in ("epochs", "decay_epochs")}
+    return {k: v for k, v in training.items() if k not in ("epochs", "decay_epochs", "decay")}
 
 
 def recipe_numbers(run: Run) -> object:
@@ -108,7 +109,7 @@ def before_decay(path: Path) -> Path:
     return path.with_suffix(".before-decay.safetensors")
 
 
-def save_state(path: Path, state: State, belongs_to: dict) -> None:
+def save_state(path: Path, state: SavedState, belongs_to: dict) -> None:
     """Write atomically: a reader, or a machine that fails, sees the old state or the new one."""
     about = {
         "identity": belongs_to,
@@ -123,7 +124,7 @@ def save_state(path: Path, state: State, belongs_to: dict) -> None:
     write_safetensors(path, tensors, {"vlae": json.dumps(about)})
 
 
-def load_state(path: Path, belongs_to: dict) -> State | None:
+def load_state(path: Path, belongs_to: dict) -> SavedState | None:
     """The state at `path`, or None where there is none.
 
     Raises VlaeError for a file that cannot be read or has changed since it was saved, and for
@@ -148,7 +149,7 @@ def load_state(path: Path, belongs_to: dict) -> State | None:
     return state
 
 
-def _checked(about: object, tensors: dict[str, Tensor]) -> tuple[dict, State]:
+def _checked(about: object, tensors: dict[str, Tensor]) -> tuple[dict, SavedState]:
     """What a state belongs to, and the state; ValueError unless it is as it was saved."""
     keys = {"identity", "step", "curve", "history"}
     newer = {"sha256", "schedule", "start"}  # states of before have none
@@ -170,12 +171,18 @@ def _checked(about: object, tensors: dict[str, Tensor]) -> tuple[dict, State]:
         value = about.get(part)
         if value is not None and not (isinstance(value, dict) and needed <= value.keys()):
             raise ValueError(f"{part} is not one of ours")
-    for number in (*(schedule or {}).values(), (start or {"step": 0})["step"]):
+    ends = schedule or {"epochs": 0, "decay_epochs": 0}
+    for number in (ends["epochs"], ends["decay_epochs"], (start or {"step": 0})["step"]):
         if type(number) is not int or number < 0:
             raise ValueError(f"schedule or start has {shown(number)}")
+    if ends.keys() - {"epochs", "decay_epochs", "decay"} or ends.get("decay") not in (
+        None,
+        *DECAYS,
+    ):
+        raise ValueError("schedule is not one of ours")
     if not isinstance(about["identity"], dict):
         raise ValueError("identity is not one of ours")
-    state = State(about["step"], tensors, about["curve"], about["history"], schedule, start)
+    state = SavedState(about["step"], tensors, about["curve"], about["history"], schedule, start)
     return about["identity"], state
 
 
@@ -221,30 +228,3 @@ def exclusive(path: Path) -> Iterator[None]:
         for half_written in path.parent.glob(f".{path.stem}.*"):
             half_written.unlink()
         yield
-
-
-def as_tensors(prefix: str, named: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": tensor for name, tensor in named.items()}
-
-
-def from_tensors(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    start = len(prefix) + 1
-    return {k[start:]: v for k, v in tensors.items() if k.startswith(prefix + "/")}
-
-
-@torch.no_grad()
-def copy_into(targets: dict[str, Tensor], sources: dict[str, Tensor], what: str) -> None:
-    """Copy tensors by name. Raises VlaeError where a name, shape or type does not fit."""
-    if targets.keys() != sources.keys():
-        odd = sorted(targets.keys() ^ sources.keys())
-        raise VlaeError(
-            f"{what}: these tensors are missing or not of this model: {', '.join(odd[:5])}"
-        )
-    for name, target in targets.items():
-        source = sources[name]
-        if target.shape != source.shape:
-            shapes = f"{tuple(source.shape)} instead of {tuple(target.shape)}"
-            raise VlaeError(f"{what}: tensor {name} has shape {shapes}")
-        if target.dtype != source.dtype:
-            raise VlaeError(f"{what}: tensor {name} is {source.dtype} instead of {target.dtype}")
-        target.copy_(sources[name])

@@ -1,0 +1,198 @@
+"""params.yaml, read and checked: every key known, every value of its type and in its range."""
+
+import typing
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from vlae.config.rules import check_run
+from vlae.config.schema import (
+    ClassifierConfig,
+    ColourModelConfig,
+    ColourTrainingConfig,
+    EvaluationConfig,
+    ModelConfig,
+    Params,
+    Run,
+    TrainingConfig,
+)
+from vlae.data.spec import check_dataset
+from vlae.errors import VlaeError
+from vlae.images import image_kind
+from vlae.storage.checked import check_name, checked, mapping
+from vlae.storage.read import read_text, shown
+
+MOST_TEXT = 1024 * 1024  # bytes of the file
+LONGEST_SCALAR = 10_000  # characters of one value in it
+
+# The settings of a run, by the kind of its images.
+PARTS = ("model", "training", "evaluation")
+SETTINGS = {
+    "binary": dict(zip(PARTS, (ModelConfig, TrainingConfig, EvaluationConfig), strict=True)),
+    "colour": dict(
+        zip(PARTS, (ColourModelConfig, ColourTrainingConfig, EvaluationConfig), strict=True)
+    ),
+}
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice instead of keeping the last, and what makes a
+    small file a huge or endless value: aliases, and scalars beyond all measure."""
+
+    def compose_node(self, parent, index):
+        event = self.peek_event()
+        fault = None
+        if isinstance(event, yaml.AliasEvent):
+            fault = f"an alias (*{event.anchor}) is not allowed here"
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_SCALAR:
+            fault = f"a value has more than {LONGEST_SCALAR:,} characters"
+        if fault:
+            raise yaml.composer.ComposerError(None, None, fault, event.start_mark)
+        return super().compose_node(parent, index)
+
+    def constructmapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {shown(key)} is given twice", key_node.start_mark
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        return super().constructmapping(node, deep)
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check a params file.
+
+    Raises VlaeError, one line naming the file and the key, for a missing file, YAML that
+    does not parse or has aliases, an unknown, missing or doubled key, and a value of the
+    wrong type or out of range.
+    """
+    path = Path(path)
+    text = read_text(path, MOST_TEXT)
+    try:
+        tree = yaml.load(text, _UniqueKeyLoader)
+    except Exception as error:  # explicit tags (`!!bool maybe`) make the parser raise anything
+        raise VlaeError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return _params(tree)
+    except VlaeError as error:
+        raise VlaeError(f"{path}: {error}") from None
+
+
+def _params(tree: object) -> Params:
+    top = mapping(tree, "the file", {"datasets", "defaults", "runs", "classifiers"})
+    datasets = mapping(top["datasets"], "datasets")
+    for name, spec in datasets.items():
+        check_name(name, "datasets")
+        check_dataset(spec, f"datasets.{name}")
+    kinds = SETTINGS.keys() & mapping(top["defaults"], "defaults").keys()
+    defaults = mapping(top["defaults"], "defaults", {"gpus", *kinds})
+    blocks = mapping(top["runs"], "runs")
+    originals = {
+        name: _run(name, block, defaults, datasets)
+        for name, block in blocks.items()
+        if "repeats" not in mapping(block, f"runs.{shown(name)}")
+    }
+    runs = dict(originals)
+    seeds = {name: {run.training.seed: name} for name, run in originals.items()}
+    for name, block in blocks.items():
+        if name not in originals:
+            runs[name] = _repetition(name, block, originals, seeds)
+    classifiers = {
+        name: _classifier(name, block, datasets)
+        for name, block in mapping(top["classifiers"], "classifiers").items()
+    }
+    return Params(datasets, {name: runs[name] for name in blocks}, classifiers)
+
+
+def _run(name: object, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
+    check_name(name, "runs")
+    where = f"runs.{name}"
+    block = mapping({"gpus": defaults["gpus"]} | block, where, {"dataset", "gpus", *PARTS})
+    if not isinstance(block["dataset"], str) or block["dataset"] not in datasets:
+        raise VlaeError(f"{where}.dataset: no data set {shown(block['dataset'])} under datasets")
+    kind = image_kind(datasets[block["dataset"]]).name
+    if kind not in defaults:
+        raise VlaeError(
+            f"{where}.dataset: {block['dataset']} is one of {kind} images, whose runs need "
+            f"defaults.{kind}"
+        )
+    inherited = mapping(defaults[kind], f"defaults.{kind}", set(PARTS))
+    settings = {
+        part: _build(
+            SETTINGS[kind][part],
+            _merge(inherited[part], block[part], f"{where}.{part}"),
+            f"{where}.{part}",
+        )
+        for part in PARTS
+    }
+    gpus = checked(int, block["gpus"], f"{where}.gpus", {"low": 1, "high": 64})
+    run = Run(name=name, dataset=block["dataset"], repeats=None, gpus=gpus, **settings)
+    check_run(run, where)
+    return run
+
+
+def _classifier(name: object, block: object, datasets: dict[str, dict]) -> ClassifierConfig:
+    where = f"classifiers.{shown(name)}"
+    if not isinstance(name, str) or name not in datasets:
+        raise VlaeError(f"{where}: no data set of that name")
+    if not image_kind(datasets[name]).labelled:
+        raise VlaeError(f"{where}: only colour data sets have labels")
+    return _build(ClassifierConfig, block, where)
+
+
+def _repetition(name: str, block: dict, originals: dict[str, Run], seeds: dict) -> Run:
+    """A run again with another seed; `seeds`: run -> seed -> who has it, added to."""
+    where = f"runs.{name}"
+    # The data set follows from `repeats`; it is written down too because dvc.yaml reads it.
+    block = mapping(block, where, {"dataset", "repeats", "seed"})
+    repeats = checked(str, block["repeats"], f"{where}.repeats")
+    if repeats not in originals:
+        known = ", ".join(originals)
+        raise VlaeError(f"{where}.repeats: no run {shown(repeats)} to repeat; there are: {known}")
+    original = originals[repeats]
+    if block["dataset"] != original.dataset:
+        raise VlaeError(
+            f"{where}.dataset must be {original.dataset}, as in {repeats}, "
+            f"not {shown(block['dataset'])}"
+        )
+    seed = checked(int, block["seed"], f"{where}.seed", {"low": 0})
+    if seed in seeds[repeats]:
+        raise VlaeError(f"{where}.seed: {seed} is the seed of {seeds[repeats][seed]} already")
+    seeds[repeats][seed] = name
+    training = replace(original.training, seed=seed)
+    return replace(original, name=name, training=training, repeats=repeats)
+
+
+def _merge(defaults: object, changes: object, where: str) -> dict:
+    """Defaults overlaid with a run's changes, recursively; a key must exist in the defaults."""
+    defaults = mapping(defaults, "defaults of " + where)
+    changes = mapping(changes, where)
+    merged = dict(defaults)
+    for key, value in changes.items():
+        if key not in defaults:
+            known = ", ".join(k if isinstance(k, str) else shown(k) for k in defaults)
+            raise VlaeError(f"{where}: unknown key {shown(key)}; known: {known}")
+        nested = isinstance(defaults[key], dict)
+        merged[key] = _merge(defaults[key], value, f"{where}.{key}") if nested else value
+    return merged
+
+
+def _build(schema: type, values: object, where: str):
+    known = {f.name: f for f in fields(schema)}
+    values = mapping(values, where, set(known))
+    types = typing.get_type_hints(schema)
+    built = {}
+    for name, value in values.items():
+        at = f"{where}.{name}"
+        kind = types[name]
+        built[name] = (
+            _build(kind, value, at)
+            if is_dataclass(kind)
+            else checked(kind, value, at, known[name].metadata)
+        )
+    return schema(**built)

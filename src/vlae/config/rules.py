@@ -1,0 +1,59 @@
+"""What the range of a single setting cannot say: settings that have to agree with others."""
+
+from vlae.config.schema import ColourModelConfig, ModelConfig, Run
+from vlae.errors import VlaeError
+
+
+def check_run(run: Run, where: str) -> None:
+    """Raise VlaeError, naming the key, for settings of a run that do not go together."""
+    if isinstance(run.model, ColourModelConfig):
+        _check_colour_model(run.model, f"{where}.model")
+    else:
+        _check_binary_model(run.model, f"{where}.model")
+    if run.training.decay_epochs > run.training.epochs:
+        raise VlaeError(
+            f"{where}.training.decay_epochs must be at most epochs ({run.training.epochs}), not "
+            f"{run.training.decay_epochs}"
+        )
+    if len(run.training.betas) != 2 or max(run.training.betas) >= 1:
+        raise VlaeError(f"{where}.training.betas must be two numbers below 1")
+    if run.training.polyak >= 1:
+        raise VlaeError(f"{where}.training.polyak must be below 1")
+    evaluation = run.evaluation
+    for key, images in (("images", evaluation.images), ("deep_images", evaluation.deep_images)):
+        if images == 1:
+            raise VlaeError(
+                f"{where}.evaluation.{key} must be 0 or at least 2, not 1: "
+                "one image has no standard error"
+            )
+    if evaluation.deep_images and evaluation.deep_samples < evaluation.importance_samples:
+        raise VlaeError(
+            f"{where}.evaluation.deep_samples must be at least importance_samples "
+            f"({evaluation.importance_samples}), not {evaluation.deep_samples}"
+        )
+
+
+def _check_binary_model(model: ModelConfig, where: str) -> None:
+    if model.prior.flow == "iaf":
+        raise VlaeError(f"{where}.prior.flow must be af or none, not 'iaf'")
+    if model.posterior.flow == "af":
+        raise VlaeError(f"{where}.posterior.flow must be iaf or none, not 'af'")
+    if model.decoder.first_kernel % 2 == 0:
+        raise VlaeError(f"{where}.decoder.first_kernel must be odd")
+    if len(model.trunk_maps) != 3:
+        raise VlaeError(f"{where}.trunk_maps must have three entries (28 - 14 - 7 - 4)")
+    if model.latent_dim == 0:
+        if model.decoder.kind != "pixelcnn":
+            raise VlaeError(f"{where}: a factorized decoder needs latent_dim of 1 or more")
+        if model.prior.flow != "none" or model.posterior.flow != "none":
+            raise VlaeError(f"{where}: latent_dim 0 leaves nothing for a flow")
+    for side, flow in (("prior", model.prior), ("posterior", model.posterior)):
+        if flow.flow != "none" and flow.hidden < model.latent_dim:
+            raise VlaeError(f"{where}.{side}.hidden must be latent_dim or more")
+
+
+def _check_colour_model(model: ColourModelConfig, where: str) -> None:
+    if len(model.widths) != 3:
+        raise VlaeError(f"{where}.widths must have three entries (32x32, 16x16, 8x8)")
+    if model.flow_maps < model.latent_maps:
+        raise VlaeError(f"{where}.flow_maps must be latent_maps or more")

@@ -1,0 +1,194 @@
+"""The settings of runs as frozen dataclasses, each field with its range.
+
+They hold no defaults: those stand in params.yaml.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+
+from vlae.data.spec import MOST_IMAGES
+from vlae.errors import VlaeError
+from vlae.images import ImageKind, image_kind
+
+# Nothing sensible comes near these; a slip of the finger or a hostile file does.
+WIDEST = 100_000  # units of a layer
+MOST_MAPS = 10_000
+DEEPEST = 1000  # layers, blocks, steps of a flow
+CODE_SIDE = 8  # of the latent maps of a colour image, a quarter of its side
+
+
+def _range(
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    unsaid: float | None = None,
+):
+    return field(metadata={"low": low, "high": high, "above": above, "unsaid": unsaid})
+
+
+def _choice(*choices: str, unsaid: str | None = None):
+    """`unsaid`: the value that `as_dict` leaves out. A setting that is younger than recorded
+    results has one, so that they stay the results of the same settings."""
+    return field(metadata={"choices": choices, "unsaid": unsaid})
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    flow: str = _choice("none", "af", "iaf")
+    steps: int = _range(low=1, high=DEEPEST)
+    hidden: int = _range(low=1, high=WIDEST)
+    layers: int = _range(low=2, high=DEEPEST)
+    scale: bool = field()
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    kind: str = _choice("pixelcnn", "factorized")
+    maps: int = _range(low=1, high=MOST_MAPS)
+    filters: int = _range(low=1, high=MOST_MAPS)
+    first_kernel: int = _range(low=3, high=55)  # an image has 28 x 28 pixels
+    masked_blocks: int = _range(low=0, high=DEEPEST)
+    pointwise_blocks: int = _range(low=0, high=DEEPEST)
+    tied: bool = field()
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    latent_dim: int = _range(low=0, high=WIDEST)
+    trunk_maps: tuple[int, ...] = _range(low=1, high=MOST_MAPS)
+    trunk_hidden: int = _range(low=1, high=WIDEST)
+    prior: FlowConfig = field()
+    posterior: FlowConfig = field()
+    decoder: DecoderConfig = field()
+
+
+@dataclass(frozen=True)
+class ColourModelConfig:
+    """Of a colour data set; the paper's values (appendix B), where it has them, in brackets."""
+
+    trunk: str = _choice("resnet", "densenet")
+    widths: tuple[int, ...] = _range(low=6, high=MOST_MAPS)  # at 32x32, 16x16, 8x8 [48, 96, 96]
+    latent_maps: int = _range(low=1, high=MOST_MAPS)  # of a quarter of the image's side [16]
+    flow_steps: int = _range(low=1, high=DEEPEST)  # [6]
+    flow_maps: int = _range(low=1, high=MOST_MAPS)  # of a flow's hidden layers [128]
+    flow_layers: int = _range(low=1, high=DEEPEST)  # hidden ones [2]
+    flow_scale: bool = field()
+    window: str = _choice("4x2", "5x3", "7x4")  # of the decoder
+    grayscale: bool = field()  # the window's pixels by their luma only
+    blocks: int = _range(low=1, high=DEEPEST)  # of the decoder, side by side [4]
+    maps: int = _range(low=1, high=MOST_MAPS)  # feature maps of each [64]
+    mixtures: int = _range(low=1, high=MOST_MAPS)  # logistic distributions
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers in the code of an image."""
+        return self.latent_maps * CODE_SIDE**2
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    epochs: int = _range(low=1, high=MOST_IMAGES)
+    decay_epochs: int = _range(low=0, high=MOST_IMAGES, unsaid=0)  # the last ones
+    decay: str = _choice("linear", "cosine", unsaid="linear")  # vlae.training.schedule
+    batch_size: int = _range(low=1, high=MOST_IMAGES)
+    optimizer: str = _choice("adamax", "adam", unsaid="adamax")  # vlae.training.optimizer
+    learning_rate: float = _range(above=0)
+    betas: tuple[float, ...] = _range(low=0, high=1)
+    polyak: float = _range(low=0, high=1)
+    free_bits: float = _range(low=0)
+    split: str = _choice("train", "train+valid")
+    init_images: int = _range(low=2, high=MOST_IMAGES)
+    seed: int = _range(low=0)
+
+
+@dataclass(frozen=True)
+class ColourTrainingConfig(TrainingConfig):
+    """With soft free bits (appendix C): `free_bits` is their floor, and gamma is updated after
+    every `gamma_steps` steps, by the mean KL of those."""
+
+    gamma_steps: int = _range(low=1, high=MOST_IMAGES)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    importance_samples: int = _range(low=1, high=MOST_IMAGES)
+    seed: int = _range(low=0)
+    binarization_seed: int = _range(low=0)
+    images: int = _range(low=0, high=MOST_IMAGES)
+    deep_images: int = _range(low=0, high=MOST_IMAGES)
+    deep_samples: int = _range(low=1, high=MOST_IMAGES)
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Of a colour data set; it judges decompressions (vlae.evaluation.classifier)."""
+
+    epochs: int = _range(low=1, high=MOST_IMAGES)
+    batch_size: int = _range(low=2, high=MOST_IMAGES)
+    learning_rate: float = _range(above=0)
+    seed: int = _range(low=0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """`repeats`: the run of which this one is a repetition with another training seed, or None.
+    `gpus`: how many train it together, which does not change what comes out."""
+
+    name: str
+    dataset: str
+    model: ModelConfig | ColourModelConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    repeats: str | None
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Params:
+    """`datasets`: name -> plain mapping as in the file; `runs`: name -> Run; `classifiers`: data
+    set -> ClassifierConfig."""
+
+    datasets: dict[str, dict]
+    runs: dict[str, Run]
+    classifiers: dict[str, ClassifierConfig]
+
+    def run(self, name: str) -> Run:
+        """The run of that name. Raises VlaeError with the known names."""
+        if name not in self.runs:
+            raise VlaeError(f"no run {name!r} in params.yaml; there are: {', '.join(self.runs)}")
+        return self.runs[name]
+
+    def why_not_trained(self, name: str) -> str:
+        """Why run `name` could not be trained, or "": what its data set says of itself."""
+        return self.datasets[self.runs[name].dataset].get("unavailable", "")
+
+    def image_kind(self, name: str) -> ImageKind:
+        """The kind of the images of the data set of that name."""
+        return image_kind(self.datasets[name])
+
+    def repetitions(self, name: str) -> list[str]:
+        """The runs that repeat run `name` with other seeds, in the order of the file."""
+        return [run.name for run in self.runs.values() if run.repeats == name]
+
+    def dataset(self, name: str) -> dict:
+        """The data set of that name. Raises VlaeError with the known names."""
+        if name not in self.datasets:
+            known = ", ".join(self.datasets)
+            raise VlaeError(f"no data set {name!r} in params.yaml; there are: {known}")
+        return self.datasets[name]
+
+
+def as_dict(config: object) -> dict:
+    """A configuration dataclass as plain JSON types, without settings that go unsaid."""
+    plain = {}
+    for one in fields(config):
+        value = getattr(config, one.name)
+        unsaid = one.metadata.get("unsaid")
+        if unsaid is None or value != unsaid:
+            plain[one.name] = _plain(value)
+    return plain
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value):
+        return as_dict(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,47 @@
+"""Trained weights of a run, read from its checkpoint."""
+
+from pathlib import Path
+
+import torch
+
+from vlae.config.schema import Run
+from vlae.errors import VlaeError
+from vlae.models.base import Model
+from vlae.models.build import build_model
+from vlae.storage import paths
+from vlae.storage.read import read_safetensors
+from vlae.storage.records import read_training
+from vlae.storage.tensors import copy_into
+from vlae.storage.write import sha256
+
+
+def load_model(run: Run, device: torch.device) -> Model:
+    """The averaged model of results/checkpoints/RUN, ready to evaluate.
+
+    Raises VlaeError for a file that is missing, unreadable or of another model, and for one
+    that is not the one that the record of the training beside it describes.
+    """
+    path = paths.model(run.name)
+    record = read_training(Path(), run.name, run.dataset) or {}
+    recorded = record.get("checkpoint_sha256")  # records of before have none
+    if recorded is not None and path.exists() and sha256(path) != recorded:
+        raise VlaeError(f"{path} is not the checkpoint that train.json beside it describes")
+    return read_model(run, path).to(device).eval()
+
+
+def read_model(run: Run, path: Path) -> Model:
+    """The run's model with the weights of a file. Raises VlaeError for a file that is missing,
+    unreadable, of another run or model, or has weights that are not finite."""
+    if not path.exists():
+        raise VlaeError(f"{path} is missing; train it with `vlae train {run.name}`")
+    try:
+        tensors, about = read_safetensors(path)
+    except ValueError as error:
+        raise VlaeError(f"{path} is no readable checkpoint: {error}") from error
+    if about.get("run", run.name) != run.name:
+        raise VlaeError(f"{path} is a checkpoint of {about['run']}, not of {run.name}")
+    model = build_model(run.model)
+    copy_into(dict(model.named_parameters()), tensors, str(path))
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise VlaeError(f"{path} has weights that are not finite")
+    return model

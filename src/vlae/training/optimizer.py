@@ -1,0 +1,85 @@
+"""Optimizers by the name that `training.optimizer` has in params.yaml.
+
+To add one: an entry here, its name among the choices in vlae.config.schema.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from vlae.config.schema import TrainingConfig
+from vlae.native.library import backend
+from vlae.native.optimizer import adamax_and_average
+
+Step = Callable[[torch.optim.Optimizer, Sequence[Tensor], float], None]
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """build: the class of PyTorch. moments: the tensors of its state, of a weight's shape, beside
+    the count of steps. fused: what does its step and the average of the weights in one pass of
+    the C++ core, on a CPU in bfloat16; None where there is no such pass."""
+
+    build: type[torch.optim.Optimizer]
+    moments: tuple[str, ...]
+    fused: Step | None = None
+
+
+OPTIMIZERS = {
+    "adamax": OptimizerKind(torch.optim.Adamax, ("exp_avg", "exp_inf"), adamax_and_average),
+    "adam": OptimizerKind(torch.optim.Adam, ("exp_avg", "exp_avg_sq")),
+}
+
+
+def new_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimizer that a run's settings name, with no step behind it."""
+    on_gpu = weights[0].is_cuda
+    optimizer = OPTIMIZERS[training.optimizer].build(
+        weights, training.learning_rate, training.betas, foreach=True, capturable=on_gpu
+    )
+    if on_gpu:  # the rate lies there, as the step count does: a graph reads them at each replay
+        rate = torch.tensor(training.learning_rate, device=weights[0].device)
+        optimizer.param_groups[0]["lr"] = rate
+    return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set it for the steps from here on, also of those that a CUDA graph has recorded."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, training: TrainingConfig) -> list[Tensor]:
+    """All tensors of the optimizer's state, made first where there are none yet: a CUDA graph
+    that made them would make them anew at every replay."""
+    for weight in optimizer.param_groups[0]["params"]:
+        if not optimizer.state[weight]:
+            moments = OPTIMIZERS[training.optimizer].moments
+            counter = torch.zeros((), device=weight.device)
+            zeros = {name: torch.zeros_like(weight) for name in moments}
+            optimizer.state[weight] = {"step": counter, **zeros}
+    return [tensor for state in optimizer.state.values() for tensor in state.values()]
+
+
+def step_and_average(
+    optimizer: torch.optim.Optimizer,
+    average: Sequence[Tensor],
+    training: TrainingConfig,
+    precision: str,
+) -> None:
+    """One step of the weights by their gradients, and after it
+    average <- polyak average + (1 - polyak) weights; the average is the model."""
+    fused = OPTIMIZERS[training.optimizer].fused
+    if fused is not None and backend(average[0].device.type, precision) != "PyTorch":
+        fused(optimizer, average, training.polyak)
+        return
+    optimizer.step()
+    with torch.no_grad():
+        update = get_ema_multi_avg_fn(training.polyak)
+        update(average, optimizer.param_groups[0]["params"], None)

@@ -1,0 +1,107 @@
+"""What a finished training leaves in results/checkpoints/RUN."""
+
+import os
+import subprocess
+
+from torch import Tensor
+
+from vlae.config.schema import Run, as_dict
+from vlae.data.dataset import Dataset
+from vlae.storage import paths
+from vlae.storage.write import sha256, write_json, write_safetensors, write_text
+from vlae.training.progress import CURVE
+from vlae.training.published import CURVE as CURVE_FILE
+from vlae.training.published import MODEL, RECORD, recipe_sha256
+from vlae.training.saved_state import SavedState
+
+
+def write_results(
+    run: Run,
+    dataset: Dataset,
+    saved: SavedState,
+    average: dict[str, Tensor],
+    steps_per_epoch: int,
+) -> None:
+    """results/checkpoints/RUN: the averaged weights, the learning curve, and the record of the
+    whole training; `saved` is its state after the last step."""
+    folder = paths.checkpoint(run.name)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in average.items()}
+    about = {"run": run.name}  # one entry: the library writes several in a random order
+    write_safetensors(folder / MODEL, tensors, about)
+    columns = [*CURVE, "gamma"] if "gamma" in saved.curve[-1] else CURVE
+    lines = [",".join(columns)]
+    lines += [",".join(_cell(row.get(key)) for key in columns) for row in saved.curve]
+    write_text(folder / CURVE_FILE, "\n".join(lines) + "\n")
+    last, stretches = saved.curve[-1], _stretches(saved, steps_per_epoch)
+
+    def of_all(key: str) -> str:
+        return ", ".join(dict.fromkeys(part[key] for part in stretches))
+
+    write_json(
+        folder / RECORD,
+        {
+            "run": run.name,
+            "dataset": run.dataset,
+            "epochs": saved.step // steps_per_epoch,
+            "steps": saved.step,
+            "images_seen": saved.step * run.training.batch_size,
+            "seconds": round(sum(part["seconds"] for part in stretches), 1),
+            "device": stretches[-1]["device"],
+            "hardware": of_all("hardware"),
+            "precision": of_all("precision"),
+            "core": of_all("core"),
+            "torch": of_all("torch"),
+            "git_revision": git_revision(),
+            "stretches": stretches,
+            "data_sha256": dataset.sha256,
+            "training_sha256": dataset.training_sha256,
+            "recipe_sha256": recipe_sha256(run),
+            "checkpoint_sha256": sha256(folder / MODEL),
+            "seed": run.training.seed,
+            "split": run.training.split,
+            "parameters": sum(tensor.numel() for tensor in average.values()),
+            "final": {
+                "loss": last["loss"],
+                "elbo": last["elbo"],
+                "kl": last["kl"],
+                "reconstruction": -last["elbo"] - last["kl"],
+            },
+            "config": {"model": as_dict(run.model), "training": as_dict(run.training)},
+        },
+    )
+
+
+def _stretches(saved: SavedState, steps_per_epoch: int) -> list[dict]:
+    """What train.json lists: where each stretch of the training began, and what did it."""
+    worked = [part for part in saved.history if part["to_step"] > part["from_step"]]
+    worked = worked or saved.history[-1:]
+    start = saved.start or {"checkpoint_sha256": None, "stretches": []}
+    names = ("device", "hardware", "precision", "core", "torch")
+    told = {k: ", ".join(dict.fromkeys(p.get(k, "PyTorch") for p in worked)) for k in names}
+    this = {
+        "from_checkpoint": start["checkpoint_sha256"],
+        "from_epoch": saved.first_step // steps_per_epoch,
+        "to_epoch": saved.step // steps_per_epoch,
+        "decay_epochs": saved.schedule["decay_epochs"],
+        "seconds": round(sum(part["seconds"] for part in worked), 1),
+        **told,
+        "git_revision": git_revision(),
+    }
+    return [*start["stretches"], this]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def git_revision() -> str | None:
+    """The commit of the working directory, "+" appended where src/ differs from it."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*"]
+    try:
+        revision = subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "src"]).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("VLAE_REVISION")  # a copy without its history
+    return revision + ("+" if changed else "")

@@ -1,0 +1,107 @@
+"""One training step: images of a batch, their loss and its gradient, the weights moved by it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vlae.config.schema import Run
+from vlae.data.batches import as_input
+from vlae.hardware import autocast
+from vlae.images import ImageKind
+from vlae.models.base import latent_noise
+from vlae.models.build import backend_name
+from vlae.models.objective import loss, negative_bound
+from vlae.training.cuda_graph import CapturedStep, StaticInputs, captured
+from vlae.training.distributed import SINGLE, ProcessGroup
+from vlae.training.optimizer import step_and_average
+from vlae.training.train_state import TrainState
+
+Step = Callable[[Tensor, torch.Generator], None]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How the steps are computed. `graph`: launched as one CUDA graph; `compiled`: with what
+    stands between the convolutions fused by PyTorch's compiler, where that can be had."""
+
+    precision: str
+    graph: bool = False
+    compiled: bool = False
+
+
+def training_step(
+    state: TrainState,
+    x: Tensor,
+    noise: Tensor | None,
+    precision: str,
+    group: ProcessGroup = SINGLE,
+    bound: Callable = negative_bound,
+) -> Tensor:
+    """One update of the state; returns (loss, reconstruction, KL), nats, float64 (3,).
+
+    x: network input (B, C, H, W). noise: standard normal (B, latent_dim), or None. With several
+    processes they are this process's shard; the update and the returned values are for the whole
+    batch. `bound` is negative_bound, or its compiled form.
+    """
+    training, soft = state.training, state.free_bits
+    free_bits = training.free_bits if state.model.latent_dim else 0.0
+    with autocast(x.device, precision):
+        terms = group.mean_with_gradient(bound(state.model, x, noise))
+        total = loss(terms, free_bits, None if soft is None else soft.gamma)
+    total.backward()
+    group.average_gradients(list(state.model.parameters()))
+    step_and_average(state.optimizer, list(state.average.values()), training, precision)
+    state.optimizer.zero_grad(set_to_none=True)
+    reconstruction, kl = terms.detach().double()
+    if soft is not None:
+        soft.note(kl)
+    return torch.stack([total.detach().double(), reconstruction, kl])
+
+
+def new_step(
+    state: TrainState,
+    images: Tensor,
+    kind: ImageKind,
+    run: Run,
+    arithmetic: Arithmetic,
+    group: ProcessGroup = SINGLE,
+) -> tuple[Step, str]:
+    """step(indices, random), one update with the images of these indices (B,), which adds its
+    losses to `state.sums`; and what computes it, for the record.
+
+    Where a CUDA graph or the compiler is asked for and cannot be had, it goes without.
+    """
+    precision, latent_dim = arithmetic.precision, run.model.latent_dim
+
+    def update(x: Tensor, noise: Tensor | None, bound: Callable = negative_bound) -> None:
+        state.sums.add_(training_step(state, x, noise, precision, group, bound))
+
+    def step(indices: Tensor, random: torch.Generator) -> None:
+        x = as_input(images[indices], kind, random)
+        noise = latent_noise(latent_dim, x, random)
+        update(group.local_shard(x), None if noise is None else group.local_shard(noise))
+
+    name = backend_name(run.model, images.device.type, precision)
+    if arithmetic.graph:
+        inputs = StaticInputs(images, kind, run.training.batch_size, latent_dim)
+        changed = state.changed()
+        if arithmetic.compiled:
+            fused = compiled_bound()
+            as_graph = captured(
+                CapturedStep(lambda x, noise: update(x, noise, fused), inputs, changed)
+            )
+            if as_graph:
+                return as_graph, f"{name}, compiled, CUDA graph"
+        if as_graph := captured(CapturedStep(update, inputs, changed)):
+            return as_graph, f"{name}, CUDA graph"
+    return step, name
+
+
+def compiled_bound() -> Callable:
+    """negative_bound with what stands between its convolutions fused into few kernels.
+
+    Kernels are chosen without timing them, so that a resumed training has the same ones.
+    """
+    return torch.compile(negative_bound, dynamic=False, options={"deterministic": True})

@@ -1,0 +1,108 @@
+"""All that a training step changes, as one object that can be saved and put back."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vlae.config.schema import ColourTrainingConfig, Run, TrainingConfig
+from vlae.images import ImageKind
+from vlae.models.base import Model
+from vlae.models.initialise import new_model
+from vlae.storage.tensors import copy_into, with_prefix, without_prefix
+from vlae.training.free_bits import RunningGamma
+from vlae.training.optimizer import OPTIMIZERS, new_optimizer, optimizer_tensors
+
+
+@dataclass
+class TrainState:
+    """average: the exponential average of the weights, by name. free_bits: the control of the
+    KL's weight, for soft free bits only. sums: (loss, reconstruction, KL), nats, summed over the
+    steps of the epoch in progress, float64 (3,)."""
+
+    training: TrainingConfig
+    model: Model
+    optimizer: torch.optim.Optimizer
+    average: dict[str, Tensor]
+    sums: Tensor
+    free_bits: RunningGamma | None
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that the optimizer steps, by name."""
+        return dict(self.model.named_parameters())
+
+    def changed(self) -> list[Tensor]:
+        """Every tensor that a step changes, each in place."""
+        gamma = [] if self.free_bits is None else [self.free_bits.values]
+        state = optimizer_tensors(self.optimizer, self.training)
+        return [*self.weights.values(), *self.average.values(), self.sums, *state, *gamma]
+
+    def after_step(self, step: int) -> None:
+        """To be called when the step that ends with so many in all is done."""
+        if self.free_bits is not None:
+            self.free_bits.after(step)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors by name: weights/…, average/…, the optimizer's moments, epoch/sums."""
+        weights = self.weights
+        tensors = with_prefix("weights", weights) | with_prefix("average", self.average)
+        for kind in OPTIMIZERS[self.training.optimizer].moments:  # none before the first step
+            moments = {
+                name: self.optimizer.state[weight].get(kind, torch.zeros_like(weight))
+                for name, weight in weights.items()
+            }
+            tensors |= with_prefix(kind, moments)
+        if self.free_bits is not None:
+            tensors["soft_free_bits/values"] = self.free_bits.values.clone()
+        return tensors | {"epoch/sums": self.sums.clone()}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], steps: int, source: str) -> None:
+        """Put back what `state_dict` gave; `steps` are behind the optimizer. Raises VlaeError,
+        naming `source`, for tensors that are not of this model."""
+        weights = self.weights
+        copy_into(self.average, without_prefix("average", tensors), source)
+        copy_into(weights, without_prefix("weights", tensors), source)
+        optimizer_tensors(self.optimizer, self.training)
+        capturable = self.optimizer.defaults["capturable"]
+        for weight in weights.values():
+            counter_on = weight.device if capturable else "cpu"
+            self.optimizer.state[weight]["step"] = torch.tensor(float(steps), device=counter_on)
+        for kind in OPTIMIZERS[self.training.optimizer].moments:
+            moments = {name: self.optimizer.state[w][kind] for name, w in weights.items()}
+            copy_into(moments, without_prefix(kind, tensors), source)
+        copy_into({"sums": self.sums}, without_prefix("epoch", tensors), source)
+        if self.free_bits is not None:
+            values = without_prefix("soft_free_bits", tensors)
+            copy_into({"values": self.free_bits.values}, values, source)
+
+    def start_from_average(self, tensors: dict[str, Tensor], gamma: float, source: str) -> None:
+        """Begin with the averaged weights of a published checkpoint, all that it has, and with
+        this gamma; moments are zero."""
+        copy_into(self.average, without_prefix("average", tensors), source)
+        copy_into(self.weights, self.average, source)
+        if self.free_bits is not None:
+            self.free_bits.values[0] = gamma
+
+
+def new_train_state(
+    run: Run,
+    images: Tensor,
+    kind: ImageKind,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> TrainState:
+    """The state before the first step (see vlae.models.initialise.new_model)."""
+    training = run.training
+    model = new_model(run, images, kind, device, dtype)
+    free_bits = None
+    if isinstance(training, ColourTrainingConfig):
+        free_bits = RunningGamma(training.free_bits, training.gamma_steps, device)
+    return TrainState(
+        training=training,
+        model=model,
+        optimizer=new_optimizer(list(model.parameters()), training),
+        average={name: w.detach().clone() for name, w in model.named_parameters()},
+        sums=torch.zeros(3, dtype=torch.float64, device=device),
+        free_bits=free_bits,
+    )
