@@ -112,7 +112,9 @@ def new_project(folder: Path, count: int) -> Project:
     for part, changes in TINY.items():
         for key, value in changes.items():
             nested = isinstance(value, dict)
-            tree["defaults"][part][key] = tree["defaults"][part][key] | value if nested else value
+            tree["defaults"]["binary"][part][key] = (
+                tree["defaults"]["binary"][part][key] | value if nested else value
+            )
     splits = {"train": 96, "valid": 32, "test": 64}
     tree["datasets"] = {"static_mnist": tree["datasets"]["static_mnist"] | {"splits": splits}}
     tree["classifiers"] = {}

@@ -7,6 +7,7 @@ import torch
 
 import vlae.nn.flow
 from miniature import small_params
+from vlae.images import FIXED
 from vlae.recipes import rounded, run_recipes
 
 
@@ -16,7 +17,7 @@ def runs(tmp_path):
 
 
 def recipes(run):
-    return run_recipes(run, "fixed")
+    return run_recipes(run, FIXED)
 
 
 def test_the_same_code_gives_the_same_numbers_whatever_ran_before(runs):

@@ -13,6 +13,9 @@ from vlae.errors import VlaeError
 TEXT = (PROJECT / "params.yaml").read_text()
 
 
+EVALUATION = ("defaults", "binary", "evaluation")
+
+
 def load_changed(tmp_path, change):
     tree = yaml.safe_load(TEXT)
     change(tree)
@@ -174,7 +177,7 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
         (assign(*RUN, "training", {"learnin_rate": 0.1}), "vlae.training: unknown key 'learnin"),
         (assign(*RUN, "modle", {}), "unknown key 'modle'"),
         (delete(*RUN, "dataset"), "key 'dataset' is missing"),
-        (delete("defaults", "training", "polyak"), "key 'polyak' is missing"),
+        (delete("defaults", "binary", "training", "polyak"), "key 'polyak' is missing"),
         (assign(*RUN, "dataset", "mnist"), "no data set 'mnist'"),
         (assign(*RUN, "training", {"learning_rate": "1e-3"}), "must be float, not '1e-3'"),
         (assign(*RUN, "training", {"learning_rate": 0}), "greater than 0"),
@@ -196,8 +199,14 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
         (assign(*RUN, "training", {"betas": 0.9}), "must be a list"),
         (assign(*RUN, "training", None), "must be a mapping"),
         (assign(*RUN, "evaluation", {"deep_image": 5}), "evaluation: unknown key 'deep_image'"),
-        (delete("defaults", "evaluation", "deep_images"), "key 'deep_images' is missing"),
-        (delete("defaults", "evaluation", "deep_samples"), "key 'deep_samples' is missing"),
+        (
+            delete("defaults", "binary", "evaluation", "deep_images"),
+            "key 'deep_images' is missing",
+        ),
+        (
+            delete("defaults", "binary", "evaluation", "deep_samples"),
+            "key 'deep_samples' is missing",
+        ),
         (assign(*RUN, "evaluation", {"deep_images": -1}), "deep_images must be at least 0"),
         (assign(*RUN, "evaluation", {"deep_images": 1}), "deep_images must be 0 or at least 2"),
         (assign(*RUN, "evaluation", {"images": 1}), "evaluation.images must be 0 or at least 2"),

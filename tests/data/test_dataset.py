@@ -13,6 +13,7 @@ import pytest
 
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
+from vlae.images import DYNAMIC, FIXED
 from vlae.storage.write import write_npz
 
 
@@ -22,21 +23,21 @@ def splits(high=2):
     return {s: draw.integers(0, high, (n, 28, 28), np.uint8) for s, n in counts.items()}
 
 
-def message(tmp_path, binarization="fixed"):
+def message(tmp_path, kind=FIXED):
     with pytest.raises(VlaeError) as caught:
-        load("tiny", binarization, tmp_path)
+        load("tiny", kind, tmp_path)
     text = str(caught.value)
     assert str(tmp_path / "tiny.npz") in text and "vlae fetch tiny" in text and "\n" not in text
     return text
 
 
-@pytest.mark.parametrize(("binarization", "high"), [("fixed", 2), ("dynamic", 256)])
-def test_what_was_written_is_read(tmp_path, binarization, high):
+@pytest.mark.parametrize(("kind", "high"), [(FIXED, 2), (DYNAMIC, 256)])
+def test_what_was_written_is_read(tmp_path, kind, high):
     arrays = splits(high)
     path = tmp_path / "tiny.npz"
     write_npz(path, **arrays)
-    dataset = load("tiny", binarization, tmp_path)
-    assert (dataset.name, dataset.binarization) == ("tiny", binarization)
+    dataset = load("tiny", kind, tmp_path)
+    assert (dataset.name, dataset.kind) == ("tiny", kind)
     assert dataset.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     for split, array in arrays.items():
         got = getattr(dataset, split)
@@ -83,7 +84,7 @@ def test_wrong_arrays(tmp_path, change, fault):
 
 def test_grey_values_are_no_fixed_binarization(tmp_path):
     write_npz(tmp_path / "tiny.npz", **splits(256))
-    load("tiny", "dynamic", tmp_path)
+    load("tiny", DYNAMIC, tmp_path)
     assert "not binarized" in message(tmp_path)
 
 
@@ -119,7 +120,7 @@ def test_any_damaged_byte_is_an_error_of_ours_or_harmless(tmp_path):
     for at in step:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
         try:
-            dataset = load("tiny", "dynamic", tmp_path)
+            dataset = load("tiny", DYNAMIC, tmp_path)
         except VlaeError as error:
             refused += 1
             assert "\n" not in str(error)

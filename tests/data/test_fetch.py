@@ -39,6 +39,7 @@ from vlae.data.fetch import MIRROR_VARIABLE, data_recipe, fetch
 from vlae.data.formats.archives import write_silhouettes
 from vlae.data.formats.split_files import READERS, read_amat, write_amat, write_idx
 from vlae.errors import VlaeError
+from vlae.images import DYNAMIC, FIXED, image_kind
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = REPOSITORY / "src"
@@ -94,7 +95,14 @@ def tiny(tmp_path, server):
     """A fixed binarization in three amat files; the server has all of them as they should be."""
     arrays = {split: images(split, 2) for split in COUNTS}
     spec, contents = make_set(
-        tmp_path, server.url, ".amat", write_amat, arrays, binarization="fixed", format="amat"
+        tmp_path,
+        server.url,
+        ".amat",
+        write_amat,
+        arrays,
+        kind="binary",
+        binarization="fixed",
+        format="amat",
     )
     server.routes = {f"/{path}": body(content) for path, content in contents.items()}
     return spec, contents, arrays
@@ -109,7 +117,14 @@ def grey(tmp_path, server):
         "test": arrays["test"],
     }
     spec, contents = make_set(
-        tmp_path, server.url, ".gz", write_idx, stored, binarization="dynamic", format="idx"
+        tmp_path,
+        server.url,
+        ".gz",
+        write_idx,
+        stored,
+        kind="binary",
+        binarization="dynamic",
+        format="idx",
     )
     server.routes = {f"/{path}": body(content) for path, content in contents.items()}
     return spec, contents, arrays
@@ -150,7 +165,7 @@ def succeeded(root, contents, arrays):
     folders = dict.fromkeys(["data", "data/raw", "data/raw/tiny"])
     assert tree(root) == expected | folders | {"data/tiny.npz": prepared}
     assert np.load(root / "data/tiny.npz").files == ["train", "valid", "test"]
-    dataset = load("tiny", "fixed" if arrays["train"].max() == 1 else "dynamic", root / "data")
+    dataset = load("tiny", FIXED if arrays["train"].max() == 1 else DYNAMIC, root / "data")
     for split, array in arrays.items():
         assert np.array_equal(getattr(dataset, split), array)
 
@@ -621,7 +636,7 @@ def by_md5(tmp_path, server):
     pinned = {"md5": hashlib.md5(content).hexdigest(), "git_blob": git_blob(content)}
     urls = [f"{server.url}/one", f"{server.url}/two"]
     file = {"path": "tiny/all.mat", **pinned, "max_bytes": 50_000, "urls": urls}
-    spec = {"files": {"all": file}, "splits": COUNTS, "binarization": "fixed"}
+    spec = {"files": {"all": file}, "splits": COUNTS, "kind": "binary", "binarization": "fixed"}
     server.routes = {"/one": body(content), "/two": body(content)}
     return spec | {"format": "silhouettes_mat"}, {"tiny/all.mat": content}, arrays
 
@@ -815,7 +830,7 @@ def test_recipe_follows_what_is_pinned_and_not_where_it_lies():
 def test_real_files(tmp_path, name, scale, counts, means):
     spec = PARAMS["datasets"][name]
     fetch(name, spec, tmp_path, os.environ[MIRROR_VARIABLE])
-    dataset = load(name, spec["binarization"], tmp_path / "data")
+    dataset = load(name, image_kind(spec), tmp_path / "data")
     splits = (dataset.train, dataset.valid, dataset.test)
     assert tuple(len(split) for split in splits) == counts
     assert tuple(round(split.mean() / scale, 6) for split in splits) == pytest.approx(

@@ -18,6 +18,7 @@ from vlae.evaluation.classifier import (
     train_classifier,
     write_classifier,
 )
+from vlae.images import COLOUR
 from vlae.recipes import classifier_recipe
 from vlae.storage import paths
 from vlae.storage.write import write_npz
@@ -38,7 +39,7 @@ def dataset() -> Dataset:
     splits = {"train": toy(160, 0), "valid": toy(40, 1), "test": toy(100, 2)}
     return Dataset(
         "cifar10",
-        "none",
+        COLOUR,
         **{split: images for split, (images, _) in splits.items()},
         sha256="d" * 64,
         labels={split: labels for split, (_, labels) in splits.items()},
@@ -87,7 +88,9 @@ def test_its_recipe_changes_with_its_configuration():
 
 def test_every_colour_data_set_has_one(request):
     params = load_params(request.config.rootpath / "params.yaml")
-    assert set(params.classifiers) == {n for n in params.datasets if params.is_colour(n)}
+    assert set(params.classifiers) == {
+        n for n in params.datasets if params.image_kind(n) is COLOUR
+    }
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

@@ -22,6 +22,7 @@ from vlae.evaluation.evaluate import (
     importance_sampled,
     two_level,
 )
+from vlae.images import DYNAMIC, FIXED
 from vlae.models.base import Posterior, standard_normal_log_density
 from vlae.recipes import run_recipes
 from vlae.training.train import train
@@ -134,7 +135,7 @@ def test_memory_does_not_grow_with_k():
         model = LinearGaussian()
         importance_sampled(model, x, list(range(5)), samples, 0, "float32")
         rows.append(model.most_rows)
-    assert rows[0] == rows[1] == 5 * CHUNK <= ROWS[1]
+    assert rows[0] == rows[1] == 5 * CHUNK <= ROWS["binary"]
 
 
 # --- the two levels --------------------------------------------------------------------------
@@ -439,16 +440,16 @@ def test_other_draws_of_a_dynamic_test_set(trained, monkeypatch, tmp_path):
 def test_the_recipe_knows_what_the_deep_level_means(trained, monkeypatch):
     _, params = trained
     run = params.runs["static_mnist-vlae"]
-    recipe = run_recipes(run, "fixed")["evaluate"]
+    recipe = run_recipes(run, FIXED)["evaluate"]
     off = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, deep_images=0))
-    assert run_recipes(off, "fixed")["evaluate"] == {
+    assert run_recipes(off, FIXED)["evaluate"] == {
         key: value for key, value in recipe.items() if key != "deep"
     }
 
     def changed(function, other):
         with monkeypatch.context() as patch:
             patch.setattr(vlae.recipes, function, other)
-            again = run_recipes(run, "fixed")["evaluate"]
+            again = run_recipes(run, FIXED)["evaluate"]
         assert again.keys() == recipe.keys()
         return {key for key in recipe if again[key] != recipe[key]}
 
@@ -461,7 +462,7 @@ def test_the_recipe_knows_what_the_deep_level_means(trained, monkeypatch):
     assert changed("deep_subset", first_ones) == {"deep"}
     assert changed("two_level", uncorrected) == {"deep"}
     exact = params.runs["dynamic_mnist-pixelcnn"]
-    assert set(run_recipes(exact, "dynamic")["evaluate"]) == {"exact", "draws"}
+    assert set(run_recipes(exact, DYNAMIC)["evaluate"]) == {"exact", "draws"}
 
 
 def test_exact_likelihood_of_all_images_of_a_tiny_canvas_sums_to_one():

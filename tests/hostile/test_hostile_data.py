@@ -31,6 +31,7 @@ from vlae.data.formats.archives import (
 from vlae.data.formats.matlab import HEAD
 from vlae.data.formats.split_files import PIXELS, READERS, WRITERS
 from vlae.errors import VlaeError
+from vlae.images import FIXED
 from vlae.storage.write import write_npz
 
 COUNTS = {"train": 5, "valid": 3, "test": 4}
@@ -167,7 +168,7 @@ def zipped(members: dict[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes:
 def load_prepared(content: bytes):
     with empty_folder() as folder:
         (folder / "tiny.npz").write_bytes(content)
-        outcome = attempt("prepared data set, npz", folder, load, "tiny", "fixed", folder)
+        outcome = attempt("prepared data set, npz", folder, load, "tiny", FIXED, folder)
     if not isinstance(outcome, VlaeError):
         assert isinstance(outcome, Dataset)
         assert outcome.train.max() <= 1 and outcome.test.shape[1:] == (28, 28)
@@ -386,7 +387,13 @@ def test_no_ordinary_file(tmp_path, kind, what):
         os.truncate(path, 2**40)
     pinned = {"path": "file", "sha256": "0" * 64, "bytes": 9, "urls": []}
     key = "all" if kind in ARCHIVES else "train"
-    spec = {"files": {key: pinned}, "splits": COUNTS, "format": kind, "binarization": "fixed"}
+    spec = {
+        "files": {key: pinned},
+        "splits": COUNTS,
+        "format": kind,
+        "kind": "binary",
+        "binarization": "fixed",
+    }
     outcome = attempt("data file, none", tmp_path, fetch, "tiny", spec, tmp_path)
     assert isinstance(outcome, VlaeError)
 

@@ -23,6 +23,7 @@ from vlae.cli import main
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.evaluation.evaluate import evaluate
+from vlae.images import FIXED
 from vlae.models.weights import read_model
 from vlae.report.tables.code_content import kept_rows
 from vlae.report.tables.paper_table import build_table
@@ -199,8 +200,8 @@ def trained(tmp_path_factory):
         write_data(folder, params)
         for name in (RUN, "static_mnist-vae_iaf"):
             run = params.runs[name]
-            train(run, load(run.dataset, "fixed"), "cpu", "float32")
-        evaluate(params.runs[RUN], load("static_mnist", "fixed"), "cpu", "float32")
+            train(run, load(run.dataset, FIXED), "cpu", "float32")
+        evaluate(params.runs[RUN], load("static_mnist", FIXED), "cpu", "float32")
     return folder, params
 
 
@@ -417,7 +418,7 @@ def test_a_damaged_block_is_computed_again(trained, data):
             shutil.copytree(original / name, folder / name)
         (folder / block.relative_to(original)).write_bytes(content)
         with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
-            dataset = load("static_mnist", "fixed")
+            dataset = load("static_mnist", FIXED)
             attempt(
                 *("evaluation block", folder, evaluate),
                 *(params.runs[RUN], dataset, "cpu", "float32"),
@@ -445,7 +446,7 @@ def test_a_block_of_other_values_is_computed_again(trained, tmp_path, monkeypatc
     os.remove(evaluation_file(RUN))
     attempt(
         *("evaluation block", tmp_path, evaluate, params.runs[RUN]),
-        *(load("static_mnist", "fixed"), "cpu", "float32"),
+        *(load("static_mnist", FIXED), "cpu", "float32"),
     )
     assert Path(evaluation_file(RUN)).read_text() == expected
 
@@ -455,7 +456,7 @@ def test_a_training_record_is_asked_for_before_hours_are_spent(trained, tmp_path
     shutil.copytree(original, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     shutil.rmtree("scratch")
-    dataset = load("static_mnist", "fixed")
+    dataset = load("static_mnist", FIXED)
     for damage in (lambda path: path.write_text("{}"), os.remove):
         damage(training_file(RUN))
         with pytest.raises(VlaeError, match=r"train\.json"):

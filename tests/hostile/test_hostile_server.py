@@ -55,7 +55,13 @@ def ask(server, answer, mirror: bool = False):
     server.routes["/train.amat"] = server.routes["/train.amat.gz"] = answer
     urls = {} if mirror else {s: [f"{server.url}/{s}.amat"] for s in FILES}
     files = {split: file | {"urls": urls.get(split, [])} for split, file in FILES.items()}
-    spec = {"files": files, "splits": COUNTS, "format": "amat", "binarization": "fixed"}
+    spec = {
+        "files": files,
+        "splits": COUNTS,
+        "format": "amat",
+        "kind": "binary",
+        "binarization": "fixed",
+    }
     with empty_folder() as folder:
         (folder / "outside").write_bytes(b"")
         root = folder / "root"

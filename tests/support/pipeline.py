@@ -14,6 +14,7 @@ import yaml
 
 from miniature import PROJECT, made_up_arrays, small_params
 from vlae.data.formats import cifar
+from vlae.images import image_kind
 
 FLOW_RUNS = ("static_mnist-vlae", "static_mnist-vae_iaf")
 COLOUR_RUN = "cifar10-vlae_4x2"
@@ -131,7 +132,7 @@ def generate_files(mirror: Path, datasets: list[dict], real: str | None = None) 
         elif real and spec["format"] in ("amat", "idx"):
             arrays = first_images(Path(real), spec)
         else:
-            arrays = made_up_arrays(spec["binarization"], train=96, valid=32, test=128)
+            arrays = made_up_arrays(image_kind(spec).binarization, train=96, valid=32, test=128)
         spec["splits"] = {split: len(arrays[split]) for split in ("train", "valid", "test")}
         if "valid" not in spec["files"]:
             arrays["train"] = np.concatenate([arrays["train"], arrays["valid"]])

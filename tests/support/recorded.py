@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from vlae.images import COLOUR, FIXED
+
 
 def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> SimpleNamespace:
     """The part of Params that tables and figures use; a run's name begins with its data set."""
@@ -18,7 +20,7 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
             for run in (*runs, *repeats)
         },
         classifiers={"cifar10": None},
-        is_colour=lambda dataset: dataset.startswith("cifar10"),
+        image_kind=lambda dataset: COLOUR if dataset.startswith("cifar10") else FIXED,
         why_not_trained=lambda run: "its file is lost" if run.startswith("omniglot-") else "",
         repetitions=lambda run: (repetitions or {}).get(run, []),
     )

@@ -16,7 +16,7 @@ from vlae.data.batches import as_input
 from vlae.data.dataset import load
 from vlae.evaluation.evaluate import evaluate
 from vlae.evaluation.sample import write_samples
-from vlae.images import scaled, unscaled
+from vlae.images import COLOUR, scaled, unscaled
 from vlae.models.build import build_model
 from vlae.models.colour_vlae import ColourVLAE
 from vlae.models.objective import objective
@@ -36,7 +36,7 @@ def trained(tmp_path_factory):
     params = small_params(folder, {"epochs": 3, "split": "train"})
     write_data(folder, params)
     run = params.runs[RUN]
-    dataset = load(run.dataset, "none", folder / "data")
+    dataset = load(run.dataset, COLOUR, folder / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("VLAE_SCRATCH", raising=False)
@@ -67,7 +67,7 @@ def test_the_code_has_as_many_numbers_as_the_params_say():
 
 def test_the_input_is_the_values_scaled_and_comes_back():
     values = torch.arange(256, dtype=torch.uint8).repeat(12).view(1, 3, 32, 32)
-    x = as_input(values, "none", torch.Generator())
+    x = as_input(values, COLOUR, torch.Generator())
     assert x.dtype == torch.float32 and (x.min(), x.max()) == (-1, 1)
     assert torch.equal(unscaled(x), values)
 
@@ -142,7 +142,7 @@ def test_the_evaluation_is_in_bits_of_3072_numbers(here):
     assert "draws" not in record
     # One sample each, by the model itself, bounds what three estimate.
     model = load_model(run, CPU)
-    x = as_input(torch.from_numpy(dataset.test[:8]), "none", torch.Generator())
+    x = as_input(torch.from_numpy(dataset.test[:8]), COLOUR, torch.Generator())
     with torch.no_grad():
         log_likelihood, kl = model.bound_terms(x, torch.randn(8, model.latent_dim))
     elbo = (log_likelihood - kl).mean().item()

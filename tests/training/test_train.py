@@ -16,6 +16,7 @@ from vlae.config.load import load_params
 from vlae.data.batches import as_input, binarize, permutation
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
+from vlae.images import DYNAMIC, FIXED
 from vlae.randomness import generator
 from vlae.training.optimizer import new_optimizer, step_and_average
 from vlae.training.train import train
@@ -253,9 +254,9 @@ def test_dynamic_binarization_draws_with_the_grey_value_as_probability():
     assert mean[0] == 0 and mean[5] == 1
     x = grey.expand(6, 28, 28)
     assert not torch.equal(
-        as_input(x, "dynamic", generator(0, "a")), as_input(x, "dynamic", generator(0, "b"))
+        as_input(x, DYNAMIC, generator(0, "a")), as_input(x, DYNAMIC, generator(0, "b"))
     )
-    assert torch.equal(as_input(x, "fixed", generator(0, "a"))[:, 0], x.float())
+    assert torch.equal(as_input(x, FIXED, generator(0, "a"))[:, 0], x.float())
 
 
 def test_params_file_of_the_project_is_valid():

@@ -168,10 +168,12 @@ def test_what_is_recorded_books_nothing(reproduced, record, tmp_path):
 @pytest.mark.slow
 def test_a_learning_rate_set_back_books_nothing(reproduced, record, tmp_path):
     workflow = reproduced.copy_to(tmp_path / "copy")
-    training = yaml.safe_load(workflow.read("params.yaml"))["defaults"]["training"]
+    training = yaml.safe_load(workflow.read("params.yaml"))["defaults"]["binary"]["training"]
     for rate in (10 * training["learning_rate"], training["learning_rate"]):
         change = {"learning_rate": rate}
-        workflow.edit_params(lambda tree, new=change: tree["defaults"]["training"].update(new))
+        workflow.edit_params(
+            lambda tree, new=change: tree["defaults"]["binary"]["training"].update(new)
+        )
         before = len(jobs(workflow.folder))
         with stopwatch(record, f"learning rate {rate:g}", workflow):
             workflow.do(*COMMAND, *IMPATIENT)
@@ -201,7 +203,7 @@ def test_shards_in_groups(reproduced, record, tmp_path):
     """As docs/scaling.md has it for many short ones: here four, two in a job, one after another
     on its GPU."""
     workflow = reproduced.copy_to(tmp_path / "copy")
-    workflow.edit_params(lambda tree: tree["defaults"]["evaluation"].update(seed=1))
+    workflow.edit_params(lambda tree: tree["defaults"]["binary"]["evaluation"].update(seed=1))
     groups = ("--groups", "evaluate_shard=shards", "--group-components", "shards=2")
     before = len(jobs(workflow.folder))
     with stopwatch(record, "another evaluation, 4 shards in 2 jobs", workflow):
@@ -663,7 +665,7 @@ def test_parameters_edited_while_it_trains(
     """What is recorded is of the parameters that it is recorded with; so is what comes later."""
 
     def learn_faster(tree):
-        tree["defaults"]["training"]["learning_rate"] *= 2
+        tree["defaults"]["binary"]["training"]["learning_rate"] *= 2
 
     faster = prepared.copy_to(tmp_path / "faster")
     old = yaml.safe_load(faster.read("params.yaml"))["defaults"]

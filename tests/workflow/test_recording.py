@@ -44,7 +44,7 @@ def test_ten_jobs_record_at_once(prepared, record, tmp_path):
     def ten_runs(tree):
         block = tree["runs"].pop(RUN)
         for part in ("prior", "posterior"):
-            tree["defaults"]["model"][part]["hidden"] = HIDDEN
+            tree["defaults"]["binary"]["model"][part]["hidden"] = HIDDEN
         for i, run in enumerate(TEN):
             tree["runs"][run] = {**copy.deepcopy(block), "training": {"seed": i}}
 

@@ -18,6 +18,10 @@ from miniature import PROJECT
 from pipeline import COLOUR_RUN, FLOW_RUNS, RUNS, Workflow, row
 
 
+def faster(tree: dict) -> None:
+    tree["defaults"]["binary"]["training"]["learning_rate"] = 0.01
+
+
 def test_everything_is_made_from_download_to_figures(built):
     made = built.contents()
     for run in RUNS:
@@ -155,7 +159,7 @@ def test_a_corrupted_result_is_one_clear_line(built, tmp_path):
 @pytest.mark.parametrize(
     ("edit", "line"),
     [
-        (lambda tree: tree["defaults"]["training"].update(epochs="many"), "epochs"),
+        (lambda tree: tree["defaults"]["binary"]["training"].update(epochs="many"), "epochs"),
         (lambda tree: tree["runs"][RUNS[0]].update(learning_rate=1.0), "learning_rate"),
     ],
 )
@@ -171,7 +175,9 @@ def test_bad_params_stop_everything_with_one_line(built, tmp_path, edit, line):
 
 def test_only_the_runs_that_were_named_are_computed(built, tmp_path):
     workflow = built.copy_to(tmp_path / "copy")
-    workflow.edit_params(lambda tree: tree["defaults"]["training"].update(learning_rate=0.01))
+    workflow.edit_params(
+        lambda tree: tree["defaults"]["binary"]["training"].update(learning_rate=0.01)
+    )
     said = workflow.snakemake("--config", f"runs=dynamic_* {COLOUR_RUN}")
     assert workflow.trained() == {"dynamic_mnist-pixelcnn"}
     assert "not recorded" in said and "static_mnist-vlae" in said
@@ -194,7 +200,9 @@ def test_an_unknown_config_key_is_one_line(built):
 
 def test_on_a_cluster_the_trainer_knows_its_time_limit(built, tmp_path):
     workflow = built.copy_to(tmp_path / "copy")
-    workflow.edit_params(lambda tree: tree["defaults"]["training"].update(learning_rate=0.01))
+    workflow.edit_params(
+        lambda tree: tree["defaults"]["binary"]["training"].update(learning_rate=0.01)
+    )
     jobs = workflow.do("snakemake", "-n", "-p", "--profile", "slurm", "--config", "shards=3")
     assert "export VLAE_MINUTES=718; python workflow/scripts/quick_dvc.py" in jobs
     assert f"vlae evaluate {RUNS[0]} --shard 3/3" in jobs

@@ -51,7 +51,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(None, None, fault, event.start_mark)
         return super().compose_node(parent, index)
 
-    def constructmapping(self, node, deep=False):
+    def construct_mapping(self, node, deep=False):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -61,7 +61,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             if isinstance(key, str):
                 seen.add(key)
-        return super().constructmapping(node, deep)
+        return super().construct_mapping(node, deep)
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

@@ -19,6 +19,7 @@ from vlae.data.formats import cifar
 from vlae.data.formats.archives import ARCHIVES
 from vlae.data.spec import PART_FORMATS
 from vlae.errors import VlaeError
+from vlae.images import COLOUR, FIXED
 
 RANDOM = np.random.default_rng(3)
 IMAGES = RANDOM.integers(0, 256, (14, 3, 32, 32), np.uint8)
@@ -249,12 +250,12 @@ def test_the_same_data_set_from_both_kinds_of_places(tmp_path, kind):
             placed.write_bytes(pack(path.read_bytes()))
         archive.unlink()  # it is not needed
     path = fetch("cifar10", spec, tmp_path, str(mirror) if PACKED[kind] else None)
-    dataset = load("cifar10", "none", tmp_path / "data")
+    dataset = load("cifar10", COLOUR, tmp_path / "data")
     labels = {f"{split}_labels": array for split, array in dataset.labels.items()}
     whole({split: getattr(dataset, split) for split in COUNTS} | labels)
     assert np.load(path).files == ["train", "valid", "test", *labels]
     with pytest.raises(VlaeError, match="holds test, test_labels, train"):
-        load("cifar10", "fixed", tmp_path / "data")
+        load("cifar10", FIXED, tmp_path / "data")
 
 
 def test_too_few_images_for_five_batches(tmp_path):

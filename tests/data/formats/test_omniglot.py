@@ -21,6 +21,7 @@ from vlae.data.formats import omniglot
 from vlae.data.formats.archives import ARCHIVES, read_lake_npz, read_lake_zip
 from vlae.data.formats.split_files import PIXELS
 from vlae.errors import VlaeError
+from vlae.images import DYNAMIC
 
 MIRROR = os.environ.get("VLAE_DATA_MIRROR")
 SPEC = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())["datasets"][
@@ -163,7 +164,7 @@ def test_fetched_from_the_origin_or_a_mirror(packed, tmp_path, monkeypatch):
                 (mirror / path.name).write_bytes(path.read_bytes())
             fetch("omniglot_rebuilt", spec, tmp_path / where, str(mirror))
             prepared.append((tmp_path / where / "data/omniglot_rebuilt.npz").read_bytes())
-            load("omniglot_rebuilt", "dynamic", tmp_path / where / "data")
+            load("omniglot_rebuilt", DYNAMIC, tmp_path / where / "data")
         assert set(server.asked.values()) == {1} and len(server.asked) == 2  # by the first
     assert len(set(prepared)) == 1
 
