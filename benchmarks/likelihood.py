@@ -5,7 +5,7 @@ import resource
 import torch
 
 from benchmarks.baseline import usual_operations
-from vlae.evaluation.evaluate import evaluate_images
+from vlae.evaluation.likelihood import estimates
 from vlae.models.vlae import VLAE
 
 
@@ -26,7 +26,7 @@ def one_image_at_a_time(model: VLAE, x: torch.Tensor, samples: int, batch: int =
 
 def streamed(model: VLAE, x: torch.Tensor, samples: int, precision: str) -> None:
     """Ours: the encoder once an image, images x samples decoded together."""
-    evaluate_images(model, x, 0, samples, 0, precision)
+    estimates(model, x, range(len(x)), samples, 0, precision)
 
 
 @torch.no_grad()

@@ -21,15 +21,16 @@ import torch
 from vlae.config.load import load_params
 from vlae.data.dataset import load
 from vlae.evaluation import evaluate
+from vlae.evaluation.blocks import Block
 
 
-def block_seconds(name: str) -> tuple[float, list[tuple[evaluate.Block, float]]]:
+def block_seconds(name: str) -> tuple[float, list[tuple[Block, float]]]:
     """Seconds before the first block, and each block with its own."""
     torch.set_num_threads(1)
     params = load_params("params.yaml")
     run = params.run(name)
     begun, seconds, work = [], [], []
-    compute, write, share = evaluate._estimates, evaluate.write_npz, evaluate.shares
+    compute, write, share = evaluate.estimates, evaluate.write_npz, evaluate.shares
 
     def timed_compute(*arguments):
         begun.append(time.process_time())
@@ -43,7 +44,7 @@ def block_seconds(name: str) -> tuple[float, list[tuple[evaluate.Block, float]]]
         work.extend(share(blocks, count)[0])
         return [work]
 
-    evaluate._estimates, evaluate.write_npz = timed_compute, timed_write
+    evaluate.estimates, evaluate.write_npz = timed_compute, timed_write
     evaluate.shares = noted_shares
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["VLAE_SCRATCH"] = scratch
@@ -53,7 +54,7 @@ def block_seconds(name: str) -> tuple[float, list[tuple[evaluate.Block, float]]]
     return begun[0], list(zip(work, seconds, strict=True))
 
 
-def shared(start: float, blocks: list[tuple[evaluate.Block, float]], count: int) -> dict:
+def shared(start: float, blocks: list[tuple[Block, float]], count: int) -> dict:
     """Of so many jobs: seconds of the quickest and the slowest, efficiency."""
     seconds = {block.name: spent for block, spent in blocks}
     shares = evaluate.shares([block for block, _ in blocks], count)

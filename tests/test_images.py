@@ -7,7 +7,7 @@ import torch
 
 from vlae.config.load import PARTS, SETTINGS
 from vlae.data.batches import as_input, as_stored
-from vlae.evaluation.evaluate import ROWS
+from vlae.evaluation.likelihood import ROWS
 from vlae.evaluation.sample import DECOMPRESSED
 from vlae.images import COLOUR, DYNAMIC, FIXED, KINDS, image_kind, recorded_kind, scaled, unscaled
 from vlae.models.build import MODELS

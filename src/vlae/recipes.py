@@ -19,16 +19,10 @@ from vlae.config.stages import configurations
 from vlae.data.batches import as_input, permutation
 from vlae.data.fetch import data_recipe
 from vlae.evaluation.classifier import classify, train_classifier
-from vlae.evaluation.evaluate import (
-    DRAW_SAMPLES,
-    DRAWS,
-    curve_points,
-    deep_subset,
-    exact,
-    importance_sampled,
-    two_level,
-)
+from vlae.evaluation.evaluate import DRAW_SAMPLES, DRAWS
+from vlae.evaluation.likelihood import curve_points, exact, importance_sampled
 from vlae.evaluation.sample import DECOMPRESSED, decompress, draw_samples
+from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.images import COLOUR, FIXED, ImageKind, scaled
 from vlae.models.base import Model, latent_noise
 from vlae.randomness import generator

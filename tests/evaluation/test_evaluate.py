@@ -8,20 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-import vlae.evaluation.evaluate
+import vlae.evaluation.blocks
 import vlae.recipes
 from miniature import small_params, write_data
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
-from vlae.evaluation.evaluate import (
-    CHUNK,
-    ROWS,
-    curve_points,
-    deep_subset,
-    evaluate,
-    importance_sampled,
-    two_level,
-)
+from vlae.evaluation.evaluate import evaluate
+from vlae.evaluation.likelihood import CHUNK, ROWS, curve_points, importance_sampled
+from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.images import DYNAMIC, FIXED
 from vlae.models.base import Posterior, standard_normal_log_density
 from vlae.recipes import run_recipes
@@ -263,8 +257,8 @@ def evaluated(trained, name, config=(), **options):
 def test_shards_give_the_whole(trained, monkeypatch, tmp_path):
     folder, _ = trained
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(vlae.evaluation.evaluate, "BLOCK", 7)
-    monkeypatch.setattr(vlae.evaluation.evaluate, "DEEP_BLOCK", 5)
+    monkeypatch.setattr(vlae.evaluation.blocks, "BLOCK", 7)
+    monkeypatch.setattr(vlae.evaluation.blocks, "DEEP_BLOCK", 5)
     results = []
     for shards in ([], [(1, 3), (3, 3)], [(2, 2), (1, 2)]):
         scratch = tmp_path / str(len(results))
@@ -347,7 +341,7 @@ def test_more_deep_images_go_on_from_those_that_are_there(trained, monkeypatch, 
     folder, _ = trained
     monkeypatch.chdir(folder)
     monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path))
-    monkeypatch.setattr(vlae.evaluation.evaluate, "DEEP_BLOCK", 4)
+    monkeypatch.setattr(vlae.evaluation.blocks, "DEEP_BLOCK", 4)
 
     def blocks():
         return {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*/evaluation/*.npz")}
@@ -420,7 +414,7 @@ def test_other_draws_of_a_dynamic_test_set(trained, monkeypatch, tmp_path):
     folder, _ = trained
     monkeypatch.chdir(folder)
     monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path))
-    monkeypatch.setattr(vlae.evaluation.evaluate, "DRAW_BLOCK", 15)
+    monkeypatch.setattr(vlae.evaluation.blocks, "DRAW_BLOCK", 15)
     name, few = "dynamic_mnist-vlae", {"importance_samples": 8, "deep_images": 0}
     assert evaluated(trained, name, shard=(1, 2)) is None  # shards share them
     assert list(tmp_path.glob("*/evaluation/draw-3-*"))

@@ -8,7 +8,7 @@ from torch.distributions import Normal
 
 from miniature import SMALL_COLOUR_VLAE
 from vlae.config.schema import ColourModelConfig
-from vlae.evaluation.evaluate import importance_sampled
+from vlae.evaluation.likelihood import importance_sampled
 from vlae.images import scaled
 from vlae.models.base import standard_normal_log_density
 from vlae.models.colour_vlae import ColourVLAE

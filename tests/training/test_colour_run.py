@@ -151,8 +151,8 @@ def test_the_evaluation_is_in_bits_of_3072_numbers(here):
 
 def test_shards_are_the_whole(here, monkeypatch, tmp_path):
     run, dataset = here
-    monkeypatch.setattr("vlae.evaluation.evaluate.BLOCK", 3)
-    monkeypatch.setattr("vlae.evaluation.evaluate.DEEP_BLOCK", 2)
+    monkeypatch.setattr("vlae.evaluation.blocks.BLOCK", 3)
+    monkeypatch.setattr("vlae.evaluation.blocks.DEEP_BLOCK", 2)
     records = []
     for shards in ([], [(2, 2), (1, 2)]):
         monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path / str(len(records))))

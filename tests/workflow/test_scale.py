@@ -11,7 +11,7 @@ import yaml
 
 from benchmarks import scale
 from miniature import PROJECT
-from vlae.evaluation.evaluate import Block, shares
+from vlae.evaluation.blocks import Block, shares
 
 SCRIPTS = PROJECT / "workflow" / "scripts"
 DVC_YAML = """

@@ -8,8 +8,6 @@ and too coarse for the texture that a local decoder makes up. Luma and chroma ar
 in levels: R, G and B have 0 to 255, and so has Y.
 """
 
-import math
-
 import numpy as np
 
 BLOCK = 8  # pixels of a block's side
@@ -52,8 +50,3 @@ def errors_of_others(originals: np.ndarray, decompressions: np.ndarray) -> dict[
             [(row.sum() - row[i]) / (len(row) - 1) for i, row in enumerate(each)]
         )
     return found
-
-
-def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """The mean of two or more values (n,) and its standard error."""
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))

@@ -13,7 +13,8 @@ import torch
 from vlae.config.schema import Params
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
-from vlae.evaluation.evaluate import evaluate_images, test_input
+from vlae.evaluation.evaluate import test_input
+from vlae.evaluation.likelihood import estimates
 from vlae.hardware import choose_device, choose_precision
 from vlae.models.weights import load_model
 from vlae.storage import paths
@@ -56,9 +57,8 @@ def verify(params: Params, images: int) -> None:
             continue
         dataset = load(run.dataset, params.image_kind(run.dataset))
         x = test_input(dataset, run.evaluation, record["binarization_seed"])[:images]
-        again = evaluate_images(
-            model, x.to(device), 0, record["importance_samples"], record["seed"], precision
-        )
+        samples, seed = record["importance_samples"], record["seed"]
+        again = estimates(model, x.to(device), range(len(x)), samples, seed, precision)
         images_of = read_per_image(Path(), record)
         recorded = torch.from_numpy(images_of["log_likelihood"][: len(x)]).double()
         differences = torch.from_numpy(again["log_likelihood"]) - recorded

@@ -17,10 +17,11 @@ import numpy as np
 from tabulate import tabulate
 
 from vlae.errors import VlaeError
-from vlae.evaluation.reconstruction_error import KINDS, errors, mean_and_error
+from vlae.evaluation.reconstruction_error import KINDS, errors
 from vlae.images import COLOUR, recorded_kind
 from vlae.report.paper import Claim, citation, paper_claims
 from vlae.report.tables.formats import latex_table, letter, tex
+from vlae.statistics import mean_and_error
 from vlae.storage import paths
 from vlae.storage.records import (
     evaluation_file,

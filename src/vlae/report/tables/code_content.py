@@ -20,10 +20,10 @@ from vlae.evaluation.reconstruction_error import (
     KINDS,
     errors,
     errors_of_others,
-    mean_and_error,
 )
 from vlae.images import COLOUR, recorded_kind
 from vlae.report.tables.formats import latex_table, letter, tex
+from vlae.statistics import mean_and_error
 from vlae.storage import paths
 from vlae.storage.records import (
     evaluation_file,
