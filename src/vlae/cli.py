@@ -163,7 +163,7 @@ def _recipe(options) -> None:
 
 def _table(options) -> None:
     params = _params(options)
-    from vlae.report.tables.paper_table import write_table
+    from vlae.report.tables.registry import write_table
 
     write_table(options.name, params, Path("."))
 
@@ -288,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("classifier", _classifier, "train the classifier that judges decompressions")
     sub.add_argument("dataset", metavar="DATASET")
     command("recipe", _recipe, "write results/recipes: what the code does for each run")
-    sub = command("table", _table, "draw a table from the recorded results: csv, md, tex")
+    sub = command("table", _table, "draw a table from the recorded results: csv, md, tex, html")
     sub.add_argument("name", metavar="NAME")
     sub = command("figure", _figure, "draw a figure from the recorded results: png, pdf")
     sub.add_argument("name", metavar="NAME")

@@ -26,7 +26,7 @@ from vlae.evaluation.evaluate import evaluate
 from vlae.images import FIXED
 from vlae.models.weights import read_model
 from vlae.report.tables.code_content import kept_rows
-from vlae.report.tables.paper_table import build_table
+from vlae.report.tables.registry import build_table
 from vlae.storage import paths
 from vlae.storage.records import (
     curve_file,

@@ -13,7 +13,7 @@ from recorded import params, write_evaluation, write_per_image, write_training
 from vlae.errors import VlaeError
 from vlae.report.paper import paper_claims, paper_table, table_names
 from vlae.report.tables.claims import check_claims, paired_error, verdict
-from vlae.report.tables.paper_table import CLAIMS, table_inputs, table_outputs, write_table
+from vlae.report.tables.registry import table_inputs, table_outputs, write_table
 
 VLAE, IAF = "static_mnist-vlae", "static_mnist-vlae_iaf"
 FACTORIZED = "static_mnist-vlae_factorized"
@@ -253,11 +253,11 @@ def test_files(tmp_path):
     write_run(tmp_path, VLAE, 80.0)
     write_run(tmp_path, IAF, 80.6543)
     known = params(VLAE, IAF)
-    paths = write_table(CLAIMS, known, tmp_path)
-    assert [str(path.relative_to(tmp_path)) for path in paths] == table_outputs(CLAIMS)
+    paths = write_table("claims", known, tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in paths] == table_outputs("claims")
     first = [path.read_bytes() for path in paths]
-    assert [path.read_bytes() for path in write_table(CLAIMS, known, tmp_path)] == first
-    csv, markdown, latex = paths
+    assert [path.read_bytes() for path in write_table("claims", known, tmp_path)] == first
+    csv, markdown, latex, _ = paths
 
     frame = pd.read_csv(csv)
     assert len(frame) == len(paper_claims())
@@ -276,8 +276,8 @@ def test_files(tmp_path):
 
 
 def test_inputs_are_the_records_of_the_runs_in_params():
-    assert table_inputs(CLAIMS, params()) == []
-    assert table_inputs(CLAIMS, params("caltech101-vlae", "no-run")) == [
+    assert table_inputs("claims", params()) == []
+    assert table_inputs("claims", params("caltech101-vlae", "no-run")) == [
         "results/checkpoints/caltech101-vlae/train.json",
         "results/evaluations/caltech101-vlae.json",
         "results/evaluations/caltech101-vlae.npz",
@@ -290,8 +290,8 @@ def test_the_command(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     small_params(tmp_path)
-    assert main(["table", CLAIMS]) == 0
+    assert main(["table", "claims"]) == 0
     text = (tmp_path / "results" / "tables" / "claims.md").read_text()
     assert "**not trained yet**" in text
     write_training(tmp_path, VLAE).write_text(json.dumps([]))
-    assert main(["table", CLAIMS]) == 2
+    assert main(["table", "claims"]) == 2

@@ -19,7 +19,7 @@ from vlae.evaluation.classifier import classify
 from vlae.evaluation.reconstruction_error import block_means, errors, errors_of_others
 from vlae.report.tables.claims import check_claims
 from vlae.report.tables.code_content import kept_rows
-from vlae.report.tables.paper_table import KEPT, table_inputs, write_table
+from vlae.report.tables.registry import table_inputs, write_table
 from vlae.storage import paths
 
 RUN, GRAY = "cifar10-narrow_7x4", "cifar10-narrow_7x4gray"
@@ -96,7 +96,7 @@ def test_row_by_hand(tmp_path):
     write_run(tmp_path, RUN)
     images = write_samples(tmp_path, RUN, n=50)
     model = write_classifier(tmp_path)
-    csv, markdown, _ = write_table(KEPT, params(RUN, "static_mnist-vlae"), tmp_path)
+    csv, markdown, *_ = write_table("cifar10_kept", params(RUN, "static_mnist-vlae"), tmp_path)
     frame = pd.read_csv(csv)
     assert frame["run"].tolist() == [RUN]
     line = frame.iloc[0]
@@ -134,13 +134,15 @@ def test_what_is_missing_is_said(tmp_path):
 def test_the_same_results_give_the_same_bytes(tmp_path):
     write_run(tmp_path, RUN)
     write_classifier(tmp_path)
-    first = [path.read_bytes() for path in write_table(KEPT, params(RUN), tmp_path)]
-    assert [path.read_bytes() for path in write_table(KEPT, params(RUN), tmp_path)] == first
+    first = [path.read_bytes() for path in write_table("cifar10_kept", params(RUN), tmp_path)]
+    assert [
+        path.read_bytes() for path in write_table("cifar10_kept", params(RUN), tmp_path)
+    ] == first
 
 
 def test_inputs_are_samples_and_classifiers_of_colour_runs():
-    assert table_inputs(KEPT, params("static_mnist-vlae")) == []
-    assert table_inputs(KEPT, params("static_mnist-vlae", RUN)) == [
+    assert table_inputs("cifar10_kept", params("static_mnist-vlae")) == []
+    assert table_inputs("cifar10_kept", params("static_mnist-vlae", RUN)) == [
         f"results/checkpoints/{RUN}/train.json",
         f"results/evaluations/{RUN}.json",
         f"results/samples/{RUN}.npz",
@@ -163,7 +165,7 @@ def test_a_classifier_that_does_not_belong_there(tmp_path, changes, complaint):
     write_run(tmp_path, RUN)
     write_classifier(tmp_path, **changes)
     with pytest.raises(VlaeError, match=complaint) as caught:
-        write_table(KEPT, params(RUN), tmp_path)
+        write_table("cifar10_kept", params(RUN), tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -171,7 +173,7 @@ def test_an_original_beyond_the_test_set(tmp_path):
     write_run(tmp_path, RUN)
     write_classifier(tmp_path, images=290)  # the last recorded one is 297
     with pytest.raises(VlaeError, match="originals_index: no such image"):
-        write_table(KEPT, params(RUN), tmp_path)
+        write_table("cifar10_kept", params(RUN), tmp_path)
 
 
 def test_a_classifier_that_is_damaged(tmp_path):
@@ -179,7 +181,7 @@ def test_a_classifier_that_is_damaged(tmp_path):
     write_classifier(tmp_path)
     (tmp_path / paths.classifier(DATA)).write_bytes(b"\x08" * 40)
     with pytest.raises(VlaeError, match="is no readable classifier"):
-        write_table(KEPT, params(RUN), tmp_path)
+        write_table("cifar10_kept", params(RUN), tmp_path)
 
 
 # --- claims ----------------------------------------------------------------------------------

@@ -14,13 +14,8 @@ from recorded import params, write_evaluation, write_training
 from vlae.config.load import load_params
 from vlae.errors import VlaeError
 from vlae.report.paper import paper, paper_table, printed_kl, printed_nll, table_names
-from vlae.report.tables.paper_table import (
-    TABLES,
-    build_table,
-    table_inputs,
-    table_outputs,
-    write_table,
-)
+from vlae.report.tables.paper_table import build_frame
+from vlae.report.tables.registry import TABLES, table_inputs, table_outputs, write_table
 
 VLAE = "static_mnist-vlae"
 TABLE_1 = params(
@@ -129,7 +124,7 @@ def test_every_run_of_params_yaml_has_its_row():
 def test_measured_row(tmp_path):
     write_training(tmp_path, VLAE)
     write_evaluation(tmp_path, VLAE, nll=80.4375)
-    line = line_of(build_table("table1_static_mnist", TABLE_1, tmp_path), VLAE)
+    line = line_of(build_frame("table1_static_mnist", TABLE_1, tmp_path), VLAE)
     assert line["paper"] == 79.03
     assert line["ours"] == 80.4375
     assert line["standard_error"] == 0.2345
@@ -146,7 +141,7 @@ DEEP = {"images": 200, "importance_samples": 4096, "difference": -0.31, "differe
 def test_row_of_two_levels(tmp_path):
     write_training(tmp_path, VLAE)
     write_evaluation(tmp_path, VLAE, nll=79.875, deep=DEEP, estimator="two-level")
-    csv, markdown, latex = write_table("table1_static_mnist", TABLE_1, tmp_path)
+    csv, markdown, latex, _ = write_table("table1_static_mnist", TABLE_1, tmp_path)
     line = line_of(pd.read_csv(csv), VLAE)
     assert (line["ours"], line["importance_samples"]) == (79.875, "64; 4096 on 200")
     note = "30 epochs, IS-64 corrected by IS-4096 on 200 images; "
@@ -160,7 +155,7 @@ def test_row_of_two_levels(tmp_path):
 def test_a_row_says_why_it_could_not_be_trained(tmp_path):
     runs = params(VLAE)
     runs.why_not_trained = lambda run: "its file is lost"
-    frame = build_table("table1_static_mnist", runs, tmp_path)
+    frame = build_frame("table1_static_mnist", runs, tmp_path)
     assert line_of(frame, VLAE)["note"].startswith("not trained: its file is lost")
 
 
@@ -175,7 +170,7 @@ def test_mean_and_spread_over_seeds(tmp_path):
     ):
         write_training(tmp_path, run, epochs=epochs)
         write_evaluation(tmp_path, run, nll=nll, nll_se=se, kl=kl, epochs=epochs)
-    csv, markdown, latex = write_table("table1_static_mnist", runs, tmp_path)
+    csv, markdown, latex, _ = write_table("table1_static_mnist", runs, tmp_path)
     line = line_of(pd.read_csv(csv), VLAE)
     assert (line["ours"], line["seeds"], line["spread"]) == (80.5, 3, pytest.approx(0.5))
     assert (line["standard_error"], line["kl_ours"]) == (pytest.approx(0.22), 13.0)
@@ -192,7 +187,7 @@ def test_mean_and_spread_over_seeds(tmp_path):
 def test_without_repetitions_nothing_is_said_of_seeds(tmp_path):
     write_training(tmp_path, VLAE)
     write_evaluation(tmp_path, VLAE)
-    csv, markdown, latex = write_table("table1_static_mnist", TABLE_1, tmp_path)
+    csv, markdown, latex, _ = write_table("table1_static_mnist", TABLE_1, tmp_path)
     line = line_of(pd.read_csv(csv), VLAE)
     assert line["seeds"] == 1 and math.isnan(line["spread"])
     for path in (markdown, latex):
@@ -205,7 +200,7 @@ def test_the_spread_too_is_in_the_unit_of_the_table(tmp_path):
     for name, nll in ((run, 6000.0), (f"{run}_seed1", 6100.0)):
         write_training(tmp_path, name)
         write_evaluation(tmp_path, name, nll=nll, bits_per_dim=nll / 3072 / math.log(2))
-    line = line_of(build_table("table5_cifar10", runs, tmp_path), run)
+    line = line_of(build_frame("table5_cifar10", runs, tmp_path), run)
     assert line["ours"] == pytest.approx(6050 / 3072 / math.log(2))
     assert line["spread"] == pytest.approx(100 / math.sqrt(2) / 3072 / math.log(2))
 
@@ -224,7 +219,7 @@ def test_records_of_before_there_were_two_levels(tmp_path):
 
 def test_every_row_is_there_whatever_is_trained(tmp_path):
     for name in table_names():
-        frame = build_table(name, params(), tmp_path)
+        frame = build_frame(name, params(), tmp_path)
         assert len(frame) == len(paper_table(name).rows)
         ours = frame[frame["run"].notna()]
         assert ours["note"].str.startswith("not trained").all()
@@ -239,7 +234,7 @@ def test_files_have_the_same_numbers(tmp_path):
     assert [str(path.relative_to(tmp_path)) for path in paths] == table_outputs(
         "table1_static_mnist"
     )
-    csv, markdown, latex = paths
+    csv, markdown, latex, _ = paths
     assert line_of(pd.read_csv(csv), VLAE)["ours"] == 78.9876543  # every digit
 
     text = markdown.read_text()
@@ -278,21 +273,21 @@ def test_exact_likelihood_and_its_draws(tmp_path):
     draws = [{"seed": 1, "nll": 87.91}, {"seed": 2, "nll": 88.02}]
     exact = {"exact": True, "importance_samples": 1, "kl": 0.0, "draws": draws}
     write_evaluation(tmp_path, run, nll=88.0, **exact)
-    line = line_of(build_table("table2_dynamic_mnist", params(run), tmp_path), run)
+    line = line_of(build_frame("table2_dynamic_mnist", params(run), tmp_path), run)
     assert line["importance_samples"] == "exact"
     assert line["note"] == (
         "30 epochs, exact; paper's budget not reported; "
         "87.91 to 88.02 nats over 2 binarizations of the test images"
     )
     # The ablation shows the same run beside its own printed number.
-    ablation = line_of(build_table("table6_ablation", params(run), tmp_path), run)
+    ablation = line_of(build_frame("table6_ablation", params(run), tmp_path), run)
     assert (ablation["ours"], ablation["kl_paper"], ablation["kl_ours"]) == (88.0, 0, 0)
 
 
 def test_notes_tell_what_differs_from_a_final_result(tmp_path):
     write_training(tmp_path, VLAE, epochs=60, split="train", hardware="NVIDIA H200")
     write_evaluation(tmp_path, VLAE, n_test=100, epochs=1, config={"images": 100})
-    line = line_of(build_table("table1_static_mnist", TABLE_1, tmp_path), VLAE)
+    line = line_of(build_frame("table1_static_mnist", TABLE_1, tmp_path), VLAE)
     assert line["epochs"] == 1
     assert line["hardware"] == "NVIDIA H200; evaluated on 2 cores of AMD EPYC"
     assert line["note"] == (
@@ -303,7 +298,7 @@ def test_notes_tell_what_differs_from_a_final_result(tmp_path):
 
 def test_trained_but_not_evaluated(tmp_path):
     write_training(tmp_path, VLAE, epochs=7)
-    line = line_of(build_table("table1_static_mnist", TABLE_1, tmp_path), VLAE)
+    line = line_of(build_frame("table1_static_mnist", TABLE_1, tmp_path), VLAE)
     assert line["note"] == "trained for 7 epochs, not evaluated"
     assert line["epochs"] == 7 and pd.isna(line["ours"])
 
@@ -311,7 +306,7 @@ def test_trained_but_not_evaluated(tmp_path):
 def test_a_row_the_paper_quotes_is_not_credited_with_its_importance_samples(tmp_path):
     write_training(tmp_path, "static_mnist-vae_iaf")
     write_evaluation(tmp_path, "static_mnist-vae_iaf")
-    frame = build_table("table1_static_mnist", TABLE_1, tmp_path)
+    frame = build_frame("table1_static_mnist", TABLE_1, tmp_path)
     note = line_of(frame, "static_mnist-vae_iaf")["note"]
     assert note == "30 epochs, IS-64; paper's budget not reported"
 
@@ -321,14 +316,14 @@ def test_a_row_of_ours_alone_has_nothing_of_the_paper(tmp_path):
     runs = params(run)
     write_training(tmp_path, run)
     write_evaluation(tmp_path, run)
-    frame = build_table("table5_cifar10", runs, tmp_path)
+    frame = build_frame("table5_cifar10", runs, tmp_path)
     line = line_of(frame, run)
     assert pd.isna(line["paper"]) and pd.isna(line["difference"]) and line["ours"] > 0
     assert line["group"].startswith("Narrow networks")
     assert line["source"] == "not in the paper" and "paper:" not in line["note"]
     runs.runs[run].dataset = "static_mnist"
     with pytest.raises(VlaeError, match="data set 'static_mnist', but table5_cifar10 is cifar10"):
-        build_table("table5_cifar10", runs, tmp_path)
+        build_frame("table5_cifar10", runs, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +342,7 @@ def test_a_decay_and_a_continuation_are_marked(tmp_path, stretches, note):
     listed = [{"to_epoch": to, "decay_epochs": decay} for to, decay in stretches]
     write_training(tmp_path, VLAE, stretches=listed)
     write_evaluation(tmp_path, VLAE)
-    line = line_of(build_table("table1_static_mnist", TABLE_1, tmp_path), VLAE)
+    line = line_of(build_frame("table1_static_mnist", TABLE_1, tmp_path), VLAE)
     assert line["note"].startswith(f"{note}; paper: IS-4096")
     assert line["epochs"] == 30
 
@@ -358,19 +353,19 @@ REBUILT = "OMNIGLOT 28x28 rebuilt by its recipe, not chardata.mat itself"
 def test_a_run_on_the_rebuilt_data_set_stands_in_for_one_that_is_not_trained(tmp_path):
     own, instead = "omniglot-vlae", "omniglot_rebuilt-vlae"
     runs = params(own, instead)
-    frame = build_table("table3_omniglot", runs, tmp_path)
+    frame = build_frame("table3_omniglot", runs, tmp_path)
     assert own not in set(frame["run"])
     assert line_of(frame, instead)["note"] == f"not trained; {REBUILT}"
     write_training(tmp_path, instead)
     write_evaluation(tmp_path, instead)
-    line = line_of(build_table("table3_omniglot", runs, tmp_path), instead)
+    line = line_of(build_frame("table3_omniglot", runs, tmp_path), instead)
     assert line["paper"] == 90.98
     assert line["difference"] == pytest.approx(line["ours"] - 90.98)
     assert line["note"] == f"30 epochs, IS-64; paper: IS-4096, budget not reported; {REBUILT}"
     read = table_inputs("table3_omniglot", runs)
     assert [any(f"/{run}/" in path for path in read) for run in (own, instead)] == [True, True]
     write_training(tmp_path, own)
-    frame = build_table("table3_omniglot", runs, tmp_path)
+    frame = build_frame("table3_omniglot", runs, tmp_path)
     assert instead not in set(frame["run"])
     assert line_of(frame, own)["note"] == "trained for 30 epochs, not evaluated"
 
@@ -388,7 +383,7 @@ def test_bits_per_dimension(tmp_path):
     write_training(tmp_path, run)
     nats = 3.1 * 3072 * math.log(2)
     write_evaluation(tmp_path, run, nll=nats, nll_se=0.01 * 3072 * math.log(2), bits_per_dim=3.1)
-    line = line_of(build_table("table5_cifar10", params(run), tmp_path), run)
+    line = line_of(build_frame("table5_cifar10", params(run), tmp_path), run)
     assert line["ours"] == pytest.approx(3.1)
     assert line["standard_error"] == pytest.approx(0.01)
     assert line["difference"] == pytest.approx(3.1 - 3.04)
@@ -433,7 +428,7 @@ def test_bad_evaluation(tmp_path, changes, complaint):
     path = write_evaluation(tmp_path, VLAE)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(VlaeError) as caught:
-        build_table("table1_static_mnist", TABLE_1, tmp_path)
+        build_frame("table1_static_mnist", TABLE_1, tmp_path)
     assert str(caught.value).startswith(f"{path}: ")
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -443,20 +438,20 @@ def test_bad_evaluation(tmp_path, changes, complaint):
 def test_malformed_record(tmp_path, text):
     write_training(tmp_path, VLAE).write_bytes(text.encode("latin-1"))
     with pytest.raises(VlaeError, match=r"train\.json: "):
-        build_table("table1_static_mnist", TABLE_1, tmp_path)
+        build_frame("table1_static_mnist", TABLE_1, tmp_path)
 
 
 def test_evaluation_without_training(tmp_path):
     write_evaluation(tmp_path, VLAE)
     with pytest.raises(VlaeError, match=r"no results.checkpoints.*train\.json"):
-        build_table("table1_static_mnist", TABLE_1, tmp_path)
+        build_frame("table1_static_mnist", TABLE_1, tmp_path)
 
 
 def test_a_run_must_be_on_the_data_set_of_its_table(tmp_path):
     elsewhere = params(VLAE)
     elsewhere.runs[VLAE].dataset = "dynamic_mnist"
     with pytest.raises(VlaeError, match="table1_static_mnist is static_mnist"):
-        build_table("table1_static_mnist", elsewhere, tmp_path)
+        build_frame("table1_static_mnist", elsewhere, tmp_path)
 
 
 def test_unknown_table(tmp_path):
@@ -478,7 +473,7 @@ def test_latex_compiles(tmp_path):
     write_evaluation(tmp_path, VLAE)
     inputs = []
     for name in TABLES:
-        inputs.append(rf"\input{{{write_table(name, TABLE_1, tmp_path)[-1]}}}")
+        inputs.append(rf"\input{{{write_table(name, TABLE_1, tmp_path)[2]}}}")
     lines = [r"\documentclass{article}\usepackage{booktabs}\begin{document}", *inputs]
     (tmp_path / "all.tex").write_text("\n".join([*lines, r"\end{document}"]))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
@@ -488,7 +483,7 @@ def test_latex_compiles(tmp_path):
 
 def test_tables_do_not_load_torch_or_plotting():
     code = (
-        "import sys, vlae.report.tables.paper_table, vlae.report.figures.registry;"
+        "import sys, vlae.report.tables.registry, vlae.report.figures.registry;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'pandas', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -39,7 +39,7 @@ from vlae.errors import VlaeError
 from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.config.load import load_params
 from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
-from vlae.report.tables.paper_table import TABLES as ALL_TABLES, table_inputs, table_outputs
+from vlae.report.tables.registry import TABLES as ALL_TABLES, table_inputs, table_outputs
 
 NOTES = Path(".snakemake", "vlae")
 
@@ -232,5 +232,5 @@ FOUND = ask_dvc()
 # Those that show any of the runs in params.yaml.
 TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
 FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
-CODE_OF_TABLES = code_behind("vlae.report.tables.paper_table")
+CODE_OF_TABLES = code_behind("vlae.report.tables.registry")
 CODE_OF_FIGURES = code_behind("vlae.report.figures.registry")

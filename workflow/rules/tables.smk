@@ -16,6 +16,7 @@ rule table:
         ),
         "results/tables/{table}.md",
         "results/tables/{table}.tex",
+        "results/tables/{table}.html",
     log:
         "results/logs/table/{table}.log",
     wildcard_constraints:

@@ -49,7 +49,7 @@ class Panels:
     missing: list[str]
 
 
-def draw_curves(params, root: Path):
+def draw_curves(params, root: Path, dpi: int):
     """One panel per data set: -ELBO above, in nats per image or bits/dim, and KL below, in nats
     per image, against the epoch.
 
@@ -71,7 +71,7 @@ def draw_curves(params, root: Path):
     step, block = LEFT + WIDTH + RIGHT, foot + HEIGHTS[0] + TOP
     lines = max(1, -(-len(panels) // ABREAST))
     size = (step * max(1, min(ABREAST, len(panels))), block * lines)
-    figure = Figure(figsize=size)
+    figure = Figure(figsize=size, dpi=dpi)
 
     def axes(index: int, bottom: float, height: float, **shared):
         line, column = divmod(index, ABREAST)

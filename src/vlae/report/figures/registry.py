@@ -1,10 +1,15 @@
-"""The paper's Figures 1 to 4, learning curves and likelihoods, drawn from recorded results.
+"""All figures by name, drawn from recorded results. To add one: a module that draws it, and a
+line here.
 
 A figure is always drawn: where a result is missing, a panel says so in its place.
 """
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlae.errors import VlaeError
 from vlae.report.figures.image_grids import draw_images
@@ -20,19 +25,8 @@ from vlae.storage.records import (
 )
 from vlae.storage.write import write_atomically
 
-# The figures of one run's images, by name; WINDOWS_OF has those of several runs' images, the
-# others show all runs.
-IMAGES_OF = {
-    "figure1_static_mnist": "static_mnist-vlae",
-    "figure2_omniglot": "omniglot-vlae",
-    "figure2_omniglot_rebuilt": "omniglot_rebuilt-vlae",
-}
-READ_OF_RUNS = {  # what the others read of each run
-    "learning_curves": (curve_file,),
-    "nll_against_k": (training_file, evaluation_file),
-    "per_image_nll": (training_file, evaluation_file, images_file, paths.samples),
-}
-FIGURES = (*IMAGES_OF, *WINDOWS_OF, *READ_OF_RUNS)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = {
     "figure.facecolor": "white",
@@ -59,38 +53,61 @@ METADATA = {
 DPI = 200
 
 
+@dataclass(frozen=True)
+class Entry:
+    """files: the recorded results that a figure reads of each run where they exist. draw(params,
+    root, dpi): the figure; raises VlaeError for a result that cannot be used. runs: those that it
+    shows, None for all."""
+
+    files: tuple[Callable[[str], Path], ...]
+    draw: Callable[..., "Figure"]
+    runs: tuple[str, ...] | None = None
+
+
+IMAGES = (paths.samples, training_file, evaluation_file)
+# The figures of one run's images; WINDOWS_OF has those of several runs' images.
+IMAGES_OF = {
+    "figure1_static_mnist": "static_mnist-vlae",
+    "figure2_omniglot": "omniglot-vlae",
+    "figure2_omniglot_rebuilt": "omniglot_rebuilt-vlae",
+}
+FIGURES = (
+    {name: Entry(IMAGES, partial(draw_images, run), (run,)) for name, run in IMAGES_OF.items()}
+    | {
+        name: Entry(IMAGES, partial(draw_windows, shown), tuple(shown.runs.values()))
+        for name, shown in WINDOWS_OF.items()
+    }
+    | {
+        "learning_curves": Entry((curve_file,), draw_curves),
+        "nll_against_k": Entry((training_file, evaluation_file), draw_against_k),
+        "per_image_nll": Entry(
+            (training_file, evaluation_file, images_file, paths.samples), draw_per_image
+        ),
+    }
+)
+
+
 def figure_inputs(name: str, params) -> list[str]:
     """The recorded results that figure `name` reads where they exist, relative to the root."""
-    _check(name)
-    if name not in READ_OF_RUNS:
-        runs = WINDOWS_OF[name].runs.values() if name in WINDOWS_OF else [IMAGES_OF[name]]
-        readers = (paths.samples, training_file, evaluation_file)
-        return [str(file(run)) for run in runs if run in params.runs for file in readers]
-    return [str(file(run)) for run in params.runs for file in READ_OF_RUNS[name]]
+    entry = _entry(name)
+    runs = params.runs if entry.runs is None else [r for r in entry.runs if r in params.runs]
+    return [str(file(run)) for run in runs for file in entry.files]
 
 
 def figure_outputs(name: str) -> list[str]:
     """The files that write_figure makes, relative to the root."""
-    _check(name)
+    _entry(name)
     return [str(Path("results", "figures", f"{name}.{end}")) for end in METADATA]
 
 
-def build_figure(name: str, params, root: Path | str = "."):
+def build_figure(name: str, params, root: Path | str = ".") -> "Figure":
     """Figure `name` as a matplotlib Figure, not yet rendered.
 
     Raises VlaeError for an unknown figure and for a recorded result that cannot be used.
     """
-    _check(name)
+    entry = _entry(name)
     with _style():
-        if name in IMAGES_OF:
-            return draw_images(IMAGES_OF[name], params, Path(root), DPI)
-        if name in WINDOWS_OF:
-            return draw_windows(WINDOWS_OF[name], params, Path(root), DPI)
-        if name == "nll_against_k":
-            return draw_against_k(params, Path(root), DPI)
-        if name == "per_image_nll":
-            return draw_per_image(params, Path(root), DPI)
-        return draw_curves(params, Path(root))
+        return entry.draw(params, Path(root), DPI)
 
 
 def write_figure(name: str, params, root: Path | str = ".") -> list[Path]:
@@ -111,7 +128,7 @@ def _save(figure, path: Path, kind: str) -> None:
 
 
 @contextmanager
-def _style():
+def _style() -> Iterator[None]:
     """Our style on matplotlib's defaults, whatever the user's own matplotlibrc says."""
     import matplotlib
 
@@ -121,6 +138,7 @@ def _style():
         yield
 
 
-def _check(name: str) -> None:
+def _entry(name: str) -> Entry:
     if name not in FIGURES:
         raise VlaeError(f"no figure {name!r}; there are {', '.join(FIGURES)}")
+    return FIGURES[name]

@@ -5,22 +5,18 @@ error wherever the values of each test image are recorded, and a verdict follows
 two, from the paper's value and from nothing else.
 """
 
-import csv
-import io
 import math
 import statistics
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
 from vlae.errors import VlaeError
 from vlae.evaluation.reconstruction_error import KINDS, errors
 from vlae.images import COLOUR, recorded_kind
 from vlae.report.paper import Claim, citation, paper_claims
-from vlae.report.tables.formats import latex_table, letter, tex
+from vlae.report.tables.table import Table
 from vlae.statistics import mean_and_error
 from vlae.storage import paths
 from vlae.storage.records import (
@@ -50,11 +46,6 @@ LEGEND = (
     "Contradicted: negative by more than 2 s.e. Of a claim marked > 0 only the sign is judged. "
     "≈: derived here from printed numbers. Levels (0 to 255): error of decompressions against "
     "their originals, in means of blocks of 8x8 pixels (table cifar10_kept)."
-)
-CSV = (
-    *("group", "claim", "quantity", "unit", "higher", "lower", "judged", "paper", "paper_terms"),
-    *("ours", "standard_error", "ours_higher", "ours_lower", "verdict", "epochs", "note"),
-    "source",
 )
 
 
@@ -258,99 +249,65 @@ def _checked(
     )
 
 
-# --- as text ---------------------------------------------------------------------------------
+def build(params, root: Path) -> Table:
+    """The table of all claims. Raises as check_claims does."""
+    import pandas as pd
 
-
-def claims_texts(checked: list[Checked]) -> tuple[str, str, str]:
-    """The table as csv (all digits), Markdown and LaTeX (package booktabs)."""
-    return _to_csv(checked), _to_markdown(checked), _to_latex(checked)
-
-
-def _to_csv(checked: list[Checked]) -> str:
-    text = io.StringIO()
-    rows = csv.DictWriter(text, CSV, lineterminator="\n")
-    rows.writeheader()
-    for one in checked:
-        claim = one.claim
-        rows.writerow(
-            {
-                "group": claim.group,
-                "claim": claim.claim,
-                "quantity": claim.quantity,
-                "unit": claim.unit,
-                "higher": claim.higher,
-                "lower": claim.lower,
-                "judged": claim.judged,
-                "paper": claim.value,
-                "paper_terms": claim.derived,
-                "ours": one.ours,
-                "standard_error": one.standard_error,
-                "ours_higher": one.higher,
-                "ours_lower": one.lower,
-                "verdict": one.verdict,
-                "epochs": " ".join(map(str, one.epochs or ())),
-                "note": one.note,
-                "source": claim.source,
-            }
-        )
-    return text.getvalue()
-
-
-def _to_markdown(checked: list[Checked]) -> str:
-    headers = {
-        "Claim": "left",
-        "Paper": "right",
-        "Ours": "right",
-        "± s.e.": "right",
-        "Verdict": "left",
-        "Paper, terms": "right",
-        "Ours, terms": "right",
-        "Epochs": "right",
-        "Printed in": "left",
-        "Note": "left",
-    }
-    grid = []
-    for group, members in groupby(checked, key=lambda one: one.claim.group):
-        grid.append([f"*{group}*"] + [""] * (len(headers) - 1))
-        for one in members:
-            paper, ours, error = _numbers(one)
-            terms = "" if one.ours is None else f"{one.higher:.2f} − {one.lower:.2f}"
-            epochs = ", ".join(map(str, dict.fromkeys(one.epochs or ())))
-            grid.append(
-                [
-                    *(one.claim.claim, paper, ours, error, f"**{one.verdict}**"),
-                    *((one.claim.derived or "").replace(" - ", " − "), terms, epochs),
-                    *(one.claim.source, one.note),
-                ]
-            )
-    text = tabulate(
-        [[cell.replace("|", "\\|") for cell in row] for row in grid],
-        headers=list(headers),
-        tablefmt="pipe",
-        colalign=list(headers.values()),
-        disable_numparse=True,
+    checked = check_claims(params, root)
+    return Table(
+        name="claims",
+        title="The paper's claims, checked",
+        legend=LEGEND,
+        frame=pd.DataFrame([_record(one) for one in checked], dtype=object),
+        shown=pd.DataFrame([_cells(one) for one in checked]),
+        text=("Claim", "Verdict", "Printed in", "Note"),
+        groups=[one.claim.group for one in checked],
+        below={"Note": "{}"},
+        left_out=("Paper, terms", "Ours, terms", "Epochs", "Printed in"),
+        spec={"Claim": r"p{0.45\linewidth}"},
+        source=f"Paper: {citation()}.",
     )
-    return f"### The paper's claims, checked\n\n{LEGEND}\n\n{text}\n\nPaper: {citation()}.\n"
 
 
-def _to_latex(checked: list[Checked]) -> str:
-    notes: list[str] = []
-    body = []
-    for group, members in groupby(checked, key=lambda one: one.claim.group):
-        body += [r"\midrule"] if body else []
-        body.append(rf"\multicolumn{{5}}{{l}}{{\emph{{{tex(group)}}}}} \\")
-        for one in members:
-            line = [tex(cell) for cell in (one.claim.claim, *_numbers(one), one.verdict)]
-            if one.note:
-                if one.note not in notes:
-                    notes.append(one.note)
-                line[0] += rf"\textsuperscript{{{letter(notes.index(one.note))}}}"
-            body.append(" & ".join(line) + r" \\")
-    below = [rf"\textsuperscript{{{letter(i)}}}~{tex(note)}." for i, note in enumerate(notes)]
-    caption = f"The paper's claims, checked. {tex(LEGEND)}"
-    columns = r"p{0.45\linewidth}rrrl"
-    header = ["Claim", "Paper", "Ours", r"$\pm$ s.e.", "Verdict"]
-    return latex_table(caption, "claims", columns, header, body, below)
+def _record(one: Checked) -> dict:
+    """All that is known of a claim, by the columns of the csv."""
+    claim = one.claim
+    return {
+        "group": claim.group,
+        "claim": claim.claim,
+        "quantity": claim.quantity,
+        "unit": claim.unit,
+        "higher": claim.higher,
+        "lower": claim.lower,
+        "judged": claim.judged,
+        "paper": claim.value,
+        "paper_terms": claim.derived,
+        "ours": one.ours,
+        "standard_error": one.standard_error,
+        "ours_higher": one.higher,
+        "ours_lower": one.lower,
+        "verdict": one.verdict,
+        "epochs": " ".join(map(str, one.epochs or ())),
+        "note": one.note,
+        "source": claim.source,
+    }
+
+
+def _cells(one: Checked) -> dict[str, str]:
+    """The same for readers, by heading."""
+    paper, ours, error = _numbers(one)
+    return {
+        "Claim": one.claim.claim,
+        "Paper": paper,
+        "Ours": ours,
+        "± s.e.": error,
+        "Verdict": f"**{one.verdict}**",
+        "Paper, terms": (one.claim.derived or "").replace(" - ", " − "),
+        "Ours, terms": "" if one.ours is None else f"{one.higher:.2f} − {one.lower:.2f}",
+        "Epochs": ", ".join(map(str, dict.fromkeys(one.epochs or ()))),
+        "Printed in": one.claim.source,
+        "Note": one.note,
+    }
 
 
 def _numbers(one: Checked) -> tuple[str, str, str]:

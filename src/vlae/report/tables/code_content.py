@@ -5,14 +5,11 @@ vlae.evaluation.reconstruction_error, and how many images the classifier of the 
 recognises (vlae.evaluation.classifier).
 """
 
-import csv
-import io
 import math
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
 from vlae.errors import VlaeError
 from vlae.evaluation.reconstruction_error import (
@@ -22,7 +19,7 @@ from vlae.evaluation.reconstruction_error import (
     errors_of_others,
 )
 from vlae.images import COLOUR, recorded_kind
-from vlae.report.tables.formats import latex_table, letter, tex
+from vlae.report.tables.table import Table
 from vlae.statistics import mean_and_error
 from vlae.storage import paths
 from vlae.storage.records import (
@@ -48,7 +45,7 @@ CSV = (
 )
 HEADERS = (
     *("Run", "Epochs", "bits/dim", "KL, nats", "KL, bits", "Test images", "of them here"),
-    *("Structure error", "of others", "Colour error", "of others"),
+    *("Structure error", "Structure, others", "Colour error", "Colour, others"),
     *("Recognised, originals", "Decompressions"),
 )
 TITLE = "What the codes of colour images keep"
@@ -165,41 +162,24 @@ def _judge(root: Path, dataset: str):
     return judge
 
 
-# --- as text ---------------------------------------------------------------------------------
+def build(params, root: Path) -> Table:
+    """The table. Raises VlaeError for a record that cannot be used."""
+    import pandas as pd
 
-
-def kept_texts(rows: list[dict]) -> tuple[str, str, str]:
-    """The table as csv (all digits), Markdown and LaTeX (package booktabs)."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    markdown = tabulate(
-        [[*_cells(row), row["note"]] for row in rows],
-        headers=[*HEADERS, "Note"],
-        tablefmt="pipe",
-        colalign=["left"] + ["right"] * (len(HEADERS) - 1) + ["left"],
-        disable_numparse=True,
+    rows = kept_rows(params, root)
+    return Table(
+        name="cifar10_kept",
+        title=TITLE,
+        legend=LEGEND,
+        frame=pd.DataFrame(rows, columns=list(CSV), dtype=object),
+        shown=pd.DataFrame([_cells(row) for row in rows], columns=[*HEADERS, "Note"]),
+        text=("Run", "Note"),
+        below={"Note": "{}"},
     )
-    return text.getvalue(), f"### {TITLE}\n\n{LEGEND}\n\n{markdown}\n", _to_latex(rows)
-
-
-def _to_latex(rows: list[dict]) -> str:
-    notes = list(dict.fromkeys(row["note"] for row in rows if row["note"]))
-    body = []
-    for row in rows:
-        line = [tex(cell) for cell in _cells(row)]
-        if row["note"]:
-            line[0] += rf"\textsuperscript{{{letter(notes.index(row['note']))}}}"
-        body.append(" & ".join(line) + r" \\")
-    below = [rf"\textsuperscript{{{letter(i)}}}~{tex(note)}." for i, note in enumerate(notes)]
-    columns = "l" + "r" * (len(HEADERS) - 1)
-    header = [tex(name) for name in HEADERS]
-    return latex_table(f"{TITLE}. {tex(LEGEND)}", "kept", columns, header, body, below)
 
 
 def _cells(row: dict) -> list[str]:
-    """Of HEADERS, for readers."""
+    """The cells for readers, below HEADERS and Note."""
 
     def with_error(key: str) -> str:
         value, error = row[key], row[f"{key}_se"]
@@ -217,4 +197,7 @@ def _cells(row: dict) -> list[str]:
     cells += images
     for kind in KINDS:
         cells += [with_error(kind), rounded(row[f"{kind}_others"])]
-    return [*cells, share("recognised_originals"), share("recognised_decompressions")]
+    return [
+        *(*cells, share("recognised_originals"), share("recognised_decompressions")),
+        row["note"],
+    ]

@@ -4,15 +4,18 @@ import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlae.errors import VlaeError
-from vlae.report.paper import PaperRow, PaperTable, citation, paper_table, table_names
-from vlae.report.tables import claims, code_content
-from vlae.report.tables.formats import to_csv, to_latex, to_markdown
+from vlae.report.paper import PaperRow, PaperTable, citation, paper_table
+from vlae.report.tables.table import Table
 from vlae.storage.records import evaluation_file, read_results, repeated_evaluations, training_file
-from vlae.storage.write import write_text
+from vlae.units import rounded, rounded_error
 
-COLUMNS = {  # of build_table's frame and of the csv
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = {  # of build_frame's frame and of the csv
     "group": "string",
     "model": "string",
     "reference": "string",
@@ -36,16 +39,27 @@ COLUMNS = {  # of build_table's frame and of the csv
 }
 
 
-CLAIMS, KEPT = "claims", "cifar10_kept"  # the tables that are none of the paper's
-TABLES = (*table_names(), CLAIMS, KEPT)
+HEADERS = {
+    "model": "Model",
+    "paper": "Paper",
+    "ours": "Ours",
+    "standard_error": "± s.e.",
+    "seeds": "Seeds",
+    "spread": "Spread",
+    "difference": "Difference",
+    "kl_paper": "KL, paper",
+    "kl_ours": "KL, ours",
+    "epochs": "Epochs",
+    "importance_samples": "Importance samples",
+    "hardware": "Hardware",
+    "test_images": "Test images",
+    "note": "Note",
+}
 
 
 def table_inputs(name: str, params) -> list[str]:
-    """The recorded results that table `name` reads where they exist, relative to the root."""
-    if name == CLAIMS:
-        return claims.claims_inputs(params)
-    if name == KEPT:
-        return code_content.kept_inputs(params)
+    """The recorded results that the paper's table `name` reads where they exist, relative to the
+    root."""
     return [
         str(file(run))
         for row in paper_table(name).rows
@@ -56,13 +70,30 @@ def table_inputs(name: str, params) -> list[str]:
     ]
 
 
-def table_outputs(name: str) -> list[str]:
-    """The files that write_table makes, relative to the root."""
-    _check(name)
-    return [str(Path("results", "tables", f"{name}.{end}")) for end in ("csv", "md", "tex")]
+def build(name: str, params, root: Path) -> Table:
+    """Table `name` of the paper. Raises as build_frame does."""
+    import pandas as pd
+
+    table, frame = paper_table(name), build_frame(name, params, root)
+    keys = _shown(frame)
+    # Missing cells are pandas' NA in some columns; object columns with None are simpler to read.
+    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    cells = [_cells(record, row) for record, row in zip(records, table.rows, strict=True)]
+    return Table(
+        name=name,
+        title=f"{table.title} ({table.source} of the paper)",
+        legend=_legend(table, keys, frame),
+        frame=frame,
+        shown=pd.DataFrame(cells, columns=keys).rename(columns=HEADERS),
+        text=("Model", "Hardware", "Note"),
+        groups=[row.group for row in table.rows],
+        below={"Note": "{}", "Test images": "{} test images", "Hardware": "{}"},
+        narrow={"Difference": "Diff.", "Importance samples": "IS"},
+        source=f"Paper: {citation()}.",
+    )
 
 
-def build_table(name: str, params, root: Path | str = "."):
+def build_frame(name: str, params, root: Path | str = ".") -> "pd.DataFrame":
     """Table `name` of the paper as a pandas.DataFrame, one line for every row of it.
 
     paper, ours, standard_error, spread and difference (ours - paper) are in the table's unit,
@@ -80,30 +111,6 @@ def build_table(name: str, params, root: Path | str = "."):
     table = paper_table(name)
     rows = [_paper_cells(row) | _our_cells(row, table, params, Path(root)) for row in table.rows]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-
-
-def write_table(name: str, params, root: Path | str = ".") -> list[Path]:
-    """Write results/tables/NAME.{csv,md,tex} under `root`, each whole or not at all.
-
-    The csv has full precision; the other two are for readers. Raises as build_table does.
-    """
-    _check(name)
-    if name == CLAIMS:
-        texts = claims.claims_texts(claims.check_claims(params, root))
-    elif name == KEPT:
-        texts = code_content.kept_texts(code_content.kept_rows(params, Path(root)))
-    else:
-        table, frame = paper_table(name), build_table(name, params, root)
-        texts = to_csv(frame), to_markdown(frame, table, citation()), to_latex(frame, table)
-    paths = [Path(root, output) for output in table_outputs(name)]
-    for path, text in zip(paths, texts, strict=True):
-        write_text(path, text)
-    return paths
-
-
-def _check(name: str) -> None:
-    if name not in TABLES:
-        raise VlaeError(f"no table {name!r}; there are {', '.join(TABLES)}")
 
 
 def _paper_cells(row: PaperRow) -> dict:
@@ -242,3 +249,60 @@ def _hardware(training: dict, evaluation: dict) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _legend(table: PaperTable, keys: list[str], frame) -> str:
+    """What the table shows, and each sign that stands in it."""
+    sentences = [
+        f"Test negative log-likelihood in {table.unit}, lower is better.",
+        "Bold: rows reproduced here, the others are quoted.",
+        "Difference: ours − paper.",
+    ]
+    if "kl_paper" in keys or "kl_ours" in keys:
+        sentences.append("KL(q(z|x) ‖ p(z)) in nats per image.")
+    if bounds := sorted({row.bound for row in table.rows} - {"none"}):
+        sentences.append(f"{' and '.join(bounds)}: upper bound, as printed.")
+    if frame["importance_samples"].str.contains(" on ", na=False).any():
+        sentences.append(
+            "Importance samples, where two numbers stand: the first for every test image, the "
+            "second for so many images drawn at random, which correct the mean."
+        )
+    if "spread" in keys:
+        sentences.append(
+            "Seeds, where more than one: ours is the mean over so many trainings, the spread "
+            "the standard deviation among them."
+        )
+    if any(row.derived or row.kl_derived for row in table.rows):
+        sentences.append("≈: derived here from printed numbers.")
+    return " ".join(sentences)
+
+
+def _shown(frame) -> list[str]:
+    """The columns for readers: those of the KL and the seeds only where they say anything."""
+    optional = [key for key in HEADERS if key.startswith("kl_") or key == "spread"]
+    empty = {key for key in optional if frame[key].isna().all()}
+    return [
+        key for key in HEADERS if key not in empty | ({"seeds"} if "spread" in empty else set())
+    ]
+
+
+def _cells(record: dict, row: PaperRow) -> dict[str, str]:
+    cells = {key: "" if record[key] is None else str(record[key]) for key in HEADERS}
+    for key in ("ours", "kl_ours"):
+        cells[key] = rounded(record[key])
+    for key in ("standard_error", "spread"):
+        cells[key] = rounded_error(record[key])
+    cells["difference"] = rounded(record["difference"], sign="+")
+    cells["kl_paper"] = ("≈ " if row.kl_derived else "") + rounded(record["kl_paper"])
+    cells["paper"] = rounded(record["paper"])
+    if row.derived:  # two decimals would claim a precision that the printed numbers lack
+        cells["paper"] = f"{record['paper']:g}"
+    if record["test_images"] is not None:
+        cells["test_images"] = f"{record['test_images']:,}"
+    if row.value is not None and record["bound"]:
+        cells["paper"] = f"{record['bound']} {cells['paper']}"
+    if row.reference:
+        cells["model"] += f" ({row.reference})"
+    if row.run:
+        cells["model"] = f"**{cells['model']}**"
+    return cells

@@ -1,0 +1,67 @@
+"""All tables by name. To add one: a module with `inputs` and `build`, and a line here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from vlae.errors import VlaeError
+from vlae.report.paper import table_names
+from vlae.report.tables import claims, code_content, paper_table
+from vlae.report.tables.table import Table
+from vlae.storage.write import write_text
+
+ENDINGS = ("csv", "md", "tex", "html")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """inputs(params): the recorded results that a table reads where they exist, relative to the
+    root. build(params, root): the table; raises VlaeError for a record that cannot be used."""
+
+    inputs: Callable[..., list[str]]
+    build: Callable[..., Table]
+
+
+TABLES = {
+    name: Entry(partial(paper_table.table_inputs, name), partial(paper_table.build, name))
+    for name in table_names()
+} | {
+    "claims": Entry(claims.claims_inputs, claims.build),
+    "cifar10_kept": Entry(code_content.kept_inputs, code_content.build),
+}
+
+
+def table_inputs(name: str, params) -> list[str]:
+    """The recorded results that table `name` reads where they exist, relative to the root."""
+    return _entry(name).inputs(params)
+
+
+def table_outputs(name: str) -> list[str]:
+    """The files that write_table makes, relative to the root."""
+    _entry(name)
+    return [str(Path("results", "tables", f"{name}.{ending}")) for ending in ENDINGS]
+
+
+def build_table(name: str, params, root: Path | str = ".") -> Table:
+    """Table `name`. Raises VlaeError for an unknown one, and for a record that cannot be used."""
+    return _entry(name).build(params, Path(root))
+
+
+def write_table(name: str, params, root: Path | str = ".") -> list[Path]:
+    """Write results/tables/NAME.{csv,md,tex,html} under `root`, each whole or not at all.
+
+    The csv has full precision; the others are for readers. Raises as build_table does.
+    """
+    table = build_table(name, params, root)
+    texts = table.to_csv(), table.to_markdown(), table.to_latex(), table.to_html()
+    paths = [Path(root, output) for output in table_outputs(name)]
+    for path, text in zip(paths, texts, strict=True):
+        write_text(path, text)
+    return paths
+
+
+def _entry(name: str) -> Entry:
+    if name not in TABLES:
+        raise VlaeError(f"no table {name!r}; there are {', '.join(TABLES)}")
+    return TABLES[name]
