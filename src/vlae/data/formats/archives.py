@@ -13,17 +13,15 @@ in the file is a VlaeError in one line that names it. Nothing is ever unpickled.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vlae.data.formats import cifar, omniglot
-from vlae.data.formats.matlab import is_matlab, read_matrices
 from vlae.data.formats.split_files import PIXELS, SHAPE
-from vlae.errors import VlaeError
-from vlae.storage.read import MIB
+from vlae.errors import VlaeError, one_line
 
 SILHOUETTES = {"train": "train_data", "valid": "val_data", "test": "test_data"}
 
@@ -40,7 +38,7 @@ def read_silhouettes(path: Path, counts: Counts) -> Splits:
 
     Raises VlaeError unless the file holds exactly the splits of `counts`.
     """
-    table = _read_mat(path, SILHOUETTES.values(), sum(counts.values()))
+    table = _read_mat(path, SILHOUETTES.values())
     arrays = {}
     for split, key in SILHOUETTES.items():
         rows = table[key]
@@ -58,7 +56,7 @@ def read_chardata(path: Path, counts: Counts) -> Splits:
     Raises VlaeError unless the file holds exactly train + valid and test images of `counts`.
     """
     wanted = {"data": counts["train"] + counts["valid"], "testdata": counts["test"]}
-    table = _read_mat(path, wanted, sum(counts.values()))
+    table = _read_mat(path, wanted)
     greys = []
     for key, count in wanted.items():
         columns = table[key]
@@ -119,17 +117,17 @@ def _expect(path: Path, key: str, array: np.ndarray, dtype: str, shape: tuple) -
         raise VlaeError(f"{path}: {key} is {array.dtype} {array.shape} instead of {dtype} {shape}")
 
 
-def _read_mat(path: Path, keys, images: int) -> dict[str, np.ndarray]:
-    """Those variables of a MATLAB 5 file, none of more than twice so many images.
+def _read_mat(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+    """Those variables of a MATLAB 5 file. VlaeError if it is none, or one of them is missing."""
+    import scipy.io
 
-    VlaeError if it is none, or a variable is missing or something else.
-    """
-    if not is_matlab(path):
-        raise VlaeError(f"{path}: not a MATLAB 5 file")
     try:
-        table = read_matrices(path, keys, 2 * 8 * PIXELS * images + MIB)
-    except (ValueError, MemoryError) as error:
-        raise VlaeError(f"{path}: a damaged MATLAB file ({error})") from None
+        table = scipy.io.loadmat(path, appendmat=False, variable_names=list(keys))
+    except Exception as error:  # SciPy raises a different type for every damage
+        if getattr(error, "filename", None) is not None:  # the file itself, not what is in it
+            raise
+        why = one_line(error) or type(error).__name__
+        raise VlaeError(f"{path}: not a usable MATLAB 5 file ({why})") from None
     missing = [key for key in keys if key not in table]
     if missing:
         raise VlaeError(f"{path}: {', '.join(missing)} missing")

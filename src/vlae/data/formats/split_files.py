@@ -12,13 +12,14 @@ Every reader takes a file and the number of images it has to hold, and returns t
 import gzip
 import re
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from vlae.errors import VlaeError
+from vlae.errors import VlaeError, one_line
 from vlae.images import BINARY_IMAGE as SHAPE
 
 PIXELS = SHAPE[0] * SHAPE[1]
@@ -26,7 +27,6 @@ PIXELS = SHAPE[0] * SHAPE[1]
 AMAT_LINE = 2 * PIXELS
 AMAT_PATTERN = re.compile(rb"(?:[01] ){%d}[01]\n" % (PIXELS - 1))
 
-IDX_HEADER = struct.Struct(">4I")
 IDX_MAGIC = 0x00000803  # unsigned bytes, three dimensions
 
 
@@ -85,42 +85,41 @@ def write_amat(path: Path, images: np.ndarray) -> None:
 def read_idx(path: Path, count: int) -> np.ndarray:
     """The `count` grey images of a gzipped idx file: uint8 (count, 28, 28), values 0 to 255.
 
-    Never unpacks more than the images asked for, whatever the file would unpack to. Raises
-    VlaeError if it is no gzip, is damaged, or holds anything but exactly these images.
+    Raises VlaeError if the file is no gzip, is damaged, or does not hold exactly these images.
     """
-    size = count * PIXELS
     try:
         with gzip.open(path, "rb") as file:
-            header = file.read(IDX_HEADER.size)
-            if len(header) < IDX_HEADER.size:
-                raise VlaeError(f"{path}: ends within the header")
-            magic, *dimensions = IDX_HEADER.unpack(header)
-            if magic != IDX_MAGIC:
-                raise VlaeError(
-                    f"{path}: begins with {magic:#010x} instead of {IDX_MAGIC:#010x}: "
-                    "not images in idx format"
-                )
-            if dimensions != [count, *SHAPE]:
-                found, wanted = (
-                    "{:,} images of {} x {}".format(*d) for d in (dimensions, [count, *SHAPE])
-                )
-                raise VlaeError(f"{path}: holds {found} instead of {wanted}")
-            # One byte more than there should be: this also takes gzip to its end, where it
-            # compares the checksum.
-            body = file.read(size + 1)
+            images = parse_idx(file.read())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise VlaeError(f"{path}: not a complete gzip file ({error})") from None
-    if len(body) > size:
-        raise VlaeError(f"{path}: goes on after the last of {count:,} images")
-    if len(body) < size:
-        raise VlaeError(f"{path}: ends after {len(body):,} of {size:,} pixels")
-    return np.frombuffer(bytearray(body), np.uint8).reshape(count, *SHAPE)
+    except ValueError as error:
+        raise VlaeError(f"{path}: {error}") from None
+    if images.dtype != np.uint8 or images.shape != (count, *SHAPE):
+        raise VlaeError(
+            f"{path}: holds {images.dtype} {images.shape}, not uint8 {(count, *SHAPE)}"
+        )
+    return images
+
+
+def parse_idx(content: bytes) -> np.ndarray:
+    """The array in an idx file, by torchvision. Raises ValueError, in one line, for another
+    file."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+
+    with tempfile.NamedTemporaryFile() as file:  # torchvision takes a path
+        file.write(content)
+        file.flush()
+        try:
+            return read_sn3_pascalvincent_tensor(file.name).numpy()
+        except Exception as error:  # assertions, lookups and sizes that do not fit
+            why = one_line(error) or type(error).__name__
+            raise ValueError(f"not images in idx format ({why})") from None
 
 
 def write_idx(path: Path, images: np.ndarray) -> None:
     """Write grey images, uint8 (N, 28, 28), as a gzipped idx file, the same bytes each time."""
-    content = IDX_HEADER.pack(IDX_MAGIC, len(images), *SHAPE) + images.tobytes()
-    path.write_bytes(gzip.compress(content, mtime=0))
+    header = struct.pack(">4I", IDX_MAGIC, *images.shape)
+    path.write_bytes(gzip.compress(header + images.tobytes(), mtime=0))
 
 
 READERS: dict[str, Callable[[Path, int], np.ndarray]] = {"amat": read_amat, "idx": read_idx}
