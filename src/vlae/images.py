@@ -25,7 +25,6 @@ class ImageKind:
     largest: the largest number that may be stored.
     levels: how many values a modelled number may have.
     unit: the unit in which the paper reports likelihoods of such images.
-    labelled: True where every image has a class.
     """
 
     name: str
@@ -34,7 +33,6 @@ class ImageKind:
     largest: int
     levels: int
     unit: Unit
-    labelled: bool = False
 
     @property
     def uniform_loss(self) -> float:
@@ -44,9 +42,7 @@ class ImageKind:
 
 FIXED = ImageKind("binary", "fixed", BINARY_IMAGE, largest=1, levels=2, unit=NATS)
 DYNAMIC = ImageKind("binary", "dynamic", BINARY_IMAGE, largest=255, levels=2, unit=NATS)
-COLOUR = ImageKind(
-    "colour", "none", COLOUR_IMAGE, largest=255, levels=256, unit=BITS_PER_DIM, labelled=True
-)
+COLOUR = ImageKind("colour", "none", COLOUR_IMAGE, largest=255, levels=256, unit=BITS_PER_DIM)
 KINDS = (FIXED, DYNAMIC, COLOUR)
 
 

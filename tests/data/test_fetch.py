@@ -36,8 +36,10 @@ from http_server import (
 )
 from vlae.data.dataset import load
 from vlae.data.fetch import MIRROR_VARIABLE, data_recipe, fetch
-from vlae.data.formats.archives import write_silhouettes
-from vlae.data.formats.split_files import READERS, read_amat, write_amat, write_idx
+from vlae.data.formats.amat import read_amat, write_amat
+from vlae.data.formats.idx import write_idx
+from vlae.data.formats.matlab import write_silhouettes
+from vlae.data.formats.registry import FORMATS, _per_split
 from vlae.errors import VlaeError
 from vlae.images import DYNAMIC, FIXED, image_kind
 
@@ -791,7 +793,8 @@ def test_recipe_follows_the_preparation(monkeypatch):
     recipe = data_recipe("static_mnist", spec)
     assert recipe["dataset"] == "static_mnist" and set(recipe["sha256"]) == set(COUNTS)
     assert recipe == data_recipe("static_mnist", spec)
-    monkeypatch.setitem(READERS, "amat", lambda *a: read_amat(*a).transpose(0, 2, 1))
+    turned = _per_split(lambda *a: read_amat(*a).transpose(0, 2, 1), write_amat)
+    monkeypatch.setitem(FORMATS, "amat", turned)
     assert all(
         recipe["sha256"][split] != sha256
         for split, sha256 in data_recipe("static_mnist", spec)["sha256"].items()

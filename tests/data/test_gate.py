@@ -10,8 +10,7 @@ from fuzzing import FOREIGN
 from miniature import PROJECT
 from vlae.data import fetch as fetching
 from vlae.data.fetch import fetch
-from vlae.data.formats.archives import ARCHIVES
-from vlae.data.formats.split_files import READERS
+from vlae.data.formats.registry import FORMATS
 from vlae.errors import VlaeError
 
 DATASETS = yaml.safe_load((PROJECT / "params.yaml").read_text())["datasets"]
@@ -28,14 +27,12 @@ def parsed(monkeypatch) -> list:
     """The paths that any parser was given."""
     seen = []
 
-    def noted(*paths, **_):
-        seen.extend(paths)
+    def noted(raw, spec):
+        seen.extend(raw.values())
         raise AssertionError("parsed")
 
-    for name, archive in ARCHIVES.items():
-        monkeypatch.setitem(ARCHIVES, name, replace(archive, read=noted))
-    for name in READERS:
-        monkeypatch.setitem(READERS, name, noted)
+    for name, one in FORMATS.items():
+        monkeypatch.setitem(FORMATS, name, replace(one, read=noted))
     return seen
 
 

@@ -25,10 +25,9 @@ from vlae.cli import main
 from vlae.data.dataset import Dataset, load
 from vlae.data.fetch import fetch
 from vlae.data.formats import omniglot
-from vlae.data.formats.archives import (
-    ARCHIVES,
-)
-from vlae.data.formats.split_files import PIXELS, READERS, WRITERS
+from vlae.data.formats.amat import PIXELS, read_amat, write_amat
+from vlae.data.formats.idx import read_idx, write_idx
+from vlae.data.formats.registry import FORMATS
 from vlae.errors import VlaeError
 from vlae.images import FIXED
 from vlae.storage.write import write_npz
@@ -46,6 +45,8 @@ def written(write, *arguments) -> bytes:
         return (folder / "file").read_bytes()
 
 
+READERS = {"amat": read_amat, "idx": read_idx}
+WRITERS = {"amat": write_amat, "idx": write_idx}
 IMAGES = {"amat": BITS["train"], "idx": RANDOM.integers(0, 256, (5, 28, 28), np.uint8)}
 RAW = {kind: written(WRITERS[kind], images) for kind, images in IMAGES.items()}
 WHOLE = {
@@ -80,9 +81,8 @@ def read_whole(kind: str, content: bytes):
     counts = WHOLE[kind][1]
     with empty_folder() as folder:
         (folder / "file").write_bytes(content)
-        outcome = attempt(
-            f"data file, {kind}", folder, ARCHIVES[kind].read, folder / "file", counts
-        )
+        raw, spec = {"all": folder / "file"}, {"splits": counts}
+        outcome = attempt(f"data file, {kind}", folder, FORMATS[kind].read, raw, spec)
     if not isinstance(outcome, VlaeError):
         for split, count in counts.items():
             assert outcome[split].shape == (count, 28, 28) and outcome[split].dtype == np.uint8
@@ -112,7 +112,8 @@ def read_zips(background: bytes, evaluation: bytes):
         paths = [folder / "background", folder / "evaluation"]
         for path, content in zip(paths, (background, evaluation), strict=True):
             path.write_bytes(content)
-        read = partial(ARCHIVES["lake_zip"].read, *paths, counts=DRAWN)
+        raw = dict(zip(("background", "evaluation"), paths, strict=True))
+        read = partial(FORMATS["lake_zip"].read, raw, {"splits": DRAWN})
         return attempt("data file, lake_zip", folder, read)
 
 
@@ -272,7 +273,9 @@ def test_archives_that_are_traps(name):
     assert isinstance(read_whole("lake_npz", content), VlaeError)
 
 
-@pytest.mark.parametrize("kind", [*READERS, *ARCHIVES])
+@pytest.mark.parametrize(
+    "kind", [k for k, f in FORMATS.items() if f.own_files is None and k != "folder"]
+)
 @pytest.mark.parametrize("what", ["a folder", "a loop", "a hole of 1 TiB"])
 def test_no_ordinary_file(tmp_path, kind, what):
     """By the command that reads raw files, which says so in one line too."""
@@ -286,7 +289,7 @@ def test_no_ordinary_file(tmp_path, kind, what):
         path.touch()
         os.truncate(path, 2**40)
     pinned = {"path": "file", "sha256": "0" * 64, "bytes": 9, "urls": []}
-    key = "all" if kind in ARCHIVES else "train"
+    key = FORMATS[kind].needed[0]
     spec = {
         "files": {key: pinned},
         "splits": COUNTS,
@@ -321,12 +324,7 @@ def write_examples(spec: dict, paths: dict[str, Path]) -> dict[str, int]:
     """Whole raw files of the data set; how many images they hold."""
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-    if spec["format"] in ARCHIVES:
-        archive = ARCHIVES[spec["format"]]
-        return archive.example(*(paths[key] for key in archive.files))
-    for path in paths.values():
-        path.write_bytes(RAW[spec["format"]])
-    return dict.fromkeys(COUNTS, 5) if "valid" in paths else {"train": 3, "valid": 2, "test": 5}
+    return FORMATS[spec["format"]].example(paths, spec)
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -16,7 +16,7 @@ from http_server import Server, body, endless, raw, redirect, status, trickle
 from miniature import small_params
 from vlae.cli import main
 from vlae.data.fetch import fetch
-from vlae.data.formats.split_files import write_amat
+from vlae.data.formats.amat import write_amat
 from vlae.errors import VlaeError
 from vlae.storage.write import sha256
 

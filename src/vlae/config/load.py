@@ -19,7 +19,7 @@ from vlae.config.schema import (
 )
 from vlae.data.spec import check_dataset
 from vlae.errors import VlaeError
-from vlae.images import image_kind
+from vlae.images import COLOUR, image_kind
 from vlae.storage.checked import check_name, checked, mapping
 from vlae.storage.read import read_text, shown
 
@@ -140,7 +140,7 @@ def _classifier(name: object, block: object, datasets: dict[str, dict]) -> Class
     where = f"classifiers.{shown(name)}"
     if not isinstance(name, str) or name not in datasets:
         raise VlaeError(f"{where}: no data set of that name")
-    if not image_kind(datasets[name]).labelled:
+    if image_kind(datasets[name]) is not COLOUR:
         raise VlaeError(f"{where}: only colour data sets have labels")
     return _build(ClassifierConfig, block, where)
 

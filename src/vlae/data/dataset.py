@@ -1,6 +1,7 @@
 """A prepared data set: data/NAME.npz, its check, and its reading."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ SPLITS = ("train", "valid", "test")
 @dataclass(frozen=True)
 class Dataset:
     """The images of a data set: train, valid, test, each uint8 (N, *kind.shape), numbers 0 to
-    kind.largest. `labels`, where the kind has them: by split, uint8 (N,). `sha256` is that of
+    kind.largest. `labels`, where the data set has them: by split, uint8 (N,). `sha256` is that of
     the prepared file.
     """
 
@@ -47,16 +48,17 @@ def label_name(split: str) -> str:
     return f"{split}_labels"
 
 
-def array_names(kind: ImageKind) -> tuple[str, ...]:
-    """The arrays of a prepared file, in their order there."""
-    labels = tuple(label_name(split) for split in SPLITS) if kind.labelled else ()
-    return SPLITS + labels
+def array_names(arrays: Collection[str]) -> tuple[str, ...]:
+    """The names of the arrays of a prepared file, in their order there: those of all splits, and
+    their labels if there are any among `arrays`."""
+    labels = tuple(label_name(split) for split in SPLITS)
+    return SPLITS + labels if set(labels) & set(arrays) else SPLITS
 
 
 def check_arrays(arrays: dict[str, np.ndarray], kind: ImageKind) -> None:
     """Raise ValueError unless these are the three splits, whole, typed and valued as they ought
     to be (see Dataset), with their labels where there are any."""
-    names, shape = array_names(kind), kind.shape
+    names, shape = array_names(arrays), kind.shape
     if set(arrays) != set(names):
         raise ValueError(f"holds {', '.join(sorted(arrays)) or 'nothing'}, not {', '.join(names)}")
     for split in SPLITS:

@@ -29,8 +29,8 @@ from vlae.data.download import (
     pin,
     wrong_sum,
 )
-from vlae.data.formats.archives import ARCHIVES
-from vlae.data.formats.split_files import PIXELS, READERS, SHAPE, WRITERS
+from vlae.data.formats import folder as image_folder
+from vlae.data.formats.registry import FORMATS, files_of, read
 from vlae.errors import VlaeError
 from vlae.images import image_kind
 from vlae.storage import paths
@@ -78,7 +78,10 @@ def fetch(
         return raw
 
     try:
-        format, raw = _either(spec, folder, obtain)
+        if spec["format"] == "folder":
+            format, raw = "folder", {"all": _image_folder(name, spec, root)}
+        else:
+            format, raw = _either(spec, folder, obtain)
         arrays = prepare(name, spec | {"format": format}, raw)
     except OSError as error:
         raise VlaeError(f"{name}: cannot read {error.filename}: {error.strerror}") from None
@@ -91,8 +94,8 @@ def _either(
     spec: dict, folder: Path, obtain: Callable[[dict], dict[str, Path]]
 ) -> tuple[str, dict[str, Path]]:
     """The raw files of a data set, or its alternative ones, by `obtain`; and their format."""
-    own, other = (spec["format"], spec["files"]), spec.get("alternative")
-    if other is None or all(_is_right(folder / f["path"], f) for f in spec["files"].values()):
+    own, other = (spec["format"], files_of(spec)), spec.get("alternative")
+    if other is None or all(_is_right(folder / f["path"], f) for f in own[1].values()):
         return own[0], obtain(own[1])
     try:
         return other["format"], obtain(other["files"])
@@ -105,6 +108,17 @@ def _either(
         raise NotAtHand(f"{error}; {others} will do as well") from None
 
 
+def _image_folder(name: str, spec: dict, root: Path) -> Path:
+    """The folder that the data set `name` is made from; VlaeError unless it is as pinned."""
+    path = root / Path(spec["folder"]).expanduser()
+    if "sha256" in spec and (found := image_folder.digest(path)) != spec["sha256"]:
+        raise VlaeError(
+            f"{name}: {path} is not as datasets.{name}.sha256 says; if it is meant to be another, "
+            f"write {found} there"
+        )
+    return path
+
+
 def _is_right(path: Path, file: dict) -> bool:
     return path.is_file() and wrong_sum(path, file) is None
 
@@ -112,32 +126,14 @@ def _is_right(path: Path, file: dict) -> bool:
 def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray]:
     """The prepared arrays of the data set `name` from its raw files (see Dataset).
 
-    Where the splits have files of their own, a validation set without one is the end of the
-    training file; the formats with all splits in one file say how they divide it (archives).
     Raises VlaeError if a file does not hold the images that `spec` says.
     """
-    counts = spec["splits"]
-    if spec["format"] in ARCHIVES:
-        archive = ARCHIVES[spec["format"]]
-        arrays = archive.read(*(raw[key] for key in archive.files), counts=counts)
-    else:
-        arrays = _read_each(spec["format"], raw, counts)
+    arrays = read(spec, raw)
     try:
         check_arrays(arrays, image_kind(spec))
     except ValueError as error:
         raise VlaeError(f"{name}: {error}") from None
-    return {key: arrays[key] for key in array_names(image_kind(spec))}
-
-
-def _read_each(format: str, raw: dict[str, Path], counts: dict[str, int]) -> dict[str, np.ndarray]:
-    read = READERS[format]
-    arrays = {}
-    for split, path in raw.items():
-        takes_valid = split == "train" and "valid" not in raw
-        arrays[split] = read(path, counts[split] + (counts["valid"] if takes_valid else 0))
-    if "valid" not in raw:
-        arrays["train"], arrays["valid"] = np.split(arrays["train"], [counts["train"]])
-    return arrays
+    return {key: arrays[key] for key in array_names(arrays)}
 
 
 def data_recipe(name: str, spec: dict) -> dict:
@@ -164,35 +160,18 @@ def data_recipe(name: str, spec: dict) -> dict:
 
 def _files_recipe(name: str, spec: dict) -> dict:
     """What the files are pinned by, and what the preparation makes of small ones."""
+    files = {} if spec["format"] == "folder" else files_of(spec)
+    pins = {key: _pinned(file) for key, file in files.items()}
+    if spec["format"] == "folder":
+        pins["all"] = {"folder": spec["folder"], "sha256": spec.get("sha256")}
     with tempfile.TemporaryDirectory() as folder:
-        if spec["format"] in ARCHIVES:
-            archive = ARCHIVES[spec["format"]]
-            raw = {key: Path(folder, key) for key in archive.files}
-            tiny = archive.example(*raw.values())
-        else:
-            tiny = {"train": 5, "valid": 3, "test": 4}
-            raw = _examples(spec, tiny, Path(folder))
+        raw = {key: Path(folder, key) for key in pins}
+        tiny = FORMATS[spec["format"]].example(raw, spec)
         arrays = prepare(name, spec | {"splits": tiny}, raw)
     return {
-        "files": {key: _pinned(file) for key, file in spec["files"].items()},
+        "files": pins,
         "sha256": {key: hashlib.sha256(a.tobytes()).hexdigest() for key, a in arrays.items()},
     }
-
-
-def _examples(spec: dict, counts: dict[str, int], folder: Path) -> dict[str, Path]:
-    """Write a file with fixed images for each of the data set's files."""
-    raw = {}
-    for split in spec["files"]:
-        count = counts[split]
-        if split == "train" and "valid" not in spec["files"]:
-            count += counts["valid"]
-        pixels = hashlib.shake_256(split.encode()).digest(count * PIXELS)
-        images = np.frombuffer(pixels, np.uint8).reshape(count, *SHAPE)
-        if image_kind(spec).largest == 1:
-            images = images & 1
-        raw[split] = folder / split
-        WRITERS[spec["format"]](raw[split], images)
-    return raw
 
 
 def _pinned(file: dict) -> str | dict[str, str]:

@@ -2,6 +2,7 @@
 
 import re
 
+from vlae.data.formats.registry import FORMATS
 from vlae.errors import VlaeError
 from vlae.images import BINARIZATIONS, FIXED, KINDS
 from vlae.storage.checked import LONGEST_NAME, checked, mapping
@@ -11,20 +12,17 @@ RAW_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
 MOST_BYTES = 2**40  # of a raw file
 MOST_IMAGES = 10_000_000  # of a split
 
-# The raw formats (vlae.data): with a file for each split, with one file for all of them, and
-# with files that together hold them.
-SPLIT_FORMATS = ("amat", "idx")
-WHOLE_FORMATS = ("silhouettes_mat", "chardata_mat", "lake_npz", "cifar10_tar")
-PART_FORMATS = {
-    "lake_zip": ("background", "evaluation"),
-    "cifar10_bin": (*(f"train_{i}" for i in range(1, 6)), "test"),
-}
-
 
 def check_dataset(spec: object, where: str) -> None:
     """Raise VlaeError, naming the key, unless this is a block of `datasets:`."""
-    required = {"title", "kind", "format", "files", "splits"}
+    required = {"title", "kind", "format", "splits"}
     optional = {"unavailable", "alternative"} & mapping(spec, where).keys()
+    form = FORMATS.get(spec.get("format")) if isinstance(spec.get("format"), str) else None
+    if form is FORMATS["folder"]:
+        required |= {"folder"}
+        optional |= {"sha256"} & spec.keys()
+    elif form is None or form.own_files is None:
+        required |= {"files"}
     required |= {"binarization"} if spec.get("kind") == FIXED.name else set()
     spec = mapping(spec, where, required | optional)
     if "unavailable" in spec:  # why no run on it could be trained, for the tables
@@ -37,7 +35,13 @@ def check_dataset(spec: object, where: str) -> None:
     splits = mapping(spec["splits"], f"{where}.splits", {"train", "valid", "test"})
     for split, count in splits.items():
         checked(int, count, f"{where}.splits.{split}", {"low": 1, "high": MOST_IMAGES})
-    _check_files(spec, where)
+    checked(str, spec["format"], f"{where}.format", {"choices": tuple(FORMATS)})
+    if "folder" in spec:
+        checked(str, spec["folder"], f"{where}.folder")
+        if "sha256" in spec:
+            _check_digest(spec["sha256"], 64, f"{where}.sha256")
+    if "files" in spec:
+        _check_files(spec, where)
     if "alternative" in spec:  # other files that give the same arrays (vlae.data.fetch)
         where = f"{where}.alternative"
         _check_files(mapping(spec["alternative"], where, {"format", "files"}), where)
@@ -48,12 +52,9 @@ def check_dataset(spec: object, where: str) -> None:
 
 def _check_files(spec: dict, where: str) -> None:
     """`spec` has a `format`, and `files` that it takes."""
-    formats = (*SPLIT_FORMATS, *WHOLE_FORMATS, *PART_FORMATS)
-    checked(str, spec["format"], f"{where}.format", {"choices": formats})
-    files = mapping(spec["files"], f"{where}.files")
-    known, needed = ("train", "valid", "test"), ("train", "test")
-    if spec["format"] not in SPLIT_FORMATS:
-        known = needed = PART_FORMATS.get(spec["format"], ("all",))
+    checked(str, spec["format"], f"{where}.format", {"choices": tuple(FORMATS)})
+    files, form = mapping(spec["files"], f"{where}.files"), FORMATS[spec["format"]]
+    needed, known = form.needed, (*form.needed, *form.optional)
     for key in files:
         if key not in known:
             raise VlaeError(f"{where}.files: unknown key {shown(key)}; known: {', '.join(known)}")
@@ -73,14 +74,16 @@ def _check_files(spec: dict, where: str) -> None:
                 f"{at}.path must stay below data/raw (letters, digits, ._-), not {shown(path)}"
             )
         for kind, digits in sums.items():
-            digest = checked(str, entry[kind], f"{at}.{kind}")
-            if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
-                raise VlaeError(
-                    f"{at}.{kind} must be {digits} hexadecimal digits, not {shown(digest)}"
-                )
+            _check_digest(entry[kind], digits, f"{at}.{kind}")
         checked(int, entry[size], f"{at}.{size}", {"low": 1, "high": MOST_BYTES})
         if not isinstance(entry["urls"], list):
             raise VlaeError(f"{at}.urls must be a list, not {shown(entry['urls'])}")
         for i, url in enumerate(entry["urls"]):
             if not re.match(r"https?://", checked(str, url, f"{at}.urls[{i}]")):
                 raise VlaeError(f"{at}.urls[{i}] must start with http:// or https://")
+
+
+def _check_digest(value: object, digits: int, where: str) -> None:
+    digest = checked(str, value, where)
+    if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
+        raise VlaeError(f"{where} must be {digits} hexadecimal digits, not {shown(digest)}")

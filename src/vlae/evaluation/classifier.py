@@ -106,6 +106,10 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray) -> tuple[float, float]
 def write_classifier(config: ClassifierConfig, dataset: Dataset) -> dict:
     """Train on training and validation images; results/classifiers/DATASET.safetensors, with
     labels and predictions of the test images beside the weights, and DATASET.json, returned."""
+    if not dataset.labels:
+        raise VlaeError(
+            f"{dataset.name} has no labels for a classifier; remove it from classifiers"
+        )
     images = training_images(dataset, "train+valid")
     labels = np.concatenate([dataset.labels["train"], dataset.labels["valid"]])
     model = train_classifier(config, images, torch.from_numpy(labels))

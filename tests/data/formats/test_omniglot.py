@@ -18,8 +18,8 @@ from http_server import Server, body
 from vlae.data.dataset import load
 from vlae.data.fetch import fetch
 from vlae.data.formats import omniglot
-from vlae.data.formats.archives import ARCHIVES, read_lake_npz, read_lake_zip
-from vlae.data.formats.split_files import PIXELS
+from vlae.data.formats.amat import PIXELS
+from vlae.data.formats.omniglot import read_lake_npz, read_lake_zip
 from vlae.errors import VlaeError
 from vlae.images import DYNAMIC
 
@@ -295,7 +295,7 @@ def test_real_drawings():
     )
     # Nothing comes near a half, where rounding might be a matter of taste.
     assert np.abs(255 * images % 1 - 0.5).min() > 1e-7
-    arrays = ARCHIVES["lake_npz"].read(path, counts=SPEC["splits"])
+    arrays = read_lake_npz(path, SPEC["splits"])
     assert {split: (len(a), sha256(a)) for split, a in arrays.items()} == {
         "train": (23000, "20cd75348be725b167a9cde814dd8c05fa60cf258c569e2ff839d3635a7d744e"),
         "valid": (1345, "b3d9484c4ed71546258d1b61fb897bf22de0d9960ac7ad44fe9ea4653060a576"),

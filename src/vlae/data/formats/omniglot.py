@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data.formats.split_files import SHAPE
+from vlae.data.formats.splits import Counts, Splits, hold_out
 from vlae.errors import VlaeError, one_line
+from vlae.images import BINARY_IMAGE as SHAPE
 from vlae.storage.read import MIB, read_npz
 
 SIDE = 105  # pixels of a drawing
@@ -314,3 +315,44 @@ def example(**characters: int) -> Drawings:
     images[:, :, -1] &= 256 - 2 ** (8 * PACKED - SIDE)
     names, character, drawer = zip(*keys, strict=True)
     return Drawings(images, list(names), np.array(character), np.array(drawer))
+
+
+def read_lake_npz(path: Path, counts: Counts) -> Splits:
+    """OMNIGLOT rebuilt from Lake's drawings: grey values 0 to 255,
+    held out as in chardata.mat.
+
+    Raises VlaeError unless the file holds exactly the drawings that make the splits of `counts`.
+    """
+    return _rebuilt(path, read_drawings_npz(path, _drawings(counts)), counts)
+
+
+def read_lake_zip(background: Path, evaluation: Path, counts: Counts) -> Splits:
+    """The same from the two archives as they are published."""
+    paths = dict(zip(ZIP_FILES, (background, evaluation), strict=True))
+    parts = [read_drawings_zip(p, key, _drawings(counts)) for key, p in paths.items()]
+    return _rebuilt(evaluation, joined(parts), counts)
+
+
+def _drawings(counts: Counts) -> int:
+    """So many drawings may make so many images: one of 20 is left out of some characters."""
+    return sum(counts.values()) * 20 // 19 + 1
+
+
+def _rebuilt(path: Path, drawings: Drawings, counts: Counts) -> Splits:
+    train, test = grey_images(path, drawings)
+    wanted = {"training": counts["train"] + counts["valid"], "test": counts["test"]}
+    for (part, count), found in zip(wanted.items(), (train, test), strict=True):
+        if len(found) != count:
+            raise VlaeError(f"{path}: {len(found):,} {part} drawings instead of {count:,}")
+    return hold_out(train, counts["valid"]) | {"test": test}
+
+
+def example_lake_npz(path: Path) -> Counts:
+    write_npz(path, example(Glagolitic=1, Braille=2, Angelic=1))
+    return {"train": 54, "valid": 6, "test": 19}
+
+
+def example_lake_zip(background: Path, evaluation: Path) -> Counts:
+    write_zip(background, "background", example(Braille=2))
+    write_zip(evaluation, "evaluation", example(Glagolitic=1, Angelic=1))
+    return {"train": 54, "valid": 6, "test": 19}

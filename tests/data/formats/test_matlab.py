@@ -9,14 +9,13 @@ import pytest
 import scipy.io
 import yaml
 
-from vlae.data.formats.archives import (
-    ARCHIVES,
+from vlae.data.formats.matlab import (
     read_chardata,
     read_silhouettes,
     write_chardata,
     write_silhouettes,
 )
-from vlae.data.spec import PART_FORMATS, WHOLE_FORMATS
+from vlae.data.formats.registry import read
 from vlae.errors import VlaeError
 
 RANDOM = np.random.default_rng(5)
@@ -43,10 +42,6 @@ def message(read, path, counts) -> str:
     text = str(caught.value)
     assert text.startswith(f"{path}: ") and "\n" not in text
     return text.removeprefix(f"{path}: ")
-
-
-def test_the_formats_are_those_of_params():
-    assert tuple(ARCHIVES) == (*WHOLE_FORMATS, *PART_FORMATS)
 
 
 # --- Caltech-101 Silhouettes -----------------------------------------------------------------
@@ -163,7 +158,7 @@ def real(name: str) -> dict:
     path = Path(MIRROR or "/nowhere", spec["files"]["all"]["path"])
     if not path.is_file():
         pytest.skip(f"VLAE_DATA_MIRROR has no {spec['files']['all']['path']}")
-    return ARCHIVES[spec["format"]].read(path, spec["splits"])
+    return read(spec, {"all": path})
 
 
 def test_real_silhouettes():

@@ -6,7 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from vlae.data.formats.split_files import AMAT_LINE, read_amat, read_idx, write_amat, write_idx
+from vlae.data.formats.amat import AMAT_LINE, read_amat, write_amat
+from vlae.data.formats.idx import read_idx, write_idx
 from vlae.errors import VlaeError
 
 BITS = np.random.default_rng(1).integers(0, 2, (4, 28, 28), np.uint8)

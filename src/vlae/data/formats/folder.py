@@ -1,0 +1,93 @@
+"""A folder of images of any size, in formats that Pillow reads.
+
+An image is scaled until its shorter side fits, with antialiasing, and cut at the middle: 28x28
+grey values for a binary data set (with `binarization: fixed` a pixel is 1 from 128 on), 32x32
+colours for one of colour images. What is bright is the ink. Folders train, valid and test are the
+splits, where there are such; otherwise all images below the folder are shuffled, the same way
+each time, and divided as `splits` says.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vlae.data.formats.splits import Counts, Splits, noise, shuffled
+from vlae.errors import VlaeError, one_line
+from vlae.images import ImageKind, image_kind
+from vlae.storage.write import sha256
+
+SPLITS = ("train", "valid", "test")
+ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+THRESHOLD = 128
+
+
+def read(raw: dict[str, Path], spec: dict) -> Splits:
+    """The splits, uint8 (N, 28, 28) or (N, 3, 32, 32). Raises VlaeError where the folder is
+    missing, an image cannot be read, or there are not as many as `splits` says."""
+    folder, kind, counts = raw["all"], image_kind(spec), spec["splits"]
+    if all((folder / split).is_dir() for split in SPLITS):
+        arrays = {split: _read(list(_paths(folder / split)), kind) for split in SPLITS}
+        found = {split: len(images) for split, images in arrays.items()}
+        if found != counts:
+            raise VlaeError(f"{folder}: holds {_told(found)}, but splits says {_told(counts)}")
+        return arrays
+    paths = list(_paths(folder))
+    if len(paths) != sum(counts.values()):
+        raise VlaeError(
+            f"{folder}: holds {len(paths):,} images, but splits says {_told(counts)}, "
+            f"{sum(counts.values()):,} in all"
+        )
+    images = shuffled(_read(paths, kind))
+    ends = np.cumsum([counts[split] for split in SPLITS])[:-1]
+    return dict(zip(SPLITS, np.split(images, ends), strict=True))
+
+
+def _told(counts: Counts) -> str:
+    return ", ".join(f"{split} {counts[split]:,}" for split in SPLITS)
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    """The images below a folder, by their names."""
+    if not folder.is_dir():
+        raise VlaeError(f"{folder}: there is no such folder")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in ENDINGS and path.is_file():
+            yield path
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of the names and contents of all images below the folder."""
+    lines = [f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in _paths(folder)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _read(paths: list[Path], kind: ImageKind) -> np.ndarray:
+    return np.stack([_image(path, kind) for path in paths])
+
+
+def _image(path: Path, kind: ImageKind) -> np.ndarray:
+    from PIL import Image
+    from torchvision.transforms import functional as F
+
+    side = kind.shape[-1]
+    try:
+        with Image.open(path) as image:
+            plain = image.convert("RGB" if len(kind.shape) == 3 else "L")
+    except Exception as error:  # Pillow raises a different type for every damage
+        raise VlaeError(f"{path}: not a usable image ({one_line(error)})") from None
+    fitted = np.asarray(F.center_crop(F.resize(plain, side, antialias=True), [side, side]))
+    if len(kind.shape) == 3:
+        return fitted.transpose(2, 0, 1)
+    return (fitted >= THRESHOLD).astype(np.uint8) if kind.largest == 1 else fitted
+
+
+def example(raw: dict[str, Path], spec: dict) -> Counts:
+    """A folder with a few images of fixed noise, of other sizes than the models'."""
+    from PIL import Image
+
+    raw["all"].mkdir()
+    for number in range(12):
+        Image.fromarray(noise(1, 40 + number, 256)[0]).save(raw["all"] / f"{number:02}.png")
+    return {"train": 5, "valid": 3, "test": 4}

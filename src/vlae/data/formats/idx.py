@@ -1,0 +1,56 @@
+"""idx: gzip of a big-endian header (magic number, count, rows, columns) and then one unsigned
+byte a pixel in row-major order (LeCun's MNIST). torchvision reads it.
+"""
+
+import gzip
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from vlae.errors import VlaeError, one_line
+from vlae.images import BINARY_IMAGE as SHAPE
+
+IDX_MAGIC = 0x00000803  # unsigned bytes, three dimensions
+
+
+def read_idx(path: Path, count: int) -> np.ndarray:
+    """The `count` grey images of a gzipped idx file: uint8 (count, 28, 28), values 0 to 255.
+
+    Raises VlaeError if the file is no gzip, is damaged, or does not hold exactly these images.
+    """
+    try:
+        with gzip.open(path, "rb") as file:
+            images = parse_idx(file.read())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise VlaeError(f"{path}: not a complete gzip file ({error})") from None
+    except ValueError as error:
+        raise VlaeError(f"{path}: {error}") from None
+    if images.dtype != np.uint8 or images.shape != (count, *SHAPE):
+        raise VlaeError(
+            f"{path}: holds {images.dtype} {images.shape}, not uint8 {(count, *SHAPE)}"
+        )
+    return images
+
+
+def parse_idx(content: bytes) -> np.ndarray:
+    """The array in an idx file, by torchvision. Raises ValueError, in one line, for another
+    file."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+
+    with tempfile.NamedTemporaryFile() as file:  # torchvision takes a path
+        file.write(content)
+        file.flush()
+        try:
+            return read_sn3_pascalvincent_tensor(file.name).numpy()
+        except Exception as error:  # assertions, lookups and sizes that do not fit
+            why = one_line(error) or type(error).__name__
+            raise ValueError(f"not images in idx format ({why})") from None
+
+
+def write_idx(path: Path, images: np.ndarray) -> None:
+    """Write grey images, uint8 (N, 28, 28), as a gzipped idx file, the same bytes each time."""
+    header = struct.pack(">4I", IDX_MAGIC, *images.shape)
+    path.write_bytes(gzip.compress(header + images.tobytes(), mtime=0))

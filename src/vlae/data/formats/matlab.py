@@ -1,0 +1,118 @@
+"""MATLAB 5 files of two data sets, read by SciPy.
+
+silhouettes_mat: Caltech-101 Silhouettes (Marlin): train_data, val_data and test_data, uint8
+      (N, 784) of 0 and 1, an image's pixels column by column, the object 0.
+chardata_mat: OMNIGLOT (Burda et al.): data and testdata, real (784, N), grey values in [0, 1],
+      an image's pixels column by column, ink 1.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from vlae.data.formats.splits import Counts, Splits, hold_out, noise
+from vlae.errors import VlaeError, one_line
+from vlae.images import BINARY_IMAGE as SHAPE
+
+PIXELS = SHAPE[0] * SHAPE[1]
+SILHOUETTES = {"train": "train_data", "valid": "val_data", "test": "test_data"}
+
+
+def read_silhouettes(path: Path, counts: Counts) -> Splits:
+    """Caltech-101 Silhouettes: values 0 and 1, turned over so that the object is 1.
+
+    Raises VlaeError unless the file holds exactly the splits of `counts`.
+    """
+    table = _read_mat(path, SILHOUETTES.values())
+    arrays = {}
+    for split, key in SILHOUETTES.items():
+        rows = table[key]
+        _expect(path, key, rows, "uint8", (counts[split], PIXELS))
+        if rows.max() > 1:
+            raise VlaeError(f"{path}: {key} has the value {rows.max()}, not only 0 and 1")
+        arrays[split] = np.ascontiguousarray(1 - _upright(rows))
+    return arrays
+
+
+def read_chardata(path: Path, counts: Counts) -> Splits:
+    """OMNIGLOT of Burda et al.: grey values, rounded to 0 to 255; the validation images are the
+    last of the shuffled training part, as in their code.
+
+    Raises VlaeError unless the file holds exactly train + valid and test images of `counts`.
+    """
+    wanted = {"data": counts["train"] + counts["valid"], "testdata": counts["test"]}
+    table = _read_mat(path, wanted)
+    greys = []
+    for key, count in wanted.items():
+        columns = table[key]
+        single = getattr(columns, "dtype", None) == "float32"
+        _expect(path, key, columns, "float32" if single else "float64", (PIXELS, count))
+        if not (columns.min() >= 0 and columns.max() <= 1):  # also true of a NaN
+            raise VlaeError(
+                f"{path}: {key} has values from {columns.min():g} to {columns.max():g}, "
+                "not in [0, 1]"
+            )
+        greys.append(np.rint(255 * _upright(columns.T)).astype(np.uint8))
+    return hold_out(greys[0], counts["valid"]) | {"test": greys[1]}
+
+
+def _upright(rows: np.ndarray) -> np.ndarray:
+    """Images (N, 784), pixels column by column, as (N, 28, 28) with the top row first."""
+    return rows.reshape(-1, *SHAPE).transpose(0, 2, 1)
+
+
+def _expect(path: Path, key: str, array: np.ndarray, dtype: str, shape: tuple) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise VlaeError(f"{path}: {key} is {array.dtype} {array.shape} instead of {dtype} {shape}")
+
+
+def _read_mat(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+    """Those variables of a MATLAB 5 file. VlaeError if it is none, or one of them is missing."""
+    import scipy.io
+
+    try:
+        table = scipy.io.loadmat(path, appendmat=False, variable_names=list(keys))
+    except Exception as error:  # SciPy raises a different type for every damage
+        if getattr(error, "filename", None) is not None:  # the file itself, not what is in it
+            raise
+        why = one_line(error) or type(error).__name__
+        raise VlaeError(f"{path}: not a usable MATLAB 5 file ({why})") from None
+    missing = [key for key in keys if key not in table]
+    if missing:
+        raise VlaeError(f"{path}: {', '.join(missing)} missing")
+    return {key: table[key] for key in keys}
+
+
+def write_silhouettes(path: Path, arrays: Splits) -> None:
+    """Write splits of upright images, uint8 (N, 28, 28), object 1, as they are published."""
+    import scipy.io
+
+    table = {
+        key: 1 - arrays[split].transpose(0, 2, 1).reshape(-1, PIXELS)
+        for split, key in SILHOUETTES.items()
+    }
+    scipy.io.savemat(path, table, appendmat=False, do_compression=True)
+
+
+def write_chardata(path: Path, train: np.ndarray, test: np.ndarray) -> None:
+    """Write upright grey images, uint8 (N, 28, 28), as they are published; the training part is
+    in its order before the shuffle."""
+    import scipy.io
+
+    table = {
+        key: image.transpose(0, 2, 1).reshape(-1, PIXELS).T / 255
+        for key, image in (("data", train), ("testdata", test))
+    }
+    scipy.io.savemat(path, table, appendmat=False, do_compression=True)
+
+
+def example_silhouettes(path: Path) -> Counts:
+    arrays = {"train": noise(5, 28, 2), "valid": noise(3, 28, 2), "test": noise(4, 28, 2)}
+    write_silhouettes(path, arrays)
+    return {split: len(images) for split, images in arrays.items()}
+
+
+def example_chardata(path: Path) -> Counts:
+    write_chardata(path, noise(8, 28, 256), noise(4, 28, 256))
+    return {"train": 5, "valid": 3, "test": 4}
