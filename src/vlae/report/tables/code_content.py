@@ -66,7 +66,7 @@ def kept_runs(params) -> list[str]:
     runs = [
         n
         for n, r in params.runs.items()
-        if params.image_kind(r.dataset).labelled and not r.repeats
+        if params.image_kind(r.dataset) is COLOUR and not r.repeats
     ]
     return sorted(runs, key=lambda run: params.runs[run].dataset)
 
