@@ -7,6 +7,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from vlae import __version__
@@ -195,14 +196,19 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _minutes(text: str) -> float:
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = -1.0
-    if not 0 < minutes < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of minutes")
-    return minutes
+def _time_in(unit: str) -> Callable[[str], float]:
+    """The type of an option that is a time in this unit."""
+
+    def time(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 < value < 1e6:
+            raise argparse.ArgumentTypeError(f"{text!r} is no positive number of {unit}")
+        return value
+
+    return time
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -238,34 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("dataset", metavar="DATASET")
     sub = command("train", _train, "train a run, or go on where it stopped", machine, arithmetic)
     sub.add_argument("run", metavar="RUN")
-    sub.add_argument(
-        "--minutes",
-        type=_minutes,
-        default=os.environ.get("VLAE_MINUTES"),
-        help="stop with a checkpoint before so many minutes of wall time have passed and exit "
-        "with 75 (default: $VLAE_MINUTES, else no limit)",
-    )
-    sub.add_argument(
-        "--checkpoint-seconds",
-        type=_minutes,
-        default=os.environ.get("VLAE_CHECKPOINT_SECONDS", 120),
-        metavar="SECONDS",
-        help="between two saves of the state (default: $VLAE_CHECKPOINT_SECONDS, else 120)",
-    )
-    sub.add_argument(
-        "--processes",
-        type=_positive,
-        default=os.environ.get("VLAE_PROCESSES"),
-        metavar="N",
-        help="that share every batch (default: $VLAE_PROCESSES, else one for each GPU that "
-        "`gpus` of the run wants and that is there, on a CPU one)",
-    )
-    sub.add_argument(
-        "--from-scratch",
-        action="store_true",
-        default=os.environ.get("VLAE_FROM_SCRATCH") == "1",
-        help="do not go on from the run's published checkpoint (default: $VLAE_FROM_SCRATCH)",
-    )
+    _add_training_options(sub)
     sub = command(
         "evaluate",
         _evaluate,
@@ -295,3 +274,34 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("verify", _verify, "check that each checkpoint still does what its record says")
     sub.add_argument("--images", type=_positive, default=50, help="test images (default: 50)")
     return parser
+
+
+def _add_training_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--minutes",
+        type=_time_in("minutes"),
+        default=os.environ.get("VLAE_MINUTES"),
+        help="stop with a checkpoint before so many minutes of wall time have passed and exit "
+        "with 75 (default: $VLAE_MINUTES, else no limit)",
+    )
+    sub.add_argument(
+        "--checkpoint-seconds",
+        type=_time_in("seconds"),
+        default=os.environ.get("VLAE_CHECKPOINT_SECONDS", 120),
+        metavar="SECONDS",
+        help="between two saves of the state (default: $VLAE_CHECKPOINT_SECONDS, else 120)",
+    )
+    sub.add_argument(
+        "--processes",
+        type=_positive,
+        default=os.environ.get("VLAE_PROCESSES"),
+        metavar="N",
+        help="that share every batch (default: $VLAE_PROCESSES, else one for each GPU that "
+        "`gpus` of the run wants and that is there, on a CPU one)",
+    )
+    sub.add_argument(
+        "--from-scratch",
+        action="store_true",
+        default=os.environ.get("VLAE_FROM_SCRATCH") == "1",
+        help="do not go on from the run's published checkpoint (default: $VLAE_FROM_SCRATCH)",
+    )

@@ -1,11 +1,13 @@
 """Likelihoods of the test images: against the number of importance samples, and of each image."""
 
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vlae.report.figures.image_grids import compose_grid, empty, show_grid
+from vlae.report.figures.layout import Page
 from vlae.report.figures.learning_curves import ABREAST, COLOURS, GREY, place_labels, short
 from vlae.storage.records import estimator, read_originals, read_per_image, read_results
 from vlae.units import BITS_PER_DIM, NATS, Unit
@@ -108,93 +110,108 @@ def draw_per_image(params, root: Path, dpi: int):
     shown on those of another run that was evaluated on the same test images. Runs on colour
     images, in bits/dim, stand below the others and have an axis of their own.
     """
-    from matplotlib.figure import Figure
-
-    rows, missing = [], []
-    for run, record, colour in _evaluations(params, root):
-        if record is None:
-            missing.append(run)
-        else:
-            unit = params.image_kind(params.runs[run].dataset).unit
-            values = read_per_image(root, record)
-            nll = -values["log_likelihood"].astype(np.float64) * unit.per_nat
-            by_number = dict(zip(values["index"].tolist(), nll, strict=True))
-            rows.append((run, record, colour, unit, nll, by_number))
+    rows, missing = _read_rows(params, root)
     if not rows:
         return empty("no run evaluated", dpi)
-    recorded: dict[tuple, dict[int, np.ndarray]] = {}
-    for run, record, *_ in rows:
-        recorded[_test_set(record)] = recorded.get(_test_set(record)) or read_originals(root, run)
-    groups = [[row for row in rows if row[3] == unit] for unit in (NATS, BITS_PER_DIM)]
+    originals: dict[tuple, dict[int, np.ndarray]] = {}
+    for row in rows:
+        key = _test_set(row.record)
+        originals[key] = originals.get(key) or read_originals(root, row.run)
+    groups = [[row for row in rows if row.unit == unit] for unit in (NATS, BITS_PER_DIM)]
     groups = [group for group in groups if group]
-    side = max((image.shape[-1] for of in recorded.values() for image in of.values()), default=28)
+    side = max((image.shape[-1] for of in originals.values() for image in of.values()), default=28)
     strip = ZOOM * (SHOWN * (side + 1) + 1)
-    width = 2 * MARGIN + HISTOGRAM + 3 * (GAP + strip)
-    height = HEAD + ROW * len(rows) + AXIS * (len(groups) - 1) + FOOT
-    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
-
-    def axes(left: int, below_top: int, wide: int, high: int, label: str):
-        box = (left / width, 1 - (below_top + high) / height, wide / width, high / height)
-        return figure.add_axes(box, label=label)
-
-    def write(left: int, below_top: int, text: str, **style) -> None:
-        figure.text(left / width, 1 - below_top / height, text, va="baseline", **style)
-
+    page = Page(
+        2 * MARGIN + HISTOGRAM + 3 * (GAP + strip),
+        HEAD + ROW * len(rows) + AXIS * (len(groups) - 1) + FOOT,
+        dpi,
+    )
     left = {
         group: MARGIN + HISTOGRAM + GAP + i * (strip + GAP)
         for i, group in enumerate(("best", "median", "worst"))
     }
-    write(MARGIN, 50, "NLL of every test image", size=9)
+    page.write(MARGIN, 50, "NLL of every test image", size=9, va="baseline")
     for group, x in left.items():
-        write(x, 50, f"{group.capitalize()} of the recorded images", size=9)
+        text = f"{group.capitalize()} of the recorded images"
+        page.write(x, 50, text, size=9, va="baseline")
     top = HEAD
-    for of_unit in groups:
-        least = min(row[4].min() for row in of_unit)
-        most = max(row[4].max() for row in of_unit)
+    for group in groups:
+        least, most = min(row.nll.min() for row in group), max(row.nll.max() for row in group)
         edges = np.linspace(least, most, BINS + 1)
-        for run, record, colour, unit, nll, by_number in of_unit:
-            write(MARGIN, top, f"{run} · {_title(record, nll, unit)}", size=7, color=GREY)
-            panel = axes(MARGIN, top + 12, HISTOGRAM, ZOOM * 30, f"{run} histogram")
-            panel.hist(nll, bins=edges, color=colour)
-            panel.axvline(np.median(nll), color="black", linewidth=0.7)
-            panel.set(yticks=[], xlim=(edges[0], edges[-1]))
-            panel.spines["left"].set_visible(False)
-            last = run == of_unit[-1][0]
-            panel.tick_params(labelbottom=last)
-            if last:
-                panel.set_xlabel(f"{unit.short}; line: median")
-            originals = {
-                n: image for n, image in recorded[_test_set(record)].items() if n in by_number
-            }
-            if len(originals) < 3:
-                text = "none of its test images is recorded"
-                write(left["best"], top + 60, text, size=7, color=GREY)
-                top += ROW
-                continue
-            numbers = np.array(list(originals))
-            values = np.array([by_number[n] for n in numbers.tolist()])
-            for group, chosen in choose(values, SHOWN).items():
-                images = np.stack([originals[n] for n in numbers[chosen].tolist()])
-                grid = compose_grid(images, len(images), rows=1)
-                wide, high = ZOOM * grid.shape[1], ZOOM * grid.shape[0]
-                panel = axes(left[group], top + 12, wide, high, f"{run} {group}")
-                show_grid(panel, grid)
-                cell = images.shape[-1] + 1
-                for place, value in enumerate(values[chosen]):
-                    x = left[group] + ZOOM * (cell * place + cell // 2 + 1)
-                    text = f"{value:.1f}" if unit == NATS else f"{value:.2f}"
-                    write(x, top + 12 + high + 22, text, size=6.5, ha="center")
+        for row in group:
+            _draw_histogram(page, top, row, edges, last=row is group[-1])
+            _draw_chosen(page, top, row, originals[_test_set(row.record)], left)
             top += ROW
         top += AXIS
     if missing:
-        _write(
-            figure,
-            (width / dpi, height / dpi),
-            MARGIN / dpi,
-            16 / height,
-            f"not evaluated: {', '.join(missing)}",
-        )
-    return figure
+        size, text = (page.width / dpi, page.height / dpi), f"not evaluated: {', '.join(missing)}"
+        _write(page.figure, size, MARGIN / dpi, 16 / page.height, text)
+    return page.figure
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run in draw_per_image: nll (n_test,) in `unit`, and by the numbers of the test images."""
+
+    run: str
+    record: dict
+    colour: str
+    unit: Unit
+    nll: np.ndarray
+    by_number: dict[int, float]
+
+
+def _read_rows(params, root: Path) -> tuple[list[Row], list[str]]:
+    """The evaluated runs, and the names of the others."""
+    rows, missing = [], []
+    for run, record, colour in _evaluations(params, root):
+        if record is None:
+            missing.append(run)
+            continue
+        unit = params.image_kind(params.runs[run].dataset).unit
+        values = read_per_image(root, record)
+        nll = -values["log_likelihood"].astype(np.float64) * unit.per_nat
+        by_number = dict(zip(values["index"].tolist(), nll, strict=True))
+        rows.append(Row(run, record, colour, unit, nll, by_number))
+    return rows, missing
+
+
+def _draw_histogram(page: Page, top: int, row: Row, edges: np.ndarray, last: bool) -> None:
+    """The NLL of every test image; only the last of a group says what the axis is."""
+    title = f"{row.run} · {_title(row.record, row.nll, row.unit)}"
+    page.write(MARGIN, top, title, size=7, color=GREY, va="baseline")
+    panel = page.axes(MARGIN, top + 12, HISTOGRAM, ZOOM * 30, f"{row.run} histogram")
+    panel.hist(row.nll, bins=edges, color=row.colour)
+    panel.axvline(np.median(row.nll), color="black", linewidth=0.7)
+    panel.set(yticks=[], xlim=(edges[0], edges[-1]))
+    panel.spines["left"].set_visible(False)
+    panel.tick_params(labelbottom=last)
+    if last:
+        panel.set_xlabel(f"{row.unit.short}; line: median")
+
+
+def _draw_chosen(
+    page: Page, top: int, row: Row, recorded: dict[int, np.ndarray], left: dict[str, int]
+) -> None:
+    """The best, median and worst of the recorded images, each with its value below it."""
+    originals = {n: image for n, image in recorded.items() if n in row.by_number}
+    if len(originals) < 3:
+        text = "none of its test images is recorded"
+        page.write(left["best"], top + 60, text, size=7, color=GREY, va="baseline")
+        return
+    numbers = np.array(list(originals))
+    values = np.array([row.by_number[n] for n in numbers.tolist()])
+    for group, chosen in choose(values, SHOWN).items():
+        images = np.stack([originals[n] for n in numbers[chosen].tolist()])
+        grid = compose_grid(images, len(images), rows=1)
+        wide, high = ZOOM * grid.shape[1], ZOOM * grid.shape[0]
+        show_grid(page.axes(left[group], top + 12, wide, high, f"{row.run} {group}"), grid)
+        cell = images.shape[-1] + 1
+        for place, value in enumerate(values[chosen]):
+            x = left[group] + ZOOM * (cell * place + cell // 2 + 1)
+            text = f"{value:.1f}" if row.unit == NATS else f"{value:.2f}"
+            style = {"size": 6.5, "ha": "center", "va": "baseline"}
+            page.write(x, top + 12 + high + 22, text, **style)
 
 
 def _test_set(record: dict) -> tuple:

@@ -17,6 +17,7 @@ from vlae.report.figures.image_grids import (
     show_grid,
     spread,
 )
+from vlae.report.figures.layout import Page
 from vlae.units import COLOUR_IMAGE
 
 GREY = "#4d4d4d"
@@ -81,23 +82,14 @@ WINDOWS_OF = {
 def draw_windows(shown: Windows, params, root: Path, dpi: int):
     """Originals beside their decompressions, or samples, of each of the runs; in the place of
     one without recorded images stands why there are none."""
-    from matplotlib.figure import Figure
-
     size = ZOOM * (shown.side * (COLOUR_IMAGE[1] + 1) + 1)
     panel = len(shown.grids) * (size + GUTTER) - GUTTER
     abreast = min(ABREAST, len(shown.runs))
     lines = -(-len(shown.runs) // abreast)
     width = 2 * MARGIN + abreast * (panel + GAP) - GAP
     height = HEADING + lines * (HEAD + size + MARGIN)
-    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
-
-    def axes(left: int, top: int, wide: int, high: int, label: str):
-        box = (left / width, 1 - (top + high) / height, wide / width, high / height)
-        return figure.add_axes(box, label=label)
-
-    def write(left: int, top: int, text: str, **style) -> None:
-        figure.text(left / width, 1 - top / height, text, **style)
-
+    page = Page(width, height, dpi)
+    write, axes = page.write, page.axes
     write(MARGIN, HEADING // 2, shown.heading, va="center", size=9, color=GREY)
     for place, (window, run) in enumerate(shown.runs.items()):
         line, column = divmod(place, abreast)
@@ -121,4 +113,4 @@ def draw_windows(shown: Windows, params, root: Path, dpi: int):
             grid = compose_grid(spread(images[name], side**2), side)
             high, wide, _ = grid.shape
             show_grid(axes(at, top, ZOOM * wide, ZOOM * high, f"{run} {name}"), grid)
-    return figure
+    return page.figure
