@@ -9,9 +9,14 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlae import __version__
 from vlae.errors import VlaeError
+
+if TYPE_CHECKING:
+    from vlae.config.schema import Params, Run
+    from vlae.data.dataset import Dataset
 
 STOPPED = 75  # EX_TEMPFAIL: stopped at the clock with the state saved; run again to go on
 BAD_INPUT = 2
@@ -39,13 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
         return BAD_INPUT
 
 
-def _params(options):
+def _params(options: argparse.Namespace) -> "Params":
     from vlae.config.load import load_params
 
     return load_params(options.params)
 
 
-def _check_recipe(options, run, step) -> None:
+def _check_recipe(options: argparse.Namespace, run: "Run", step: str) -> None:
     """DVC records a result as made by the recipe that is there: it must be of these parameters.
 
     It is not where they were edited after the workflow was started, and a job starts later.
@@ -59,7 +64,7 @@ def _check_recipe(options, run, step) -> None:
         )
 
 
-def _check_unchanged(options, run) -> None:
+def _check_unchanged(options: argparse.Namespace, run: "Run") -> None:
     """DVC records the parameters as they are when a command ends: they must be those it used."""
     if _params(options).run(run.name) != run:
         raise VlaeError(
@@ -68,20 +73,20 @@ def _check_unchanged(options, run) -> None:
         )
 
 
-def _dataset(params, run):
+def _dataset(params: "Params", run: "Run") -> "Dataset":
     from vlae.data.dataset import load
 
     return load(run.dataset, params.image_kind(run.dataset))
 
 
-def _fetch(options) -> None:
+def _fetch(options: argparse.Namespace) -> None:
     from vlae.data.fetch import fetch
 
     spec = _params(options).dataset(options.dataset)
     fetch(options.dataset, spec, mirror=os.environ.get("VLAE_DATA_MIRROR"))
 
 
-def _train(options) -> int:
+def _train(options: argparse.Namespace) -> int:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "train")
@@ -102,7 +107,7 @@ def _train(options) -> int:
     return 0 if done else STOPPED
 
 
-def _evaluate(options) -> None:
+def _evaluate(options: argparse.Namespace) -> None:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "evaluate")
@@ -123,7 +128,7 @@ def _evaluate(options) -> None:
         )
 
 
-def _sample(options) -> None:
+def _sample(options: argparse.Namespace) -> None:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "sample")
@@ -134,7 +139,7 @@ def _sample(options) -> None:
     _check_unchanged(options, run)
 
 
-def _classifier(options) -> None:
+def _classifier(options: argparse.Namespace) -> None:
     params = _params(options)
     if options.dataset not in params.classifiers:
         known = ", ".join(params.classifiers) or "none"
@@ -155,28 +160,28 @@ def _classifier(options) -> None:
     )
 
 
-def _recipe(options) -> None:
+def _recipe(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.recipes import write_recipes
 
     write_recipes(params)
 
 
-def _table(options) -> None:
+def _table(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.report.tables.registry import write_table
 
     write_table(options.name, params, Path("."))
 
 
-def _figure(options) -> None:
+def _figure(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.report.figures.registry import write_figure
 
     write_figure(options.name, params, Path("."))
 
 
-def _verify(options) -> None:
+def _verify(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.evaluation.verify import verify
 
@@ -235,7 +240,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name, function, help, *parents):
+    def command(
+        name: str,
+        function: Callable[[argparse.Namespace], int | None],
+        help: str,
+        *parents: argparse.ArgumentParser,
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, parents=[common, *parents], help=help, description=help)
         sub.set_defaults(command=function)
         return sub

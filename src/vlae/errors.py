@@ -6,7 +6,7 @@ LONGEST = 1500  # characters of a message; a hostile file could ask for any numb
 class VlaeError(Exception):
     """Bad input, told in one line; the command line prints it and exits with 2."""
 
-    def __init__(self, message: object):
+    def __init__(self, message: object) -> None:
         super().__init__(one_line(message))
 
 

@@ -4,7 +4,7 @@ import functools
 import os
 import platform
 import warnings
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -47,7 +47,7 @@ def processor_flags() -> frozenset[str]:
     return frozenset(line.split())
 
 
-def autocast(device: torch.device, precision: str):
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """The context for forward passes in that precision; weights and likelihood stay in float32."""
     if precision == "float32":
         return nullcontext()

@@ -11,6 +11,7 @@ that step as the run has it, wherever in params.yaml it comes from.
 import dataclasses
 import json
 import math
+from typing import Any
 
 import torch
 
@@ -36,7 +37,7 @@ IMAGES = 6
 COLOUR_SIDE = 8  # pixels: the colour model takes any multiple of 4, and 32 would take minutes
 
 
-def rounded(value):
+def rounded(value: Any) -> Any:
     """Floats to 7 significant digits, recursively."""
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}

@@ -9,8 +9,8 @@ PACKAGE = "vlae"
 def source_files(module: str, source: Path) -> list[Path]:
     """Files of `module` and of all modules of the package that it imports, directly or not.
 
-    Imports inside functions count. `source` is the folder that has the package. Raises
-    FileNotFoundError for a module that is not there.
+    Imports inside functions count, those for type checkers do not. `source` is the folder that
+    has the package. Raises FileNotFoundError for a module that is not there.
     """
     found: dict[str, Path] = {}
     left = [module]
@@ -35,8 +35,11 @@ def _path(module: str, source: Path) -> Path | None:
 
 def _imported(path: Path) -> list[str]:
     """Names that may be modules of the package: `from vlae.nn import elu` gives both."""
-    names = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    names, left = [], [ast.parse(path.read_text(encoding="utf-8"))]
+    while left:
+        node = left.pop()
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            left += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

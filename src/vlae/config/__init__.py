@@ -1,0 +1,1 @@
+"""The settings of params.yaml as frozen, checked values."""

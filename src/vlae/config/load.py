@@ -35,12 +35,14 @@ SETTINGS = {
     ),
 }
 
+Built = typing.TypeVar("Built")
+
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice instead of keeping the last, and what makes a
     small file a huge or endless value: aliases, and scalars beyond all measure."""
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
         event = self.peek_event()
         fault = None
         if isinstance(event, yaml.AliasEvent):
@@ -51,7 +53,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(None, None, fault, event.start_mark)
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -182,7 +184,7 @@ def _merge(defaults: object, changes: object, where: str) -> dict:
     return merged
 
 
-def _build(schema: type, values: object, where: str):
+def _build(schema: type[Built], values: object, where: str) -> Built:
     known = {f.name: f for f in fields(schema)}
     values = mapping(values, where, set(known))
     types = typing.get_type_hints(schema)

@@ -4,6 +4,7 @@ They hold no defaults: those stand in params.yaml.
 """
 
 from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
 
 from vlae.data.spec import MOST_IMAGES
 from vlae.errors import VlaeError
@@ -21,11 +22,11 @@ def _range(
     high: float | None = None,
     above: float | None = None,
     unsaid: float | None = None,
-):
+) -> Any:
     return field(metadata={"low": low, "high": high, "above": above, "unsaid": unsaid})
 
 
-def _choice(*choices: str, unsaid: str | None = None):
+def _choice(*choices: str, unsaid: str | None = None) -> Any:
     """`unsaid`: the value that `as_dict` leaves out. A setting that is younger than recorded
     results has one, so that they stay the results of the same settings."""
     return field(metadata={"choices": choices, "unsaid": unsaid})
@@ -33,6 +34,9 @@ def _choice(*choices: str, unsaid: str | None = None):
 
 @dataclass(frozen=True)
 class FlowConfig:
+    """A flow of MADEs, on the prior or behind the posterior: `steps` of them, each with `layers`
+    weight layers of `hidden` units. `scale`: False where steps only shift."""
+
     flow: str = _choice("none", "af", "iaf")
     steps: int = _range(low=1, high=DEEPEST)
     hidden: int = _range(low=1, high=WIDEST)
@@ -42,6 +46,9 @@ class FlowConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
+    """p(x|z) of binary images: a PixelCNN with its window (docs/readings.md), or independent
+    Bernoullis."""
+
     kind: str = _choice("pixelcnn", "factorized")
     maps: int = _range(low=1, high=MOST_MAPS)
     filters: int = _range(low=1, high=MOST_MAPS)
@@ -53,6 +60,8 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """A model of binary images (section 4.1). latent_dim 0: no latent variable."""
+
     latent_dim: int = _range(low=0, high=WIDEST)
     trunk_maps: tuple[int, ...] = _range(low=1, high=MOST_MAPS)
     trunk_hidden: int = _range(low=1, high=WIDEST)
@@ -86,6 +95,8 @@ class ColourModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
+    """How a run is trained; free_bits in nats an image."""
+
     epochs: int = _range(low=1, high=MOST_IMAGES)
     decay_epochs: int = _range(low=0, high=MOST_IMAGES, unsaid=0)  # the last ones
     decay: str = _choice("linear", "cosine", unsaid="linear")  # vlae.training.schedule
@@ -110,6 +121,9 @@ class ColourTrainingConfig(TrainingConfig):
 
 @dataclass(frozen=True)
 class EvaluationConfig:
+    """How the test images are evaluated: importance_samples for each of `images` (0: all), and
+    deep_samples for deep_images of them (docs/evaluation.md)."""
+
     importance_samples: int = _range(low=1, high=MOST_IMAGES)
     seed: int = _range(low=0)
     binarization_seed: int = _range(low=0)

@@ -36,7 +36,7 @@ PASSING = (BROKEN, DOWN)
 class Failure(Exception):
     """Why a file did not come from a place: a few words, and one of the kinds above."""
 
-    def __init__(self, kind: str, reason: str):
+    def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
 
@@ -145,7 +145,7 @@ class Gzip:
 
     NAME, MAGIC = "gzip", b"\x1f\x8b"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.part = zlib.decompressobj(wbits=31)
 
     def pieces(self, packed: bytes) -> Iterator[bytes]:
@@ -162,7 +162,7 @@ class Xz:
 
     NAME, MAGIC = "xz", b"\xfd7zXZ\0"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
 
     def pieces(self, packed: bytes) -> Iterator[bytes]:
@@ -182,7 +182,7 @@ class Sink:
 
     def __init__(
         self, file: BinaryIO, pinned: dict, unpack: bool, progress: Callable[[int], object]
-    ):
+    ) -> None:
         self.file, self.progress = file, progress
         self.exact = "bytes" in pinned  # otherwise its size is not known, only bounded
         self.size = pinned["bytes"] if self.exact else pinned["max_bytes"]

@@ -1,0 +1,1 @@
+"""Numbers about a trained run: likelihoods, samples, what its codes keep."""

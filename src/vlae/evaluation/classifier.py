@@ -39,7 +39,7 @@ RECORD |= {"accuracy": float, "accuracy_se": float}
 class Classifier(nn.Sequential):
     """Images (B, 3, H, W) in [-1, 1] -> logits of the classes (B, 10)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         layers, before = [], 3
         for maps in MAPS:
             layers += [

@@ -31,7 +31,7 @@ class ColourVLAE(Model):
 
     kind = COLOUR.name
 
-    def __init__(self, config: ColourModelConfig, side: int = SIDE):
+    def __init__(self, config: ColourModelConfig, side: int = SIDE) -> None:
         super().__init__()
         self.side = side
         self.code_shape = (config.latent_maps, side // 4, side // 4)
@@ -60,23 +60,28 @@ class ColourVLAE(Model):
         return code.view(-1, *self.code_shape)
 
     def encode(self, x: Tensor) -> Posterior:
+        """Images (B, 3, side, side) -> q(z|x), without a context."""
         h = self.encoder(x)
         full = torch.promote_types(h.dtype, torch.float32)
         mean, log_std = h.to(full).flatten(1).chunk(2, 1)
         return Posterior(mean, 0.5 * log_std, None)
 
     def sample_posterior(self, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """z = mean + std noise, and its log density (B,), nats."""
         z = posterior.mean + posterior.log_std.exp() * noise
         return z, standard_normal_log_density(noise) - posterior.log_std.sum(-1)
 
     def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z), nats (B,): the flow back to its noise, and its log-determinant."""
         noise, log_det = self.prior_flow.normalise(self._maps(z))
         return standard_normal_log_density(noise.flatten(1)) + log_det
 
     def sample_prior(self, noise: Tensor) -> Tensor:
+        """Noise (B, latent_dim) -> codes, by as many steps as a feature map has numbers."""
         return self.prior_flow.generate(self._maps(noise)).flatten(1)
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), nats (B,)."""
         return self.pixelcnn.log_likelihood(x, self.trunk(self._maps(z)))
 
     @property
@@ -85,6 +90,7 @@ class ColourVLAE(Model):
         return (4, self.side, self.side)
 
     def sample_images(self, z: Tensor, uniform: Tensor) -> Tensor:
+        """x ~ p(x|z), (B, 3, side, side) in [-1, 1]."""
         parts = zip(z.split(DRAWN_TOGETHER), uniform.split(DRAWN_TOGETHER), strict=True)
         with torch.no_grad():
             return torch.cat(

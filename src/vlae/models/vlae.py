@@ -34,7 +34,7 @@ class VLAE(Model):
 
     kind = FIXED.name
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.latent_dim = config.latent_dim
         decoder = config.decoder
@@ -63,12 +63,14 @@ class VLAE(Model):
         self.to(memory_format=torch.channels_last)  # about twice as fast on a CPU
 
     def encode(self, x: Tensor) -> Posterior:
+        """Images (B, 1, 28, 28) of 0/1 -> q(z|x), with a context for an IAF."""
         h = self.encoder(x)
         context = h if self.posterior_flow is not None else None
         full = torch.promote_types(h.dtype, torch.float32)
         return Posterior(self.mean(h).to(full), 0.5 * self.log_std(h).to(full), context)
 
     def sample_posterior(self, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """z, by the IAF if there is one, and its log density (B,), nats."""
         z = posterior.mean + posterior.log_std.exp() * noise
         log_q = standard_normal_log_density(noise) - posterior.log_std.sum(-1)
         if self.posterior_flow is not None:
@@ -77,12 +79,14 @@ class VLAE(Model):
         return z, log_q
 
     def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z), nats (B,): N(0, I), or the AF back to its noise with its log-determinant."""
         if self.prior_flow is None:
             return standard_normal_log_density(z)
         noise, log_det = self.prior_flow.normalise(z)
         return standard_normal_log_density(noise) + log_det
 
     def sample_prior(self, noise: Tensor) -> Tensor:
+        """Noise (B, latent_dim) -> codes: the noise itself, or the AF, a step for each number."""
         return noise if self.prior_flow is None else self.prior_flow.generate(noise)
 
     def logits(self, x: Tensor, maps: Tensor | None) -> Tensor:
@@ -91,6 +95,7 @@ class VLAE(Model):
         return maps if self.pixelcnn is None else self.pixelcnn(x, maps)
 
     def log_likelihood(self, x: Tensor, z: Tensor | None) -> Tensor:
+        """log p(x|z), or log p(x) without a latent variable, nats (B,)."""
         maps = None if z is None else self.trunk(z)
         core = None if self.pixelcnn is None else core_of(self.pixelcnn, x)
         if core is None:
@@ -100,10 +105,12 @@ class VLAE(Model):
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:
+        """One number for each pixel."""
         return (1, SIDE, SIDE)
 
     @torch.no_grad()
     def sample_images(self, z: Tensor | None, uniform: Tensor) -> Tensor:
+        """x ~ p(x|z), bits (B, 1, 28, 28)."""
         maps = None if z is None else self.trunk(z)
         if self.pixelcnn is not None:
             return draw_pixels(self.pixelcnn, maps, uniform)

@@ -6,6 +6,7 @@ channels last; anything else is brought into that form.
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ def concat_elu(parts: Sequence[Tensor], plus: Tensor | None, border: Border) -> 
 
 class _ConcatElu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, border: Border, plus: Tensor | None, *parts: Tensor) -> Tensor:
+    def forward(ctx: Any, border: Border, plus: Tensor | None, *parts: Tensor) -> Tensor:
         images, _, height, width = parts[0].shape
         left, right, top, bottom = border
         channels = 2 * sum(x.shape[1] for x in parts)
@@ -65,7 +66,7 @@ class _ConcatElu(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         (y,) = ctx.saved_tensors
         gradient = _channels_last(gradient)
         parts = [_new(*shape) for shape in ctx.shapes]
@@ -89,7 +90,7 @@ def gated(x: Tensor, h: Tensor, plus: Tensor | None) -> Tensor:
 
 class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, h: Tensor, plus: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, h: Tensor, plus: Tensor | None) -> Tensor:
         y = _new(*x.shape)
         _Gated.call("vlae_gated", x, x, h, plus, y)
         ctx.save_for_backward(h, plus)
@@ -97,7 +98,7 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         h, plus = ctx.saved_tensors
         dh, dy = _new(*h.shape), _channels_last(gradient)
         _Gated.call("vlae_gated_back", dy, dy, h, plus, dh)
@@ -118,7 +119,7 @@ def elu(x: Tensor) -> Tensor:
 
 class _Elu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         y = torch.empty_like(x)
         x = _laid_out_as(y, x)
         library().vlae_elu(x.numel(), _address(x), _address(y), torch.get_num_threads())
@@ -127,7 +128,7 @@ class _Elu(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         (y,) = ctx.saved_tensors
         gradient, dx = _laid_out_as(y, gradient), torch.empty_like(y)
         library().vlae_elu_back(

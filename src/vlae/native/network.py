@@ -7,8 +7,10 @@ a GPU, in single or double precision, and where the core cannot be had (`library
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +46,7 @@ class Operation:
     scale: float = 1.0
 
     def row(self) -> tuple[int, ...]:
+        """The numbers of an Operation of network.h."""
         return (
             *(self.kind, *self.channels, *self.side),
             *(self.kernel, self.causal, round(1000 * self.scale)),
@@ -78,7 +81,7 @@ def core_of(module: nn.Module, x: Tensor) -> "Core | None":
 class Core:
     """A stack of operations, (B, side, side, channels) float -> the same, channels last."""
 
-    def __init__(self, operations: list[Operation]):
+    def __init__(self, operations: list[Operation]) -> None:
         rows = [number for operation in operations for number in operation.row()]
         self.layers = [layer for operation in operations for layer in operation.layers]
         self.output = (*[operations[-1].side[1]] * 2, operations[-1].channels[1])
@@ -98,6 +101,7 @@ class Core:
         ]
 
     def __call__(self, x: Tensor) -> Tensor:
+        """(B, side, side, channels) -> the same of the last operation, float32."""
         return _Stack.apply(self, torch.is_grad_enabled(), x.float().contiguous(), *self.tensors)
 
     def log_likelihood(self, x: Tensor, target: Tensor) -> Tensor:
@@ -123,7 +127,9 @@ class Core:
         self._entries(flat, self.library.vlae_unfold, gradients)
         return gradients
 
-    def _entries(self, flat: Tensor, function, gradients: list[Tensor] | None = None) -> None:
+    def _entries(
+        self, flat: Tensor, function: Callable, gradients: list[Tensor] | None = None
+    ) -> None:
         numbers, at, seen, count = [], flat.data_ptr(), set(), len(self.layers)
         shared = len(self.place)
         for i, (layer, direction) in enumerate(self.layers):
@@ -139,7 +145,13 @@ class Core:
 
 
 def entry(
-    layer, direction: Tensor, weight: int, bias: int, into: list[int], add: bool, rounded: bool
+    layer: nn.Module,
+    direction: Tensor,
+    weight: int,
+    bias: int,
+    into: list[int],
+    add: bool,
+    rounded: bool,
 ) -> list:
     """A WeightEntry of weights.h; `weight` and `bias` are addresses to write to or, for the
     gradient, to read from; `into` those of the gradients of direction, gain and bias."""
@@ -178,7 +190,7 @@ def _forget(core: Core, kept: int) -> None:
 
 class _Stack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, core: Core, recording: bool, x: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, core: Core, recording: bool, x: Tensor, *tensors: Tensor) -> Tensor:
         weights = core.weights()
         y = torch.empty(len(x), *core.output)
         needed = recording and any(ctx.needs_input_grad)
@@ -193,7 +205,7 @@ class _Stack(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy: Tensor):
+    def backward(ctx: Any, dy: Tensor) -> Any:
         core, images = ctx.core, len(dy)
         if not ctx.tapes.detach():
             raise RuntimeError("the gradient of this operation can be taken once only")
@@ -212,7 +224,7 @@ class _LogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, core: Core, recording: bool, x: Tensor, target: Tensor, *tensors: Tensor
+        ctx: Any, core: Core, recording: bool, x: Tensor, target: Tensor, *tensors: Tensor
     ) -> Tensor:
         result, gradient, dx = _LogLikelihood.compute(
             core, x, target, recording and any(ctx.needs_input_grad)
@@ -222,7 +234,9 @@ class _LogLikelihood(torch.autograd.Function):
         return result
 
     @staticmethod
-    def compute(core: Core, x: Tensor, target: Tensor, needed: bool, scale: Tensor | None = None):
+    def compute(
+        core: Core, x: Tensor, target: Tensor, needed: bool, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         weights, result = core.weights(), torch.empty(len(x))
         gradient = _gradient_chunks(core, len(x)) if needed else None
         dx = torch.empty_like(x) if needed else None
@@ -235,7 +249,7 @@ class _LogLikelihood(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, d: Tensor):
+    def backward(ctx: Any, d: Tensor) -> Any:
         x, target, gradient, dx = ctx.saved_tensors
         core = ctx.core
         if torch.equal(d, d[:1].expand_as(d)):  # as for a mean over the batch
@@ -247,7 +261,7 @@ class _LogLikelihood(torch.autograd.Function):
 
 class _Fold(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, layer: nn.Module, direction: Tensor, gain: Tensor) -> Tensor:
+    def forward(ctx: Any, layer: nn.Module, direction: Tensor, gain: Tensor) -> Tensor:
         weight = torch.empty_like(direction, dtype=torch.bfloat16)
         _Fold.call("vlae_fold", layer, direction, weight, [0, 0, 0])
         ctx.layer = layer
@@ -256,7 +270,7 @@ class _Fold(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dw: Tensor):
+    def backward(ctx: Any, dw: Tensor) -> Any:
         direction, gain = ctx.saved_tensors
         d_direction, d_gain = torch.empty_like(direction), torch.empty_like(gain)
         dw = torch.empty_like(direction, dtype=torch.bfloat16).copy_(dw)
@@ -265,7 +279,9 @@ class _Fold(torch.autograd.Function):
         return None, d_direction, d_gain
 
     @staticmethod
-    def call(function: str, layer, direction: Tensor, weight: Tensor, into: list[int]) -> None:
+    def call(
+        function: str, layer: nn.Module, direction: Tensor, weight: Tensor, into: list[int]
+    ) -> None:
         numbers = entry(layer, direction, weight.data_ptr(), 0, into, False, True)
         entries = (ctypes.c_int64 * len(numbers))(*numbers)
         getattr(library(), function)(1, entries, torch.get_num_threads())

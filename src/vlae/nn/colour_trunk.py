@@ -23,13 +23,14 @@ DENSE_STEPS = 3
 class DenseBlock(nn.Module):
     """Three times: x and conv3x3(elu(x)), concatenated; each adds `growth` feature maps."""
 
-    def __init__(self, inputs: int, growth: int):
+    def __init__(self, inputs: int, growth: int) -> None:
         super().__init__()
         self.steps = nn.ModuleList(
             Conv2d(inputs + i * growth, growth, 3) for i in range(DENSE_STEPS)
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C + new maps, H, W)."""
         for step in self.steps:
             x = torch.cat([x, step(elu(x))], 1)
         return x
@@ -66,7 +67,7 @@ class ColourEncoder(nn.Module):
     widths: a ResNet's feature maps at each of the three sizes.
     """
 
-    def __init__(self, kind: str, widths: tuple[int, int, int], outputs: int):
+    def __init__(self, kind: str, widths: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
         ends = [stage_channels(kind, width) for width in widths]
         self.input = Conv2d(3, ends[0][0], 3)
@@ -77,6 +78,7 @@ class ColourEncoder(nn.Module):
         self.output = Conv2d(ends[2][1], outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 3, S, S) -> (B, outputs, S / 4, S / 4)."""
         h = self.stages[0](self.input(x))
         for down, blocks in zip(self.down, self.stages[1:], strict=True):
             h = blocks(down(elu(h)))
@@ -90,7 +92,7 @@ class ColourDecoder(nn.Module):
     widths: as of the encoder, the largest maps first.
     """
 
-    def __init__(self, kind: str, widths: tuple[int, int, int], inputs: int):
+    def __init__(self, kind: str, widths: tuple[int, int, int], inputs: int) -> None:
         super().__init__()
         widths = widths[::-1]
         ends = [stage_channels(kind, width) for width in widths]
@@ -102,6 +104,7 @@ class ColourDecoder(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
+        """Codes (B, maps, S / 4, S / 4) -> feature maps (B, channels, S, S)."""
         h = self.stages[0](self.input(z))
         for up, blocks in zip(self.up, self.stages[1:], strict=True):
             h = blocks(up(elu(h)))

@@ -6,6 +6,8 @@ error of exp(x) - 1 is one rounding unit of 1, far below that of the convolution
 C++ core can be had, bfloat16 features go through it.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,14 +17,14 @@ from vlae.native.network import active
 
 class _Elu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         y = x.clamp(max=0).exp_().sub_(1)
         torch.maximum(x, y, out=y)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         return torch.ops.aten.elu_backward(grad, 1, 1, 1, True, y)
 

@@ -13,7 +13,7 @@ class Grid:
     BESIDE columns of zeros on either side. A row below means one sample of one pixel.
     """
 
-    def __init__(self, images: int, height: int, width: int, device: torch.device):
+    def __init__(self, images: int, height: int, width: int, device: torch.device) -> None:
         self.height, self.width = height, width
         self.pitch = width + 2 * BESIDE
         self.places = (height + ABOVE) * self.pitch

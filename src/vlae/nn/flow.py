@@ -29,7 +29,7 @@ class AutoregressiveFlow(nn.Module):
         scale: bool = False,
         context_dim: int = 0,
         activation: str = "relu",
-    ):
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.steps = nn.ModuleList(

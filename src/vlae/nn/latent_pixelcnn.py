@@ -28,13 +28,14 @@ class MapwiseMaskedConv2d(WeightNorm):
     pixels before, it sees all.
     """
 
-    def __init__(self, seen: Tensor):
+    def __init__(self, seen: Tensor) -> None:
         outputs, inputs = seen.shape
         mask = causal_mask(KERNEL, own_pixel=False).repeat(outputs, inputs, 1, 1)
         mask[:, :, KERNEL // 2, KERNEL // 2] = seen
         super().__init__(tuple(mask.shape), mask=mask)
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(B, C, H, W) -> (B, out, H, W), from the rows above and the pixels to the left."""
         half = KERNEL // 2
         return F.conv2d(F.pad(x, (half, half, half, 0)), weight, bias)
 
@@ -46,7 +47,7 @@ class LatentPixelCNN(nn.Module):
     map: block i sees, of its own pixel, maps up to i, and output i sees blocks before i.
     """
 
-    def __init__(self, maps: int, hidden: int, layers: int, outputs: int):
+    def __init__(self, maps: int, hidden: int, layers: int, outputs: int) -> None:
         super().__init__()
         self.outputs = outputs
         inputs = torch.arange(maps)
@@ -62,6 +63,7 @@ class LatentPixelCNN(nn.Module):
         self.output = MapwiseMaskedConv2d(last)
 
     def forward(self, z: Tensor) -> tuple[Tensor, ...]:
+        """z (B, maps, H, W) -> `outputs` tensors of that shape."""
         h = z
         for layer in self.hidden:
             h = elu(layer(h))
@@ -88,7 +90,9 @@ class LatentFlow(nn.Module):
     they only shift: the log-determinant is 0.
     """
 
-    def __init__(self, maps: int, steps: int, hidden: int, layers: int, scale: bool = False):
+    def __init__(
+        self, maps: int, steps: int, hidden: int, layers: int, scale: bool = False
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.steps = nn.ModuleList(

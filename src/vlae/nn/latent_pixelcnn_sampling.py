@@ -16,7 +16,7 @@ from vlae.nn.weightnorm import WeightNorm
 class _Layer:
     """A masked convolution, its input at earlier pixels kept: (images * places, channels)."""
 
-    def __init__(self, layer: WeightNorm, grid: Grid):
+    def __init__(self, layer: WeightNorm, grid: Grid) -> None:
         weight = layer.weight()  # (outputs, inputs, rows up to the pixel's, columns)
         kernel = weight.shape[3]
         half = kernel // 2
@@ -41,7 +41,9 @@ class NumberByNumber:
     then `end`.
     """
 
-    def __init__(self, layers: list[WeightNorm], ends: list[int], shape: tuple[int, int, int]):
+    def __init__(
+        self, layers: list[WeightNorm], ends: list[int], shape: tuple[int, int, int]
+    ) -> None:
         self.ends = ends
         self.grid = Grid(*shape, device=layers[0].bias.device)
         self.layers = [_Layer(layer, self.grid) for layer in layers]

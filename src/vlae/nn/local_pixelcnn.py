@@ -49,21 +49,23 @@ class OffsetConv2d(WeightNorm):
     `rows` and j in `columns`. The input has the `border` of zeros that this takes: columns left
     and right, rows above and below; negative where the kernel does not reach the last ones."""
 
-    def __init__(self, inputs: int, outputs: int, rows: range, columns: range):
+    def __init__(self, inputs: int, outputs: int, rows: range, columns: range) -> None:
         super().__init__((outputs, inputs, len(rows), len(columns)))
         self.border = (-columns[0], columns[-1], -rows[0], rows[-1])
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Inputs with their border -> (B, out, H, W)."""
         return F.conv2d(x, weight, bias)
 
 
 class PointwiseConv2d(WeightNorm):
     """1x1 convolution of several inputs side by side, (B, C_i, H, W) -> (B, out, H, W)."""
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__((outputs, inputs, 1, 1))
 
     def apply_weight(self, x: list[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Inputs with their border -> (B, out, H, W)."""
         # One after the other: they need not be copied side by side.
         weights = weight.split([part.shape[1] for part in x], 1)
         y = F.conv2d(x[0], weights[0], bias)
@@ -80,7 +82,7 @@ class GatedBlock(nn.Module):
     `conditioning` maps before the gate.
     """
 
-    def __init__(self, first: OffsetConv2d, maps: int, beside: int, conditioning: int):
+    def __init__(self, first: OffsetConv2d, maps: int, beside: int, conditioning: int) -> None:
         super().__init__()
         self.first = first
         self.beside = Conv2d(2 * beside, maps, 1) if beside else None
@@ -88,6 +90,7 @@ class GatedBlock(nn.Module):
         self.conditioning = Conv2d(conditioning, 2 * maps, 1) if conditioning else None
 
     def forward(self, x: Tensor, beside: list[Tensor], maps: Tensor | None) -> Tensor:
+        """x and those beside it (B, maps, H, W), and the decoder's maps -> (B, maps, H, W)."""
         h = self.first(concat_elu([x], border=self.first.border))
         plus = None if self.beside is None else self.beside(concat_elu(beside))
         h = self.second(concat_elu([h], plus))
@@ -103,7 +106,9 @@ class Streams(nn.Module):
     `previous`: how many others it is conditioned on.
     """
 
-    def __init__(self, inputs: int, maps: int, depth: Depth, previous: int, conditioning: int):
+    def __init__(
+        self, inputs: int, maps: int, depth: Depth, previous: int, conditioning: int
+    ) -> None:
         super().__init__()
         self.first_vertical = OffsetConv2d(inputs, maps, *FIRST_VERTICAL)
         self.first_horizontal = nn.ModuleList(
@@ -124,6 +129,7 @@ class Streams(nn.Module):
         )
 
     def forward(self, image: Tensor, previous: list[Features], maps: Tensor | None) -> Features:
+        """An image with its border, the features of the network before -> this one's features."""
         vertical, horizontal = [], []
         h, *horizontals = (
             layer(F.pad(image, layer.border))
@@ -146,7 +152,7 @@ class ColourHead(nn.Module):
     """The mixture's parameters of a pixel, colour after colour, from concat_elu of the features
     and from its colours before: 1x1 convolutions, so that the window stays as it is."""
 
-    def __init__(self, features: int, hidden: int, mixtures: int):
+    def __init__(self, features: int, hidden: int, mixtures: int) -> None:
         super().__init__()
         self.mixtures = mixtures
         self.red = Conv2d(2 * features, 3 * mixtures, 1)
@@ -182,7 +188,7 @@ class LocalPixelCNN(nn.Module):
         maps: int,
         conditioning: int,
         mixtures: int,
-    ):
+    ) -> None:
         super().__init__()
         self.depth, self.grayscale = WINDOWS[window], grayscale
         inputs = (1 if grayscale else 3) + 1

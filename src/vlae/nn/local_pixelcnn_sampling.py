@@ -57,7 +57,7 @@ class GatedBlockAtPixels:
     """A GatedBlock at some pixels, a row of a matrix for each; features are given and returned
     as their concat_elu, which is all that any layer sees of them."""
 
-    def __init__(self, block: GatedBlock, beside: int):
+    def __init__(self, block: GatedBlock, beside: int) -> None:
         first, second = [_matrix(block.first)], [_matrix(block.second)]
         self.first_bias, self.second_bias = block.first.bias, block.second.bias
         if block.beside is not None:
@@ -91,7 +91,7 @@ Features = tuple[list[Tensor], list[Tensor]]  # of the vertical and horizontal l
 class _Step:
     """Some pixels of a step: `rows` (n,) of the kept features, conditioning maps (n, ...)."""
 
-    def __init__(self, rows: Tensor, maps: Tensor | None):
+    def __init__(self, rows: Tensor, maps: Tensor | None) -> None:
         self.rows = rows
         self.maps = None if maps is None else maps.index_select(0, rows)
 
@@ -99,7 +99,7 @@ class _Step:
 class _Streams:
     """Streams, the features that later steps see kept."""
 
-    def __init__(self, streams: Streams, previous: int, grid: Grid):
+    def __init__(self, streams: Streams, previous: int, grid: Grid) -> None:
         self.behind = streams.behind
         self.first_vertical = _matrix(streams.first_vertical)
         self.first_vertical_bias = streams.first_vertical.bias
@@ -166,7 +166,7 @@ class _Streams:
 class _ColourHead:
     """A ColourHead over rows: concat_elu of the features of each block, one after the other."""
 
-    def __init__(self, head: ColourHead, blocks: int):
+    def __init__(self, head: ColourHead, blocks: int) -> None:
         self.red, self.red_bias = _part_by_part(_matrix(head.red), blocks), head.red.bias
         seen = len(self.red)
         self.hidden, self.later = [], []
@@ -205,7 +205,7 @@ class LocalPixelByPixel:
         pixelcnn: LocalPixelCNN,
         maps: Tensor | None,
         shape: tuple[int, int, int],
-    ):
+    ) -> None:
         self.pixelcnn = pixelcnn
         self.grid = Grid(*shape, device=pixelcnn.head.red.bias.device)
         self.streams = [

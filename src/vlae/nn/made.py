@@ -27,7 +27,7 @@ class MADE(nn.Module):
         outputs: int = 1,
         context_dim: int = 0,
         activation: str = "relu",
-    ):
+    ) -> None:
         super().__init__()
         self.dim, self.outputs = dim, outputs
         self.activation = ACTIVATIONS[activation]
@@ -44,6 +44,8 @@ class MADE(nn.Module):
         self.context = Linear(context_dim, hidden) if context_dim else None
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """z (B, dim) and context (B, context_dim) -> tensors (B, dim), one for each parameter of
+        a step."""
         h = z
         for i, layer in enumerate(self.hidden):
             h = layer(h)
@@ -64,7 +66,7 @@ class OneByOne:
     `like`: a tensor (B, dim) of the dtype and device to work in.
     """
 
-    def __init__(self, made: MADE, context: Tensor | None, like: Tensor):
+    def __init__(self, made: MADE, context: Tensor | None, like: Tensor) -> None:
         self.made = made
         layers = [*made.hidden, made.output]
         self.weights = [layer.weight() for layer in layers]

@@ -41,37 +41,40 @@ class MaskedConv2d(WeightNorm):
         own_pixel: bool,
         free: int = 0,
         direction: bool = True,
-    ):
+    ) -> None:
         mask = causal_mask(kernel, own_pixel).repeat(1, inputs, 1, 1)
         mask[:, inputs - free :] = 1
         super().__init__((outputs, inputs, *mask.shape[2:]), mask=mask, direction=direction)
         self.half = kernel // 2
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(B, C, H, W) -> (B, out, H, W), from the rows above and the pixels to the left."""
         return F.conv2d(F.pad(x, (self.half, self.half, self.half, 0)), weight, bias)
 
 
 class PointwiseBlock(nn.Module):
     """x + conv1x1(elu(conv1x1(elu(x)))): depth without context."""
 
-    def __init__(self, maps: int):
+    def __init__(self, maps: int) -> None:
         super().__init__()
         self.first = Conv2d(maps, maps, 1)
         self.second = Conv2d(maps, maps, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, maps, H, W) -> the same."""
         return x + self.second(elu(self.first(elu(x))))
 
 
 class MaskedBlock(nn.Module):
     """x + masked3x3(elu(masked3x3(elu(x)))), with direction tensors of its own or shared ones."""
 
-    def __init__(self, maps: int):
+    def __init__(self, maps: int) -> None:
         super().__init__()
         self.first = MaskedConv2d(maps, maps, 3, own_pixel=True, direction=False)
         self.second = MaskedConv2d(maps, maps, 3, own_pixel=True, direction=False)
 
     def forward(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """(B, maps, H, W) -> the same; `first` and `second` are the direction tensors."""
         return x + self.second(elu(self.first(elu(x), first)), second)
 
 
@@ -93,7 +96,7 @@ class PixelCNN(nn.Module):
         masked_blocks: int,
         pointwise_blocks: int,
         tied: bool,
-    ):
+    ) -> None:
         super().__init__()
         self.first_kernel = first_kernel
         self.input = MaskedConv2d(1 + maps, filters, first_kernel, own_pixel=False, free=maps)

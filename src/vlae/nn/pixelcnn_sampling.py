@@ -18,7 +18,9 @@ from vlae.nn.weightnorm import WeightNorm
 class _Layer:
     """A causal convolution, its input kept with a border of zeros: (B, places, channels)."""
 
-    def __init__(self, layer: WeightNorm, weight: Tensor, batch: int, height: int, width: int):
+    def __init__(
+        self, layer: WeightNorm, weight: Tensor, batch: int, height: int, width: int
+    ) -> None:
         outputs, inputs, rows, columns = weight.shape
         half = columns // 2
         self.pitch, self.above, self.left = width + 2 * half, rows - 1, half
@@ -50,7 +52,9 @@ class PixelByPixel:
     maps: (B, maps, H, W) or None. `shape`: (B, H, W).
     """
 
-    def __init__(self, pixelcnn: PixelCNN, maps: Tensor | None, shape: tuple[int, int, int]):
+    def __init__(
+        self, pixelcnn: PixelCNN, maps: Tensor | None, shape: tuple[int, int, int]
+    ) -> None:
         def new(layer: WeightNorm, direction: Tensor | None = None) -> _Layer:
             return _Layer(layer, layer.weight(direction), *shape)
 

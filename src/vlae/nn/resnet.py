@@ -22,7 +22,9 @@ class ResidualBlock(nn.Module):
     `resize` is None (same shape), "down" (stride 2) or "up" (transposed, stride 2).
     """
 
-    def __init__(self, inputs: int, outputs: int, resize: str | None = None, extra: int = 0):
+    def __init__(
+        self, inputs: int, outputs: int, resize: str | None = None, extra: int = 0
+    ) -> None:
         super().__init__()
         self.resize, self.channels = resize, (inputs, outputs)
         if resize is None:
@@ -37,6 +39,7 @@ class ResidualBlock(nn.Module):
         self.second = Conv2d(outputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W'), the sides halved, doubled or as they are."""
         branch = self.second(elu(self.first(elu(x))))
         return self.shortcut(x).add(branch, alpha=BRANCH_SCALE)
 
@@ -57,7 +60,7 @@ class ResidualBlock(nn.Module):
 class Encoder(nn.Module):
     """Binary images (B, 1, 28, 28) -> features (B, hidden)."""
 
-    def __init__(self, maps: tuple[int, ...], hidden: int):
+    def __init__(self, maps: tuple[int, ...], hidden: int) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(zip((1, *maps), maps, strict=False)):
@@ -68,6 +71,7 @@ class Encoder(nn.Module):
         self.dense = Linear(maps[-1] * 4 * 4, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 1, 28, 28) -> (B, hidden)."""
         core = core_of(self, x)
         if core is None:
             h = elu(self.blocks(x))
@@ -84,7 +88,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latent codes (B, latent_dim) -> feature maps (B, outputs, 28, 28)."""
 
-    def __init__(self, latent_dim: int, maps: tuple[int, ...], hidden: int, outputs: int):
+    def __init__(self, latent_dim: int, maps: tuple[int, ...], hidden: int, outputs: int) -> None:
         super().__init__()
         maps = tuple(reversed(maps))
         self.first_maps = maps[0]
@@ -98,6 +102,7 @@ class Decoder(nn.Module):
         self.output = Conv2d(maps[-1], outputs, 3)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Codes (B, latent_dim) -> feature maps (B, maps, 28, 28)."""
         h = elu(self.dense[1](elu(self.dense[0](z))))
         h = h.view(-1, 4, 4, self.first_maps)
         core = core_of(self, h)

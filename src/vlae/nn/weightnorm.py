@@ -32,7 +32,7 @@ class WeightNorm(nn.Module):
         unit_dim: int = 0,
         mask: Tensor | None = None,
         direction: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         self.unit_dim = unit_dim
         self.direction = nn.Parameter(new_direction(shape)) if direction else None
@@ -55,9 +55,11 @@ class WeightNorm(nn.Module):
         return v * (norm * self.gain.view(shape))
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer with this weight and bias."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, direction: Tensor | None = None) -> Tensor:
+        """The layer's output; `direction` is the shared direction tensor of a tied layer."""
         if self.initialising:
             self._initialise(x, direction)
         return self.apply_weight(x, self.weight(direction), self.bias)
@@ -77,32 +79,35 @@ class WeightNorm(nn.Module):
 class Linear(WeightNorm):
     """(B, in) -> (B, out)."""
 
-    def __init__(self, inputs: int, outputs: int, mask: Tensor | None = None):
+    def __init__(self, inputs: int, outputs: int, mask: Tensor | None = None) -> None:
         super().__init__((outputs, inputs), mask=mask)
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(B, in) -> (B, out)."""
         return F.linear(x, weight, bias)
 
 
 class Conv2d(WeightNorm):
     """(B, in, H, W) -> (B, out, H / stride, W / stride), zero padding."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__((outputs, inputs, kernel, kernel))
         self.stride, self.padding = stride, kernel // 2
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
         return F.conv2d(x, weight, bias, self.stride, self.padding)
 
 
 class ConvTranspose2d(WeightNorm):
     """3x3, stride 2: (B, in, H, W) -> (B, out, 2H - 1 + extra, 2W - 1 + extra)."""
 
-    def __init__(self, inputs: int, outputs: int, extra: int):
+    def __init__(self, inputs: int, outputs: int, extra: int) -> None:
         super().__init__((inputs, outputs, 3, 3), unit_dim=1)
         self.extra = extra
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(B, in, H, W) -> (B, out, 2H - 1 + extra, 2W - 1 + extra)."""
         return F.conv_transpose2d(x, weight, bias, 2, 1, self.extra)
 
 

@@ -2,6 +2,7 @@
 
 import re
 import typing
+from typing import Any
 
 from vlae.errors import VlaeError
 from vlae.storage.read import shown
@@ -35,7 +36,7 @@ def mapping(value: object, where: str, keys: set[str] | None = None) -> dict:
     return value
 
 
-def checked(kind: type, value: object, where: str, limits: typing.Mapping | None = None):
+def checked(kind: type, value: object, where: str, limits: typing.Mapping | None = None) -> Any:
     """The value, if it is of this kind and within `limits`: choices, low, high, above.
 
     `where` names it in the VlaeError that is raised otherwise. A float may be written as an

@@ -11,10 +11,12 @@ def scratch(run: str) -> Path:
 
 
 def dataset(name: str) -> Path:
+    """The prepared data set."""
     return Path("data") / f"{name}.npz"
 
 
 def checkpoint(run: str) -> Path:
+    """The folder of a training's results."""
     return Path("results/checkpoints") / run
 
 
@@ -29,10 +31,12 @@ def evaluation(run: str) -> Path:
 
 
 def samples(run: str) -> Path:
+    """Recorded originals, decompressions and samples of a run."""
     return Path("results/samples") / f"{run}.npz"
 
 
 def classifier(dataset: str) -> Path:
+    """The weights of a data set's classifier; its record lies beside them, .json."""
     return Path("results/classifiers") / f"{dataset}.safetensors"
 
 

@@ -31,8 +31,6 @@ EVALUATION = {
     "hardware": str,
     "config": dict,
 }
-# In what repetitions of a run have to agree to be averaged.
-BUDGET = ("epochs", "exact", "importance_samples", "n_test", "data_sha256", "binarization_seed")
 # Of a second level of importance sampling; records without one have null, older ones nothing.
 DEEP = {"images": int, "importance_samples": int, "difference": float, "difference_se": float}
 # Of the estimates with fewer samples; old records have none.
@@ -48,14 +46,17 @@ def training_file(run: str) -> Path:
 
 
 def curve_file(run: str) -> Path:
+    """The learning curve."""
     return paths.checkpoint(run) / "curve.csv"
 
 
 def evaluation_file(run: str) -> Path:
+    """The record of an evaluation."""
     return paths.evaluation(run).with_name(f"{run}.json")
 
 
 def images_file(run: str) -> Path:
+    """The values of each test image in an evaluation."""
     return paths.evaluation(run).with_name(f"{run}.npz")
 
 
@@ -97,25 +98,6 @@ def read_results(root: Path, run: str, dataset: str) -> tuple[dict | None, dict 
     if training is None and evaluation is not None:
         raise VlaeError(f"{evaluation_file(run)}: no {training_file(run)} to go with it")
     return training, evaluation
-
-
-def repeated_evaluations(
-    run: str, evaluation: dict, params, root: Path
-) -> tuple[list[dict], list[str]]:
-    """The evaluation of `run`, given, and those of its repetitions with other seeds that have
-    the same budget; and remarks: each one's NLL, or why it is not among them."""
-    evaluations, values, left_out = [evaluation], [f"{evaluation['nll']:.2f}"], []
-    for name in params.repetitions(run):
-        _, other = read_results(root, name, params.runs[name].dataset)
-        if other is None:
-            left_out.append(f"{name}: not trained and evaluated")
-        elif any(other.get(key) != evaluation.get(key) for key in BUDGET):
-            left_out.append(f"{name}: left out, of another budget or test set")
-        else:
-            evaluations.append(other)
-            values.append(f"{other['nll']:.2f}")
-    of_each = [f"{', '.join(values)} nats with {len(values)} seeds"] if len(values) > 1 else []
-    return evaluations, [*of_each, *left_out]
 
 
 def read_per_image(root: Path, evaluation: dict) -> dict[str, np.ndarray]:

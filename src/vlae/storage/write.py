@@ -7,8 +7,12 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlae.errors import VlaeError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -36,6 +40,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Text as UTF-8, whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -48,17 +53,17 @@ class _Entry(zipfile.ZipInfo):
     """A member of an npz, as np.savez writes it from Python 3.11.4 on. Before, Python noted an
     older version of the format, and the sizes twice."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         super().__init__(name)
         self.create_version = self.extract_version = zipfile.ZIP64_VERSION
 
-    def FileHeader(self, zip64=None):
+    def FileHeader(self, zip64: bool | None = None) -> bytes:
         header = bytearray(super().FileHeader(zip64))
         header[18:26] = b"\xff" * 8  # the sizes are in the field for those of 64 bits
         return bytes(header)
 
 
-def write_npz(path: Path, **arrays) -> None:
+def write_npz(path: Path, **arrays: "np.ndarray") -> None:
     """An uncompressed npz: the same arrays give the same bytes on any machine."""
     import numpy as np
 

@@ -1,0 +1,1 @@
+"""A run, from images to averaged weights."""

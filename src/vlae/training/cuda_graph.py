@@ -26,7 +26,7 @@ class StaticInputs:
     """A batch in fixed memory: the numbers of its images (B,), the uniform draws (B, 28, 28)
     that binarize them where the data set is dynamic, and latent noise (B, latent_dim)."""
 
-    def __init__(self, images: Tensor, kind: ImageKind, size: int, latent_dim: int):
+    def __init__(self, images: Tensor, kind: ImageKind, size: int, latent_dim: int) -> None:
         on = images.device
         self.images, self.kind = images, kind
         self.indices = torch.zeros(size, dtype=torch.int64, device=on)
@@ -74,7 +74,7 @@ class CapturedStep:
         update: Callable[[Tensor, Tensor | None], None],
         inputs: StaticInputs,
         changed: Sequence[Tensor],
-    ):
+    ) -> None:
         self.update, self.inputs, self.changed = update, inputs, changed
         self.graph = None
 
@@ -103,6 +103,7 @@ class CapturedStep:
         return self
 
     def __call__(self, indices: Tensor, random: torch.Generator) -> None:
+        """One step with the images `indices` (B,)."""
         self.inputs.fill(indices, random)
         self.graph.replay()
 

@@ -31,7 +31,7 @@ class ProcessGroup:
     touched.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1):
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
         self.is_main = rank == 0
 
@@ -98,11 +98,11 @@ class ProcessGroup:
 
 class _MeanWithGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values: Tensor, group: ProcessGroup) -> Tensor:
+    def forward(ctx: Any, values: Tensor, group: ProcessGroup) -> Tensor:
         return group.all_reduce_mean(values)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 

@@ -41,7 +41,7 @@ class RunningGamma:
     last update. They are all of its state, changed in place.
     """
 
-    def __init__(self, floor: float, steps: int, device: torch.device):
+    def __init__(self, floor: float, steps: int, device: torch.device) -> None:
         self.floor, self.steps = floor, steps
         self.values = torch.tensor([1.0, 0.0], dtype=torch.float64, device=device)
 

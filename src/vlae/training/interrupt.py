@@ -10,7 +10,7 @@ CLOCK_RESERVE = 30  # seconds kept back for stopping with a checkpoint
 class Interrupt:
     """Set by SIGTERM or SIGINT, or when the clock has run out; asked after each step."""
 
-    def __init__(self, started: float, minutes: float | None):
+    def __init__(self, started: float, minutes: float | None) -> None:
         self.deadline = math.inf
         if minutes is not None:
             reserve = min(CLOCK_RESERVE, 12 * minutes)  # a fifth of a very short limit

@@ -48,7 +48,7 @@ class Progress:
         step: int,
         curve: list[dict],
         silent: bool,
-    ):
+    ) -> None:
         self.run, self.kind, self.silent = run, kind, silent
         self.steps_per_epoch, last_step = steps
         self.live = None if silent else LiveCurves(paths.scratch(run.name) / "live", curve)
@@ -130,7 +130,7 @@ class Progress:
 class LiveCurves:
     """One step an epoch: loss, elbo, kl and the validation's, nats; images_per_second."""
 
-    def __init__(self, folder: Path, rows: list[dict]):
+    def __init__(self, folder: Path, rows: list[dict]) -> None:
         try:
             from dvclive import Live
         except ImportError:  # a training machine needs nothing but PyTorch and a few
@@ -143,6 +143,7 @@ class LiveCurves:
             self.log(row)
 
     def log(self, row: dict) -> None:
+        """Add the row of an epoch."""
         if self._live is None:
             return
         self._live.step = row["epoch"]

@@ -210,7 +210,7 @@ class Keeper:
         path: Path,
         backend: str,
         group: ProcessGroup,
-    ):
+    ) -> None:
         self.job, self.state, self.saved, self.path = job, state, saved, path
         self.group = group
         self.belongs_to = identity(job.run, job.dataset.training_sha256)

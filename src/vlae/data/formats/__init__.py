@@ -1,0 +1,1 @@
+"""A module for each raw format, and their registry."""

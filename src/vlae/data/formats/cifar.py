@@ -154,12 +154,14 @@ def _batches(content: bytes) -> list[bytes]:
 
 
 def example_tar(path: Path) -> Counts:
+    """Write a small archive; returns how many images it holds."""
     members = dict(zip(TRAIN_MEMBERS, _batches(_noise(10)), strict=True))
     write_tar(path, members | {TEST_MEMBER: _noise(4), TEXT_MEMBERS[0]: b"airplane\n"})
     return {"train": 7, "valid": 3, "test": 4}
 
 
 def example_bin(*paths: Path) -> Counts:
+    """Write six small files, in the order of BIN_FILES; returns how many images they hold."""
     for path, part in zip(paths, [*_batches(_noise(10)), _noise(4)], strict=True):
         path.write_bytes(part)
     return {"train": 7, "valid": 3, "test": 4}

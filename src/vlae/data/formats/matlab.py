@@ -108,11 +108,13 @@ def write_chardata(path: Path, train: np.ndarray, test: np.ndarray) -> None:
 
 
 def example_silhouettes(path: Path) -> Counts:
+    """Write a small file; returns how many images it holds."""
     arrays = {"train": noise(5, 28, 2), "valid": noise(3, 28, 2), "test": noise(4, 28, 2)}
     write_silhouettes(path, arrays)
     return {split: len(images) for split, images in arrays.items()}
 
 
 def example_chardata(path: Path) -> Counts:
+    """Write a small file; returns how many images it holds."""
     write_chardata(path, noise(8, 28, 256), noise(4, 28, 256))
     return {"train": 5, "valid": 3, "test": 4}

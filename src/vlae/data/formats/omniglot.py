@@ -348,11 +348,13 @@ def _rebuilt(path: Path, drawings: Drawings, counts: Counts) -> Splits:
 
 
 def example_lake_npz(path: Path) -> Counts:
+    """Write a small lake_npz file; returns how many images it makes."""
     write_npz(path, example(Glagolitic=1, Braille=2, Angelic=1))
     return {"train": 54, "valid": 6, "test": 19}
 
 
 def example_lake_zip(background: Path, evaluation: Path) -> Counts:
+    """Write two small archives; returns how many images they make."""
     write_zip(background, "background", example(Braille=2))
     write_zip(evaluation, "evaluation", example(Glagolitic=1, Angelic=1))
     return {"train": 54, "valid": 6, "test": 19}

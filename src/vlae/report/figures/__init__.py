@@ -1,0 +1,1 @@
+"""A module for each sort of figure, and their registry."""

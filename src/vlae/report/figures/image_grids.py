@@ -2,6 +2,7 @@
 
 from math import isqrt
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,12 @@ from vlae.images import recorded_kind
 from vlae.storage import paths
 from vlae.storage.records import estimator, read_results, read_samples
 from vlae.units import Unit, rounded_error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from vlae.config.schema import Params
 
 INK, PAPER, LINE = 0, 255, 205  # grey levels: strokes, background, the lines between cells
 SIDE = 10  # images along a grid's side, at most: the hundred that are recorded
@@ -37,7 +44,7 @@ def compose_grid(images: np.ndarray, side: int, rows: int | None = None) -> np.n
     return grid
 
 
-def show_grid(axes, grid: np.ndarray) -> None:
+def show_grid(axes: "Axes", grid: np.ndarray) -> None:
     """A grid of compose_grid filling the axes, dot by dot."""
     axes.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
     axes.set_axis_off()
@@ -57,7 +64,7 @@ def compose_panels(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: compose_grid(spread(array, side**2), side) for name, array in images.items()}
 
 
-def draw_images(run: str, params, root: Path, dpi: int):
+def draw_images(run: str, params: "Params", root: Path, dpi: int) -> "Figure":
     """Test images, one sampled decompression of each, and unconditional samples of `run`."""
     found = recorded_images(run, params, root)
     if isinstance(found, str):
@@ -66,7 +73,9 @@ def draw_images(run: str, params, root: Path, dpi: int):
     return _draw(title, compose_panels(images), dpi)
 
 
-def recorded_images(run: str, params, root: Path) -> tuple[str, dict[str, np.ndarray]] | str:
+def recorded_images(
+    run: str, params: "Params", root: Path
+) -> tuple[str, dict[str, np.ndarray]] | str:
     """A title from the records of `run` and its images, or why there are none."""
     if run not in params.runs:
         return f"{run}: not trained"
@@ -100,10 +109,11 @@ def _title(run: str, training: dict, evaluation: dict | None, unit: Unit) -> str
 
 
 def count(epochs: int) -> str:
+    """For example 1 epoch, 30 epochs."""
     return f"{epochs} epoch{'' if epochs == 1 else 's'}"
 
 
-def _draw(title: str, panels: dict[str, np.ndarray], dpi: int):
+def _draw(title: str, panels: dict[str, np.ndarray], dpi: int) -> "Figure":
     from matplotlib.figure import Figure
 
     size = ZOOM * len(panels["originals"])
@@ -118,7 +128,7 @@ def _draw(title: str, panels: dict[str, np.ndarray], dpi: int):
         )
         show_grid(axes, grid)
 
-    def write(x: int, dots_above: int, text: str, **style) -> None:
+    def write(x: int, dots_above: int, text: str, **style: object) -> None:
         figure.text(x / width, (MARGIN + size + dots_above) / height, text, va="baseline", **style)
 
     write(left["originals"], 66, title, color="#4d4d4d", size=7.5)
@@ -131,7 +141,7 @@ def _draw(title: str, panels: dict[str, np.ndarray], dpi: int):
     return figure
 
 
-def empty(text: str, dpi: int):
+def empty(text: str, dpi: int) -> "Figure":
     """In place of a figure for which nothing is recorded: a frame that says so."""
     from matplotlib.figure import Figure
 
@@ -140,7 +150,7 @@ def empty(text: str, dpi: int):
     return figure
 
 
-def say(axes, text: str, size: float = 9) -> None:
+def say(axes: "Axes", text: str, size: float = 9) -> None:
     """In place of images: a frame with a text in it."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color="#cccccc", linestyle=(0, (4, 4)))

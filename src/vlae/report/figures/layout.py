@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 class Page:
     """A figure of so many dots; everything on it stands where it is put, dot by dot."""
 
-    def __init__(self, width: int, height: int, dpi: int):
+    def __init__(self, width: int, height: int, dpi: int) -> None:
         from matplotlib.figure import Figure
 
         self.width, self.height = width, height

@@ -2,12 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vlae.report.paper import printed_kl, printed_nll
 from vlae.storage.records import read_curve
 from vlae.units import NATS, Unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from vlae.config.schema import Params
 
 # Okabe and Ito's palette, told apart by colour-blind eyes too; the pale yellow is left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -49,7 +56,7 @@ class Panels:
     missing: list[str]
 
 
-def draw_curves(params, root: Path, dpi: int):
+def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
     """One panel per data set: -ELBO above, in nats per image or bits/dim, and KL below, in nats
     per image, against the epoch.
 
@@ -73,7 +80,7 @@ def draw_curves(params, root: Path, dpi: int):
     size = (step * max(1, min(ABREAST, len(panels))), block * lines)
     figure = Figure(figsize=size, dpi=dpi)
 
-    def axes(index: int, bottom: float, height: float, **shared):
+    def axes(index: int, bottom: float, height: float, **shared: object) -> "Axes":
         line, column = divmod(index, ABREAST)
         x, bottom = LEFT + column * step, (lines - 1 - line) * block + bottom
         return figure.add_axes(
@@ -101,7 +108,7 @@ def draw_curves(params, root: Path, dpi: int):
     return figure
 
 
-def read_panels(runs: list[str], params, root: Path) -> Panels:
+def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
     """The curves of a data set's runs; a run's colour depends on its place in params.yaml only."""
     unit = params.image_kind(params.runs[runs[0]].dataset).unit
     panels = Panels(unit, [], [], [])
@@ -172,7 +179,7 @@ def place_labels(wanted: list[float], distance: float) -> list[float]:
     return result
 
 
-def _draw_bounds(axes, column: Panels) -> None:
+def _draw_bounds(axes: "Axes", column: Panels) -> None:
     if not column.bounds:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(visible=True, color="#cccccc", linestyle=(0, (4, 4)))
@@ -187,7 +194,12 @@ def _draw_bounds(axes, column: Panels) -> None:
 
 
 def _draw_panel(
-    axes, series: list[Series], name: str, height: float, unit: Unit, low: float | None = None
+    axes: "Axes",
+    series: list[Series],
+    name: str,
+    height: float,
+    unit: Unit,
+    low: float | None = None,
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -227,7 +239,7 @@ def _draw_panel(
         axes.text(1.05, y, text, color=colour, size=7, va="center", transform=axes.transAxes)
 
 
-def _legend(figure, size: tuple[float, float], left_out: set[str]) -> None:
+def _legend(figure: "Figure", size: tuple[float, float], left_out: set[str]) -> None:
     from matplotlib.lines import Line2D
 
     figure.legend(

@@ -1,8 +1,10 @@
 """Likelihoods of the test images: against the number of importance samples, and of each image."""
 
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +13,12 @@ from vlae.report.figures.layout import Page
 from vlae.report.figures.learning_curves import ABREAST, COLOURS, GREY, place_labels, short
 from vlae.storage.records import estimator, read_originals, read_per_image, read_results
 from vlae.units import BITS_PER_DIM, NATS, Unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from vlae.config.schema import Params
 
 # Inches of the panels against K: a panel, room for its ticks and labels, and for the rest.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 3.4, 3.2, 0.6, 1.6, 0.35, 0.6
@@ -23,7 +31,7 @@ AXIS = 60  # for the labels of an axis between two rows
 BINS = 60
 
 
-def draw_against_k(params, root: Path, dpi: int):
+def draw_against_k(params: "Params", root: Path, dpi: int) -> "Figure":
     """One panel per data set: the NLL of each run against the number of importance samples.
 
     Runs with an exact likelihood do not depend on it and are left out, as are data sets of
@@ -59,7 +67,7 @@ def draw_against_k(params, root: Path, dpi: int):
     return figure
 
 
-def _draw_against_k(axes, runs: list[tuple[str, dict, str]], unit: Unit) -> None:
+def _draw_against_k(axes: "Axes", runs: list[tuple[str, dict, str]], unit: Unit) -> None:
     labels = []  # (value, text, colour)
     for run, record, colour in runs:
         k, nll, se = (np.array([p[key] for p in record["curve"]]) for key in ("k", "nll", "se"))
@@ -102,7 +110,7 @@ def choose(nll: np.ndarray, count: int) -> dict[str, np.ndarray]:
     }
 
 
-def draw_per_image(params, root: Path, dpi: int):
+def draw_per_image(params: "Params", root: Path, dpi: int) -> "Figure":
     """One row per run: a histogram of the NLL of each test image, and recorded ones of them.
 
     The images are those that were recorded with samples, so that the figure needs no data
@@ -161,7 +169,7 @@ class Row:
     by_number: dict[int, float]
 
 
-def _read_rows(params, root: Path) -> tuple[list[Row], list[str]]:
+def _read_rows(params: "Params", root: Path) -> tuple[list[Row], list[str]]:
     """The evaluated runs, and the names of the others."""
     rows, missing = [], []
     for run, record, colour in _evaluations(params, root):
@@ -224,7 +232,7 @@ def _title(record: dict, nll: np.ndarray, unit: Unit) -> str:
     return f"mean {nll.mean():.2f}, median {np.median(nll):.2f} {unit.short} ({first})"
 
 
-def _evaluations(params, root: Path):
+def _evaluations(params: "Params", root: Path) -> Iterator[tuple[str, dict | None, str]]:
     """(run, evaluation or None, colour) of every run but the repetitions with other seeds;
     colours as in the learning curves."""
     seen: dict[str, int] = {}
@@ -236,7 +244,7 @@ def _evaluations(params, root: Path):
         yield name, evaluation, COLOURS[place % len(COLOURS)]
 
 
-def _write(figure, size: tuple[float, float], left: float, y: float, text: str) -> None:
+def _write(figure: "Figure", size: tuple[float, float], left: float, y: float, text: str) -> None:
     """A remark over the figure's width (inches), whose last line stands at the height y."""
     text = textwrap.fill(text, int((size[0] - 2 * left) / 0.05), break_on_hyphens=False)
     figure.text(left / size[0], y, text, size=7, color=GREY, va="bottom")

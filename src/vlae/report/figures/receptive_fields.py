@@ -4,6 +4,7 @@ import textwrap
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlae.report.figures.image_grids import (
     GAP,
@@ -19,6 +20,11 @@ from vlae.report.figures.image_grids import (
 )
 from vlae.report.figures.layout import Page
 from vlae.units import COLOUR_IMAGE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vlae.config.schema import Params
 
 GREY = "#4d4d4d"
 ABREAST = 2
@@ -79,7 +85,7 @@ WINDOWS_OF = {
 }
 
 
-def draw_windows(shown: Windows, params, root: Path, dpi: int):
+def draw_windows(shown: Windows, params: "Params", root: Path, dpi: int) -> "Figure":
     """Originals beside their decompressions, or samples, of each of the runs; in the place of
     one without recorded images stands why there are none."""
     size = ZOOM * (shown.side * (COLOUR_IMAGE[1] + 1) + 1)

@@ -28,6 +28,8 @@ from vlae.storage.write import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from vlae.config.schema import Params
+
 STYLE = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -87,7 +89,7 @@ FIGURES = (
 )
 
 
-def figure_inputs(name: str, params) -> list[str]:
+def figure_inputs(name: str, params: "Params") -> list[str]:
     """The recorded results that figure `name` reads where they exist, relative to the root."""
     entry = _entry(name)
     runs = params.runs if entry.runs is None else [r for r in entry.runs if r in params.runs]
@@ -100,7 +102,7 @@ def figure_outputs(name: str) -> list[str]:
     return [str(Path("results", "figures", f"{name}.{end}")) for end in METADATA]
 
 
-def build_figure(name: str, params, root: Path | str = ".") -> "Figure":
+def build_figure(name: str, params: "Params", root: Path | str = ".") -> "Figure":
     """Figure `name` as a matplotlib Figure, not yet rendered.
 
     Raises VlaeError for an unknown figure and for a recorded result that cannot be used.
@@ -110,7 +112,7 @@ def build_figure(name: str, params, root: Path | str = ".") -> "Figure":
         return entry.draw(params, Path(root), DPI)
 
 
-def write_figure(name: str, params, root: Path | str = ".") -> list[Path]:
+def write_figure(name: str, params: "Params", root: Path | str = ".") -> list[Path]:
     """Write results/figures/NAME.{png,pdf} under `root`, each whole or not at all.
 
     The same results give the same bytes. Raises as build_figure does.
@@ -122,7 +124,7 @@ def write_figure(name: str, params, root: Path | str = ".") -> list[Path]:
     return written
 
 
-def _save(figure, path: Path, kind: str) -> None:
+def _save(figure: "Figure", path: Path, kind: str) -> None:
     with _style():
         figure.savefig(path, format=kind, dpi=DPI, metadata=METADATA[kind])
 

@@ -1,0 +1,1 @@
+"""A module for each sort of table, and their registry."""

@@ -9,6 +9,7 @@ import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from vlae.errors import VlaeError
 from vlae.evaluation.reconstruction_error import KINDS, errors
 from vlae.images import COLOUR, recorded_kind
 from vlae.report.paper import Claim, citation, paper_claims
+from vlae.report.repetitions import repeated_evaluations
 from vlae.report.tables.table import Table
 from vlae.statistics import mean_and_error
 from vlae.storage import paths
@@ -25,10 +27,12 @@ from vlae.storage.records import (
     read_per_image,
     read_results,
     read_samples,
-    repeated_evaluations,
     training_file,
 )
 from vlae.units import BITS_PER_DIM, rounded, rounded_error
+
+if TYPE_CHECKING:
+    from vlae.config.schema import Params
 
 REPRODUCED = "reproduced"
 SAME_DIRECTION = "same direction"
@@ -67,7 +71,7 @@ class Checked:
     epochs: tuple[int, int] | None = None
 
 
-def claims_inputs(params) -> list[str]:
+def claims_inputs(params: "Params") -> list[str]:
     """The recorded results that the claims are checked with where they exist."""
     named = [run for claim in paper_claims() for run in (claim.higher, claim.lower)]
     read = [
@@ -82,7 +86,7 @@ def claims_inputs(params) -> list[str]:
     return [*read, *(str(paths.samples(run)) for run in sampled if run in params.runs)]
 
 
-def check_claims(params, root: Path | str = ".") -> list[Checked]:
+def check_claims(params: "Params", root: Path | str = ".") -> list[Checked]:
     """Every claim of the paper; VlaeError for a record that cannot be used."""
     return [_check(claim, params, Path(root)) for claim in paper_claims()]
 
@@ -120,7 +124,7 @@ def paired_error(
     return math.hypot(first, *corrections)
 
 
-def _check(claim: Claim, params, root: Path) -> Checked:
+def _check(claim: Claim, params: "Params", root: Path) -> Checked:
     runs = claim.higher, claim.lower
     records, missing, reasons = [], [], []
     for run in dict.fromkeys(runs):
@@ -185,7 +189,9 @@ def _training_difference(claim: Claim, root: Path, trainings: list[dict]) -> Che
     return _checked(claim, values, None, [t["epochs"] for t in trainings], remarks)
 
 
-def _test_difference(claim: Claim, params, root: Path, evaluations: list[dict]) -> Checked:
+def _test_difference(
+    claim: Claim, params: "Params", root: Path, evaluations: list[dict]
+) -> Checked:
     images = [read_per_image(root, evaluation) for evaluation in evaluations]
     key = "log_likelihood" if claim.quantity == "nll" else "kl"
     remarks = []
@@ -202,7 +208,7 @@ def _test_difference(claim: Claim, params, root: Path, evaluations: list[dict]) 
     return _checked(claim, values, scale * error, [e["epochs"] for e in evaluations], remarks)
 
 
-def _over_seeds(claim: Claim, params, root: Path, evaluations: list[dict]) -> list[str]:
+def _over_seeds(claim: Claim, params: "Params", root: Path, evaluations: list[dict]) -> list[str]:
     """Where both runs have been repeated: the difference of the means over their trainings,
     with its standard error, which is of other trainings and not of other test images."""
     values = []
@@ -249,7 +255,7 @@ def _checked(
     )
 
 
-def build(params, root: Path) -> Table:
+def build(params: "Params", root: Path) -> Table:
     """The table of all claims. Raises as check_claims does."""
     import pandas as pd
 

@@ -6,8 +6,10 @@ recognises (vlae.evaluation.classifier).
 """
 
 import math
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,6 +32,9 @@ from vlae.storage.records import (
     training_file,
 )
 from vlae.units import BITS_PER_DIM, rounded, rounded_error
+
+if TYPE_CHECKING:
+    from vlae.config.schema import Params
 
 CHANCE = 0.1  # of ten classes of as many images each
 CSV = (
@@ -61,7 +66,7 @@ LEGEND = (
 )
 
 
-def kept_runs(params) -> list[str]:
+def kept_runs(params: "Params") -> list[str]:
     """The runs on colour images, without repetitions, by data set."""
     runs = [
         n
@@ -71,7 +76,7 @@ def kept_runs(params) -> list[str]:
     return sorted(runs, key=lambda run: params.runs[run].dataset)
 
 
-def kept_inputs(params) -> list[str]:
+def kept_inputs(params: "Params") -> list[str]:
     """The recorded results that the table reads where they exist, relative to the root."""
     runs = kept_runs(params)
     datasets = dict.fromkeys(params.runs[run].dataset for run in runs)
@@ -82,7 +87,7 @@ def kept_inputs(params) -> list[str]:
     ]
 
 
-def kept_rows(params, root: Path) -> list[dict]:
+def kept_rows(params: "Params", root: Path) -> list[dict]:
     """The rows, with the keys of CSV; None where nothing is recorded, `note` says why.
 
     bits_per_dim and kl_* are those of all test images, the others of the recorded ones:
@@ -95,7 +100,9 @@ def kept_rows(params, root: Path) -> list[dict]:
     ]
 
 
-def _of_dataset(dataset: str, runs: list[str], params, root: Path):
+def _of_dataset(
+    dataset: str, runs: list[str], params: "Params", root: Path
+) -> Iterator[tuple[str, dict]]:
     """(run, row) of each of the runs on a data set; its classifier is read once, if at all."""
     judge = None
     for run in runs:
@@ -134,7 +141,7 @@ def _of_dataset(dataset: str, runs: list[str], params, root: Path):
         yield run, row | {"note": "; ".join(remarks)}
 
 
-def _judge(root: Path, dataset: str):
+def _judge(root: Path, dataset: str) -> Callable[..., dict] | None:
     """What the classifier of a data set makes of decompressions, as a function; None without
     one."""
     from vlae.evaluation.classifier import accuracy, classify, read_classifier
@@ -162,7 +169,7 @@ def _judge(root: Path, dataset: str):
     return judge
 
 
-def build(params, root: Path) -> Table:
+def build(params: "Params", root: Path) -> Table:
     """The table. Raises VlaeError for a record that cannot be used."""
     import pandas as pd
 

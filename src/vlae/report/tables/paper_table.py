@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from vlae.errors import VlaeError
 from vlae.report.paper import PaperRow, PaperTable, citation, paper_table
+from vlae.report.repetitions import repeated_evaluations
 from vlae.report.tables.table import Table
-from vlae.storage.records import evaluation_file, read_results, repeated_evaluations, training_file
+from vlae.storage.records import evaluation_file, read_results, training_file
 from vlae.units import rounded, rounded_error
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from vlae.config.schema import Params
 
 COLUMNS = {  # of build_frame's frame and of the csv
     "group": "string",
@@ -57,7 +60,7 @@ HEADERS = {
 }
 
 
-def table_inputs(name: str, params) -> list[str]:
+def table_inputs(name: str, params: "Params") -> list[str]:
     """The recorded results that the paper's table `name` reads where they exist, relative to the
     root."""
     return [
@@ -70,7 +73,7 @@ def table_inputs(name: str, params) -> list[str]:
     ]
 
 
-def build(name: str, params, root: Path) -> Table:
+def build(name: str, params: "Params", root: Path) -> Table:
     """Table `name` of the paper. Raises as build_frame does."""
     import pandas as pd
 
@@ -93,7 +96,7 @@ def build(name: str, params, root: Path) -> Table:
     )
 
 
-def build_frame(name: str, params, root: Path | str = ".") -> "pd.DataFrame":
+def build_frame(name: str, params: "Params", root: Path | str = ".") -> "pd.DataFrame":
     """Table `name` of the paper as a pandas.DataFrame, one line for every row of it.
 
     paper, ours, standard_error, spread and difference (ours - paper) are in the table's unit,
@@ -126,7 +129,7 @@ def _paper_cells(row: PaperRow) -> dict:
     }
 
 
-def _our_cells(row: PaperRow, table: PaperTable, params, root: Path) -> dict:
+def _our_cells(row: PaperRow, table: PaperTable, params: "Params", root: Path) -> dict:
     if row.run is None:
         return {}
     if row.instead and _training(row.run, params, root) is None:
@@ -142,11 +145,13 @@ def _our_cells(row: PaperRow, table: PaperTable, params, root: Path) -> dict:
     return _cells_of(row, _paper_remarks(row), table, params, root)
 
 
-def _training(run: str, params, root: Path) -> dict | None:
+def _training(run: str, params: "Params", root: Path) -> dict | None:
     return read_results(root, run, params.runs[run].dataset)[0] if run in params.runs else None
 
 
-def _cells_of(row: PaperRow, remarks: list[str], table: PaperTable, params, root: Path) -> dict:
+def _cells_of(
+    row: PaperRow, remarks: list[str], table: PaperTable, params: "Params", root: Path
+) -> dict:
     """The cells of row.run, whatever data set it is on, with the remarks in its note."""
     if row.run not in params.runs:
         return {"note": "; ".join(["not trained", *remarks])}
@@ -251,7 +256,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _legend(table: PaperTable, keys: list[str], frame) -> str:
+def _legend(table: PaperTable, keys: list[str], frame: "pd.DataFrame") -> str:
     """What the table shows, and each sign that stands in it."""
     sentences = [
         f"Test negative log-likelihood in {table.unit}, lower is better.",
@@ -277,7 +282,7 @@ def _legend(table: PaperTable, keys: list[str], frame) -> str:
     return " ".join(sentences)
 
 
-def _shown(frame) -> list[str]:
+def _shown(frame: "pd.DataFrame") -> list[str]:
     """The columns for readers: those of the KL and the seeds only where they say anything."""
     optional = [key for key in HEADERS if key.startswith("kl_") or key == "spread"]
     empty = {key for key in optional if frame[key].isna().all()}

@@ -4,12 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlae.errors import VlaeError
 from vlae.report.paper import table_names
 from vlae.report.tables import claims, code_content, paper_table
 from vlae.report.tables.table import Table
 from vlae.storage.write import write_text
+
+if TYPE_CHECKING:
+    from vlae.config.schema import Params
 
 ENDINGS = ("csv", "md", "tex", "html")
 
@@ -32,7 +36,7 @@ TABLES = {
 }
 
 
-def table_inputs(name: str, params) -> list[str]:
+def table_inputs(name: str, params: "Params") -> list[str]:
     """The recorded results that table `name` reads where they exist, relative to the root."""
     return _entry(name).inputs(params)
 
@@ -43,12 +47,12 @@ def table_outputs(name: str) -> list[str]:
     return [str(Path("results", "tables", f"{name}.{ending}")) for ending in ENDINGS]
 
 
-def build_table(name: str, params, root: Path | str = ".") -> Table:
+def build_table(name: str, params: "Params", root: Path | str = ".") -> Table:
     """Table `name`. Raises VlaeError for an unknown one, and for a record that cannot be used."""
     return _entry(name).build(params, Path(root))
 
 
-def write_table(name: str, params, root: Path | str = ".") -> list[Path]:
+def write_table(name: str, params: "Params", root: Path | str = ".") -> list[Path]:
     """Write results/tables/NAME.{csv,md,tex,html} under `root`, each whole or not at all.
 
     The csv has full precision; the others are for readers. Raises as build_table does.
