@@ -6,9 +6,11 @@ import pytest
 
 import reliability
 import small_disk
+from vlae import logs
 from vlae.native import network
 
 os.environ.pop("VLAE_SCRATCH", None)
+logs.to_stderr()  # as on the command line
 
 # Started first, so that several processes (pytest-xdist) end at about the same time.
 LONGEST = ("test_workflow", "test_cluster", "test_distributed", "test_train")

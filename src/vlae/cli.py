@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlae import __version__
+from vlae import __version__, logs
 from vlae.errors import VlaeError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ BAD_INPUT = 2
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 75 stopped at the clock, 2 bad input."""
     options = _parser().parse_args(arguments)
+    logs.to_stderr()
     try:
         return options.command(options) or 0
     except VlaeError as error:
@@ -185,7 +186,8 @@ def _verify(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.evaluation.verify import verify
 
-    verify(params, options.images)
+    for line in verify(params, options.images):
+        print(line, flush=True)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -6,8 +6,8 @@ fetch the same data set at once.
 """
 
 import hashlib
+import logging
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +35,8 @@ from vlae.errors import VlaeError
 from vlae.images import image_kind
 from vlae.storage import paths
 from vlae.storage.write import write_atomically, write_npz
+
+logger = logging.getLogger(__name__)
 
 MIRROR_VARIABLE = "VLAE_DATA_MIRROR"
 
@@ -267,4 +269,4 @@ def _shown(source: str) -> str:
 
 def _warn(message: str) -> None:
     """Tell on stderr what went wrong and is got around."""
-    print(f"vlae: warning: {message}", file=sys.stderr)
+    logger.warning(message)

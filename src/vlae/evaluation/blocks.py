@@ -4,7 +4,7 @@ An interrupted evaluation goes on, and shards are nothing but a choice of blocks
 """
 
 import json
-import sys
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import numpy as np
 from vlae.errors import one_line
 from vlae.evaluation.likelihood import VALUES
 from vlae.storage.read import read_npz
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 250  # test images between two saves
 DEEP_BLOCK = 8  # the same with K' samples each: at 64 and 4096 the work of two such blocks
@@ -107,5 +109,5 @@ def read_block(
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, RecursionError) as error:
-        print(f"{path} cannot be read ({one_line(error)}); computed again", file=sys.stderr)
+        logger.info("%s cannot be read (%s); computed again", path, one_line(error))
         return None

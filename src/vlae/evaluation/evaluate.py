@@ -4,7 +4,7 @@ What each key of the record is: docs/evaluation.md.
 """
 
 import json
-import sys
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -40,6 +40,8 @@ from vlae.storage import paths
 from vlae.storage.records import read_training, training_file
 from vlae.storage.write import sha256, write_json, write_npz
 from vlae.units import bits_per_dim
+
+logger = logging.getLogger(__name__)
 
 DRAWS = 5  # further binarizations of a dynamic test set: how much the draw matters
 DRAW_SAMPLES = 8  # importance samples of each image in each of them
@@ -101,7 +103,7 @@ def evaluate(
         for block in tqdm(mine, unit="block", disable=None)
     }
     if shard is not None:
-        print(f"{run.name}: shard {shard[0]} of {shard[1]}, {len(mine)} blocks", file=sys.stderr)
+        logger.info("%s: shard %d of %d, %d blocks", run.name, *shard, len(mine))
         return None
     return _gather(run, dataset, plan, parts)
 

@@ -6,6 +6,7 @@ to the record shows. A CPU and a GPU draw other noise from the same seed. Betwee
 estimates are compared in the mean, within what the noise allows.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -28,8 +29,8 @@ MADE_FROM = {"checkpoint_sha256": str, "binarization_seed": int, "seed": int, "d
 TOLERANCE = 0.2 / 784
 
 
-def verify(params: Params, images: int) -> None:
-    """Check all recorded runs, on `images` test images each, and print a line for each.
+def verify(params: Params, images: int) -> Iterator[str]:
+    """Check all recorded runs, on `images` test images each; yields a line for each.
 
     Raises VlaeError naming the runs whose log-likelihoods differ by more than 0.2 nats an
     image (of colour images 0.78) in the mean of absolute differences, or, where the recorded
@@ -43,7 +44,7 @@ def verify(params: Params, images: int) -> None:
         base = paths.evaluation(run.name)
         about, values = base.with_name(base.name + ".json"), base.with_name(base.name + ".npz")
         if not about.exists() or not values.exists():
-            print(f"{run.name}: not evaluated")
+            yield f"{run.name}: not evaluated"
             continue
         record = read_evaluation(Path(), run.name, run.dataset)
         for key, kind in MADE_FROM.items():
@@ -52,7 +53,7 @@ def verify(params: Params, images: int) -> None:
         checkpoint = paths.model(run.name)
         model = load_model(run, device)
         if sha256(checkpoint) != record["checkpoint_sha256"]:
-            print(f"{run.name}: {checkpoint} is not the checkpoint that was evaluated")
+            yield f"{run.name}: {checkpoint} is not the checkpoint that was evaluated"
             wrong.append(run.name)
             continue
         dataset = load(run.dataset, params.image_kind(run.dataset))
@@ -71,7 +72,7 @@ def verify(params: Params, images: int) -> None:
             tolerance += 4 * error
             remark = f" (± {error:.4f}; the noise of {record['device']} is another)"
         verdict = "as recorded" if difference <= tolerance else "NOT as recorded"
-        print(
+        yield (
             f"{run.name}: {verdict}, mean difference {difference:.4f} nats{remark} "
             f"on {len(x)} images"
         )

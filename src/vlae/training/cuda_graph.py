@@ -9,7 +9,7 @@ Random numbers are drawn outside the graph, from the step's own generator: a res
 one without a graph, draws the very same.
 """
 
-import sys
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from vlae.data.batches import bits_below
 from vlae.images import ImageKind, scaled
+
+logger = logging.getLogger(__name__)
 
 WARM_UP = 3  # steps before capture, in which libraries choose kernels and take workspaces
 
@@ -114,5 +116,5 @@ def captured(step: CapturedStep) -> CapturedStep | None:
         return step.capture()
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
-        print(f"no CUDA graph, steps are launched one by one: {reason}", file=sys.stderr)
+        logger.info("no CUDA graph, steps are launched one by one: %s", reason)
         return None

@@ -6,6 +6,7 @@ the step is that of one process with the same global batch, but for rounding. Th
 process, the first, reads and writes the files.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -16,7 +17,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vlae import logs
 from vlae.errors import VlaeError
+
+logger = logging.getLogger(__name__)
 
 STOPPED = 75  # exit status of a process that was stopped before its work was done
 LINE = 4096  # bytes of a message that one process has for the others
@@ -118,7 +122,7 @@ def processes_for(gpus: int, device: torch.device) -> int:
         return 1
     there = torch.cuda.device_count()
     if there < gpus:
-        print(f"{gpus} GPUs are wanted, {there} can be seen: trains on {there}", file=sys.stderr)
+        logger.info("%d GPUs are wanted, %d can be seen: trains on %d", gpus, there, there)
     return min(gpus, there)
 
 
@@ -165,6 +169,7 @@ def _in_process(device: str, work: Callable[..., bool], arguments: tuple) -> str
     Stopped before it is done, the process ends: whoever stopped it, PyTorch's launcher, if it
     still exists, does not ask for its result then, and the worker would wait for that.
     """
+    logs.to_stderr()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     on_gpu = device == "cuda"
     if on_gpu:

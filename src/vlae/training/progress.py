@@ -5,9 +5,9 @@ scratch/RUN/live/ are for watching it (VS Code, `dvc plots show`, any text edito
 written anew from the state when a training is resumed, so that no epoch stands twice.
 """
 
+import logging
 import math
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from vlae.errors import VlaeError
 from vlae.images import ImageKind
 from vlae.storage import paths
 from vlae.training.train_state import TrainState
+
+logger = logging.getLogger(__name__)
 
 # What a row of curve.csv has; the losses in nats an image.
 CURVE = [
@@ -116,10 +118,7 @@ class Progress:
                 + (f"  validation {row['valid_elbo']:.2f}" if "valid_elbo" in row else "")
                 + f" nats  {row['images_per_second']:.0f} images/s"
             )
-            if self.bar.disable:
-                print(text, file=sys.stderr)
-            else:
-                self.bar.write(text, file=sys.stderr)
+            logger.info(text)
         self._begin(row["step"])
 
     def close(self) -> None:
@@ -135,7 +134,7 @@ class LiveCurves:
             from dvclive import Live
         except ImportError:  # a training machine needs nothing but PyTorch and a few
             self._live = None
-            print("no live curves: dvclive is not installed", file=sys.stderr)
+            logger.info("no live curves: dvclive is not installed")
             return
         shutil.rmtree(folder, ignore_errors=True)
         self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)

@@ -10,8 +10,8 @@ another machine has trained is put by hand. Of several the furthest is taken.
 import csv
 import hashlib
 import json
+import logging
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from vlae.storage.records import TRAINING, check_record
 from vlae.storage.write import sha256, write_atomically
 from vlae.training.saved_state import SavedState, recipe_numbers, settings
 from vlae.training.schedule import Schedule
+
+logger = logging.getLogger(__name__)
 
 MODEL, RECORD, CURVE = FILES = ("model.safetensors", "train.json", "curve.csv")
 BY_HAND, RECORDED = "published", "recorded"  # folders in scratch/RUN
@@ -86,7 +88,7 @@ def published(run: Run, dataset: Dataset, schedule: Schedule) -> Published | Non
                     f"{schedule.epochs - schedule.decay_epochs} to it"
                 )
         except (VlaeError, OSError) as error:
-            print(f"{run.name}: does not go on from {folder}: {error}", file=sys.stderr)
+            logger.info("%s: does not go on from %s: %s", run.name, folder, error)
             continue
         if found is None or one.record["epochs"] > found.record["epochs"]:
             found = one

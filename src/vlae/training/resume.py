@@ -1,6 +1,6 @@
 """What a training goes on from: its own state, a published checkpoint, or nothing."""
 
-import sys
+import logging
 from pathlib import Path
 
 from vlae.config.schema import Run
@@ -10,6 +10,8 @@ from vlae.storage import paths
 from vlae.training.published import published
 from vlae.training.saved_state import SavedState, before_decay, continued, load_state
 from vlae.training.schedule import Schedule
+
+logger = logging.getLogger(__name__)
 
 
 def beginning(
@@ -37,7 +39,7 @@ def beginning(
         return path, SavedState(0, {})
     if recorded.reaches(schedule):
         return None
-    print(f"{run.name}: goes on from {recorded.folder}", file=sys.stderr)
+    logger.info("%s: goes on from %s", run.name, recorded.folder)
     return continued(path), recorded.state()
 
 
@@ -46,7 +48,7 @@ def take_over(run: Run, dataset: Dataset, schedule: Schedule) -> None:
     recorded = published(run, dataset, schedule)
     recorded.copy_to(paths.checkpoint(run.name))
     epochs = recorded.record["epochs"]
-    print(f"{run.name}: {recorded.folder} has all {epochs} epochs: taken over", file=sys.stderr)
+    logger.info("%s: %s has all %d epochs: taken over", run.name, recorded.folder, epochs)
 
 
 def _on_schedule(

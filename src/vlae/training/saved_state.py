@@ -11,7 +11,7 @@ goes on.
 import fcntl
 import hashlib
 import json
-import sys
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +26,8 @@ from vlae.storage import paths
 from vlae.storage.read import read_json, read_safetensors, shown
 from vlae.storage.write import write_safetensors
 from vlae.training.schedule import DECAYS
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 # What a row of the curve, and a part of the history, have at least.
@@ -220,10 +222,11 @@ def exclusive(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise VlaeError(f"{path}: another process is training this run") from None
         except OSError as error:  # Lustre mounted without flock, say
-            print(
-                f"{path}: this file system has no locks (flock: {error.strerror}); "
-                "nothing keeps a second process from training this run",
-                file=sys.stderr,
+            logger.info(
+                "%s: this file system has no locks (flock: %s); nothing keeps a second process "
+                "from training this run",
+                path,
+                error.strerror,
             )
         for half_written in path.parent.glob(f".{path.stem}.*"):
             half_written.unlink()

@@ -5,15 +5,17 @@ done or the clock runs out, and write the averaged model with its record.
 """
 
 import gc
+import logging
 import os
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
 
+from vlae import logs
 from vlae.config.schema import Run
 from vlae.data.batches import permutation, training_images
 from vlae.data.dataset import Dataset
@@ -40,6 +42,8 @@ from vlae.training.schedule import Schedule, schedule_of
 from vlae.training.step import Arithmetic, new_step
 from vlae.training.train_state import TrainState, new_train_state
 from vlae.training.validation import validation_bound
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def _train(job: Job, group: ProcessGroup) -> bool:
             run, kind, (per_epoch, last), saved.step, saved.curve, not group.is_main
         )
         stack.callback(progress.close)
+        stack.enter_context(logging_redirect_tqdm([logs.LOGGER]))
         first = saved.step
         gc.freeze()  # what is there now stays: collections need not look at it every few steps
         stack.callback(gc.unfreeze)
@@ -259,19 +264,23 @@ class Keeper:
         """Say on stderr what is trained, from where, on what."""
         run, about = self.job.run, self.history
         if self.group.is_main:
-            print(
-                f"{run.name}: {sum(w.numel() for w in self.state.weights.values()):,} parameters, "
-                f"{images:,} images, epoch {self.saved.step // steps_per_epoch} of "
-                f"{run.training.epochs}, {about['hardware']}, {about['precision']}, "
-                f"{about['core']}",
-                file=sys.stderr,
+            logger.info(
+                "%s: %s parameters, %s images, epoch %d of %d, %s, %s, %s",
+                run.name,
+                f"{sum(w.numel() for w in self.state.weights.values()):,}",
+                f"{images:,}",
+                self.saved.step // steps_per_epoch,
+                run.training.epochs,
+                *(about[key] for key in ("hardware", "precision", "core")),
             )
 
     def tell_where_it_stopped(self, reason: str | None, last_step: int) -> None:
         """Say on stderr that the same command goes on from here."""
         if self.group.is_main:
-            print(
-                f"{self.job.run.name}: stopped by {reason or 'another process'} at step "
-                f"{self.saved.step} of {last_step}; the same command goes on from here",
-                file=sys.stderr,
+            logger.info(
+                "%s: stopped by %s at step %d of %d; the same command goes on from here",
+                self.job.run.name,
+                reason or "another process",
+                self.saved.step,
+                last_step,
             )
