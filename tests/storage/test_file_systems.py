@@ -21,7 +21,8 @@ pytestmark = pytest.mark.skipif(
 )
 ALONE = "import alone; alone.release(alone.take_over())"
 TRAINING = """
-import pathlib, vlae.training.saved_state
+import pathlib, vlae.logs, vlae.training.saved_state
+vlae.logs.to_stderr()
 with vlae.training.saved_state.exclusive(pathlib.Path("state.safetensors")):
     print("trains")
 """

@@ -86,7 +86,10 @@ def call_fault(call: ast.Call) -> str | None:
         return text
     if last in OBJECTS:
         return text
-    if last in ("loadmat", "read_pickle"):  # SciPy's reader crashes on damaged files
+    if last == "read_pickle":
+        return text
+    # SciPy's reader executes nothing, but it crashes on damaged files: only behind a checksum.
+    if last == "loadmat" and "variable_names" not in keywords:
         return text
     if "shell" in keywords and ast.unparse(keywords["shell"]) != "False":
         return text
