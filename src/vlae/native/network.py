@@ -5,7 +5,6 @@ its counterpart, with the very same parameters, or None where PyTorch is to do t
 a GPU, in single or double precision, and where the core cannot be had (`library.why_not`).
 """
 
-import ctypes
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from vlae.native.library import library
+from vlae.native.structures import OpRow, WeightEntry, array_of
 
 WIDEST = 9  # kernel; the rows of a plane end in four zeros (tiles.h)
 
@@ -45,9 +45,9 @@ class Operation:
     causal: bool = False  # only taps in the pixel's row and above are stored
     scale: float = 1.0
 
-    def row(self) -> tuple[int, ...]:
-        """The numbers of an Operation of network.h."""
-        return (
+    def row(self) -> OpRow:
+        """The operation for the core."""
+        return OpRow(
             *(self.kind, *self.channels, *self.side),
             *(self.kernel, self.causal, round(1000 * self.scale)),
         )
@@ -82,13 +82,11 @@ class Core:
     """A stack of operations, (B, side, side, channels) float -> the same, channels last."""
 
     def __init__(self, operations: list[Operation]) -> None:
-        rows = [number for operation in operations for number in operation.row()]
+        rows = array_of([operation.row() for operation in operations])
         self.layers = [layer for operation in operations for layer in operation.layers]
         self.output = (*[operations[-1].side[1]] * 2, operations[-1].channels[1])
         self.library = library()
-        self.handle = self.library.vlae_network(
-            (ctypes.c_int32 * len(rows))(*rows), len(operations)
-        )
+        self.handle = self.library.vlae_network(rows, len(operations))
         self.parameters = self.library.vlae_parameters(self.handle)
         weakref.finalize(self, self.library.vlae_release, self.handle)
         # a direction that several layers share is one tensor to autograd
@@ -130,7 +128,7 @@ class Core:
     def _entries(
         self, flat: Tensor, function: Callable, gradients: list[Tensor] | None = None
     ) -> None:
-        numbers, at, seen, count = [], flat.data_ptr(), set(), len(self.layers)
+        entries, at, seen, count = [], flat.data_ptr(), set(), len(self.layers)
         shared = len(self.place)
         for i, (layer, direction) in enumerate(self.layers):
             place = self.place[id(direction)]
@@ -138,10 +136,10 @@ class Core:
             into = [0, 0, 0]
             if gradients is not None:
                 into = [gradients[j].data_ptr() for j in (place, shared + i, shared + count + i)]
-            numbers += entry(layer, direction, at, behind, into, place in seen, False)
+            entries.append(entry(layer, direction, at, behind, into, place in seen, False))
             seen.add(place)
             at = behind + 4 * layer.gain.numel()
-        function(count, (ctypes.c_int64 * len(numbers))(*numbers), torch.get_num_threads())
+        function(count, array_of(entries), torch.get_num_threads())
 
 
 def entry(
@@ -152,7 +150,7 @@ def entry(
     into: list[int],
     add: bool,
     rounded: bool,
-) -> list:
+) -> WeightEntry:
     """A WeightEntry of weights.h; `weight` and `bias` are addresses to write to or, for the
     gradient, to read from; `into` those of the gradients of direction, gain and bias."""
     assert _output_units_first(direction) or layer.unit_dim
@@ -162,11 +160,11 @@ def entry(
     if layer.mask is not None:
         mask, mask_stride = layer.mask.data_ptr(), size if len(layer.mask) > 1 else 0
     own_bias = layer.bias.data_ptr() if bias else 0
-    return [
+    return WeightEntry(
         *(direction.data_ptr(), layer.gain.data_ptr(), mask, own_bias),
         *(weight, bias, weight, bias, *into),
         *(units, size, *strides, mask_stride, rounded, add),
-    ]
+    )
 
 
 def _output_units_first(v: Tensor) -> bool:
@@ -282,9 +280,8 @@ class _Fold(torch.autograd.Function):
     def call(
         function: str, layer: nn.Module, direction: Tensor, weight: Tensor, into: list[int]
     ) -> None:
-        numbers = entry(layer, direction, weight.data_ptr(), 0, into, False, True)
-        entries = (ctypes.c_int64 * len(numbers))(*numbers)
-        getattr(library(), function)(1, entries, torch.get_num_threads())
+        one = entry(layer, direction, weight.data_ptr(), 0, into, False, True)
+        getattr(library(), function)(1, array_of([one]), torch.get_num_threads())
 
 
 def foldable(layer: nn.Module) -> bool:

@@ -1,12 +1,12 @@
 """Adamax and the average of the weights in one pass over memory."""
 
-import ctypes
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from vlae.native.library import library
+from vlae.native.structures import StepEntry, array_of
 
 
 @torch.no_grad()
@@ -16,7 +16,7 @@ def adamax_and_average(
     """What `optimizer.step()` and `average <- polyak average + (1 - polyak) weights` do, for
     float32 weights on the CPU; the optimizer's state is the same."""
     (group,) = optimizer.param_groups
-    numbers = []
+    entries = []
     gradients = []  # alive until the call
     for weight, mean in zip(group["params"], average, strict=True):
         state = optimizer.state[weight]
@@ -32,10 +32,10 @@ def adamax_and_average(
         )
         gradients.append(gradient)
         tensors = (weight, gradient, state["exp_avg"], state["exp_inf"], mean)
-        numbers += [tensor.data_ptr() for tensor in tensors] + [weight.numel()]
+        entries.append(StepEntry(*(tensor.data_ptr() for tensor in tensors), weight.numel()))
     beta1, beta2 = group["betas"]
     rate = group["lr"] / (1 - beta1 ** state["step"].item())
     library().vlae_adamax(
-        len(gradients), (ctypes.c_int64 * len(numbers))(*numbers),
+        len(entries), array_of(entries),
         rate, beta1, beta2, group["eps"], polyak, torch.get_num_threads(),
     )  # fmt: skip
