@@ -19,7 +19,7 @@ COMPILER = shutil.which("cc") or shutil.which("gcc")
 pytestmark = pytest.mark.skipif(
     not (COMPILER and sys.platform == "linux"), reason="needs Linux and a C compiler"
 )
-ALONE = "import alone; alone.release(alone.take_over())"
+ALONE = "import single_instance; single_instance.release(single_instance.take_over())"
 TRAINING = """
 import pathlib, vlae.logs, vlae.training.saved_state
 vlae.logs.to_stderr()
@@ -69,7 +69,8 @@ def dvc(folder: Path, environment: dict | None, *arguments: str) -> None:
 def test_one_line_says_what_to_set_before_dvc_waits_for_ever(repository, without_flock):
     done = python(repository, without_flock, "-c", ALONE)
     assert done.stderr.splitlines()[-1] == (
-        "alone.NotAlone: this file system has no locks (flock: Function not implemented); "
+        "single_instance.AnotherInstance: this file system has no locks (flock: Function not "
+        "implemented); "
         "type `dvc config --local core.hardlink_lock true` first"
     )
 
@@ -77,7 +78,7 @@ def test_one_line_says_what_to_set_before_dvc_waits_for_ever(repository, without
 def test_with_it_set_stages_are_run_and_recorded(repository, without_flock):
     dvc(repository, None, "config", "--local", "core.hardlink_lock", "true")
     assert python(repository, without_flock, "-c", ALONE).returncode == 0
-    script = str(PROJECT / "workflow" / "scripts" / "quick_dvc.py")
+    script = str(PROJECT / "workflow" / "scripts" / "dvc_fast.py")
     command = (script, "--wait-for-lock", "repro", "-q", "--single-item", "copy")
     done = python(repository, without_flock, *command)
     assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ stages:
 COUNT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import quick_dvc, record
+import dvc_fast, record
 from dvc.utils import strictyaml
 calls, parse = [], strictyaml.parse_yaml
 def counted(text, path, typ="safe"):
@@ -83,13 +83,13 @@ def test_putting_results_in_place_reads_dvc_lock_as_often_for_few_runs_as_for_ma
     assert len(counts) == 1
 
 
-# Each in a process of its own: importing quick_dvc changes DVC.
+# Each in a process of its own: importing dvc_fast changes DVC.
 REWRITE = """
 import sys
 from dvc import dvcfile
 if sys.argv[1] == "quick":
     sys.path.insert(0, sys.argv[2])
-    import quick_dvc
+    import dvc_fast
 with dvcfile.modify_yaml("dvc.lock") as content:
     stages = content["stages"]
     names = list(stages)

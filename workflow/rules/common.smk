@@ -4,7 +4,7 @@
 # recorded result in its place and names the stages that are left to run. The rules of those
 # stages match nothing else (`left_to_run`), so for Snakemake a recorded result is a source
 # file: no job, no GPU, no data set is asked for on its behalf. Such a rule runs
-# `dvc repro` (by quick_dvc.py), which compares contents once more, takes the result from the
+# `dvc repro` (by dvc_fast.py), which compares contents once more, takes the result from the
 # cache or runs the stage's command, and writes the record.
 
 import atexit
@@ -32,8 +32,8 @@ os.environ.update(
 )
 sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
-import alone
-import patient_slurm
+import single_instance
+import slurm_status_patch
 from imports import source_files
 from vlae.errors import VlaeError
 from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
@@ -107,12 +107,12 @@ def mode():
 def be_alone():
     """Hold this folder's lock until this Snakemake ends, and clear up after a killed one."""
     try:
-        lock = alone.take_over()
-    except alone.NotAlone as reason:
+        lock = single_instance.take_over()
+    except single_instance.AnotherInstance as reason:
         stop(reason)
     except OSError as error:  # a full disk
-        stop(f"{alone.LOCK}: {error.strerror}")
-    atexit.register(alone.release, lock)
+        stop(f"{single_instance.LOCK}: {error.strerror}")
+    atexit.register(single_instance.release, lock)
 
 
 def rerun_incomplete():
@@ -131,7 +131,7 @@ def ask_dvc():
         return json.loads(notes.read_text())
     asked = mode()
     if asked == "unlock":
-        alone.forget()
+        single_instance.forget()
     if asked == "run":
         be_alone()
     if asked in ("draw", "unlock"):
@@ -171,7 +171,7 @@ def repro(stage):
     Snakemake removes a job's outputs before it starts. Where the stage may turn out to be
     recorded after all, they are put back first: DVC finds nothing to do and keeps them.
     """
-    dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'quick_dvc.py'))} --wait-for-lock"
+    dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'dvc_fast.py'))} --wait-for-lock"
     run = f"{dvc} repro --single-item {stage}"  # not -q: that hides errors, too
     return f"{dvc} checkout -q {stage} && {run}" if stage in FOUND["perhaps"] else run
 
@@ -224,7 +224,7 @@ def clock(wildcards, resources):
     return f"export VLAE_MINUTES={max(runtime - 2, 0.5)}; " if runtime else ""
 
 
-patient_slurm.install()
+slurm_status_patch.install()
 PARAMS = checked_params()
 LEFT_OUT, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")

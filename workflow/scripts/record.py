@@ -39,15 +39,15 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.serialize import ParseError, dump_yaml
 from dvc.utils.strictyaml import YAMLValidationError
 
+import dvc_fast  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
 import hand_on
-import quick_dvc  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
 from vlae.config.load import load_params
 from vlae.config.stages import reconfigured
 from vlae.errors import one_line
 
 for name in ("dvc", "dvc_data", "dvc_objects"):  # what they have to say is said here, in one line
     logging.getLogger(name).setLevel(logging.CRITICAL)
-DVC = (sys.executable, Path(__file__).with_name("quick_dvc.py"), "--wait-for-lock")
+DVC = (sys.executable, Path(__file__).with_name("dvc_fast.py"), "--wait-for-lock")
 RECIPES = "recipes"
 # A run-cache has runs/KEY[:2]/KEY/ENTRY: KEY is the hash of command, inputs and parameters and of
 # the outputs' names, ENTRY that of all this and the outputs' MD5, which is what it is read for.

@@ -1,8 +1,10 @@
-"""A SLURM that does not answer for a while: Snakemake asks again.
+"""A patch of snakemake-executor-plugin-slurm 2.8, for a SLURM that does not answer for a while.
 
-Its plugin forgets all its jobs when the question about their states fails five times in a
+The plugin forgets all its jobs when the question about their states fails five times in a
 row, and waits for them for ever. Here a question without an answer says nothing about any
-job, so that the next one, a little later, is asked about all of them.
+job, so that the next one, a little later, is asked about all of them. Replaced:
+snakemake_executor_plugin_slurm.query_job_status. tests/workflow/test_patches.py fails when it is
+not there any more.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""One snakemake at a time; what a killed one leaves goes (workflow/scripts/alone.py)."""
+"""One snakemake at a time; what a killed one leaves goes (workflow/scripts/single_instance.py)."""
 
 import json
 import socket
@@ -16,13 +16,13 @@ from miniature import PROJECT
 WORK = """
 import subprocess, sys, time
 sys.path.insert(0, {scripts!r})
-import alone
+import single_instance
 try:
-    lock = alone.take_over()
-except alone.NotAlone as reason:
+    lock = single_instance.take_over()
+except single_instance.AnotherInstance as reason:
     sys.exit(str(reason))
 if sys.argv[1:] == ["end"]:
-    alone.release(lock)
+    single_instance.release(lock)
     sys.exit()
 child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 print(child.pid, flush=True)

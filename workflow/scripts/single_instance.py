@@ -27,7 +27,7 @@ MARK = "VLAE_AT_WORK_IN"  # in the environment of every process that a run has s
 SECONDS = 90  # for what was left to end: a training saves its state before
 
 
-class NotAlone(Exception):
+class AnotherInstance(Exception):
     """Why this Snakemake cannot work here, in one line."""
 
 
@@ -38,17 +38,19 @@ def say(message):
 def take_over():
     """Be the only Snakemake in this folder until the process ends; returns the lock to hold.
 
-    Raises NotAlone if another one is at work, or if what it left does not end.
+    Raises AnotherInstance if another one is at work, or if what it left does not end.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     lock = open(LOCK, "a+")  # noqa: SIM115 - held as long as the process lives
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise NotAlone(f"another snakemake is at work in this folder ({holder(lock)})") from None
+        raise AnotherInstance(
+            f"another snakemake is at work in this folder ({holder(lock)})"
+        ) from None
     except OSError as error:
         if not dvc_has_hard_links():  # it would wait for ever for a lock that cannot be had
-            raise NotAlone(
+            raise AnotherInstance(
                 f"this file system has no locks (flock: {error.strerror}); "
                 "type `dvc config --local core.hardlink_lock true` first"
             ) from None
@@ -59,7 +61,7 @@ def take_over():
         end_jobs()
         shutil.rmtree(SNAKEMAKES_LOCKS, ignore_errors=True)
     elif before:  # not every file system has its locks on all machines: it may be alive
-        raise NotAlone(
+        raise AnotherInstance(
             f"the last snakemake here ({before}) has not ended, or was killed; go on there, or, "
             "if it is not at work any more, type `snakemake --unlock` first"
         )
@@ -113,7 +115,7 @@ def end_jobs():
             subprocess.run(["scancel", *jobs], capture_output=True, check=False)
             told = True
         if time.monotonic() > end:
-            raise NotAlone(f"jobs of a killed snakemake do not end: {' '.join(jobs)}")
+            raise AnotherInstance(f"jobs of a killed snakemake do not end: {' '.join(jobs)}")
         time.sleep(1)
 
 
@@ -123,7 +125,9 @@ def jobs_left():
     try:
         done = subprocess.run(command, text=True, capture_output=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
-        raise NotAlone("squeue does not answer: are jobs left of a killed snakemake?") from None
+        raise AnotherInstance(
+            "squeue does not answer: are jobs left of a killed snakemake?"
+        ) from None
     rows = [line.split("|", 2) for line in done.stdout.splitlines()]
     here = os.path.realpath(".")
     return [
@@ -145,7 +149,7 @@ def end_processes():
     while left := processes_left():
         if time.monotonic() > end:
             numbers = " ".join(str(process.pid) for process in left)
-            raise NotAlone(f"processes of a killed snakemake do not end: {numbers}")
+            raise AnotherInstance(f"processes of a killed snakemake do not end: {numbers}")
         time.sleep(0.2)
 
 

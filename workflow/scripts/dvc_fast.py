@@ -1,10 +1,18 @@
-"""`dvc` with a dvc.lock that is always whole (whole_lock.py), and quicker where it is long:
+"""`dvc` with two patches, for DVC 3.67:
 
-    python workflow/scripts/quick_dvc.py ARGUMENTS
+    python workflow/scripts/dvc_fast.py ARGUMENTS
 
-For every stage that it records, DVC reads dvc.lock twice and writes it once, whole, in pure
-Python, and all others wait for its lock meanwhile. Here libyaml reads the file, and of its text
-only the stages that have changed are written anew, by DVC's own means: the bytes are the same.
+1. dvc.lock is written beside the old one and takes its place when it is complete. DVC itself
+   empties the file and fills it again; killed meanwhile, or out of space, it leaves a part, which
+   may even be valid and lack the stages behind it. Replaced:
+   dvc.utils.serialize._common._dump_data.
+2. dvc.lock is read by libyaml, and of its text only the stages that have changed are written anew,
+   by DVC's own means: the bytes are the same. DVC itself reads it twice and writes it once, all of
+   it, in pure Python for every stage that it records, and all others wait for its lock meanwhile.
+   Replaced: dvc.utils.strictyaml.parse_yaml, dvc.dvcfile.modify_yaml.
+
+tests/workflow/test_patches.py fails when a replaced function is not there any more, or when DVC
+writes the file whole by itself.
 """
 
 import os
@@ -15,12 +23,26 @@ import yaml
 from dvc import dvcfile
 from dvc.cli import main
 from dvc.utils import strictyaml
-from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml
+from dvc.utils.serialize import _common, dumps_yaml, modify_yaml, parse_yaml
 from ruamel.yaml.resolver import implicit_resolvers
 
-from whole_lock import write_whole
-
 HEAD = "schema: '2.0'\nstages:\n"
+
+
+def write_whole(path, write):
+    """Put what write(file) writes in the place of `path`. The repository's lock is held."""
+    path = os.fspath(path)
+    new = f"{path}.tmp"
+    with open(new, "w", encoding="utf-8") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+
+
+def dump_whole(path, data, dumper, fs=None, **options):
+    """In the place of DVC's function of these arguments."""
+    write_whole(path, lambda file: dumper(data, file, **options))
 
 
 class LockLoader(yaml.CSafeLoader):
@@ -91,6 +113,9 @@ def pieces(text):
     return found
 
 
+if not hasattr(_common, "_dump_data"):
+    sys.exit("vlae: error: this DVC writes dvc.lock in an unknown way (dvc_fast.py)")
+_common._dump_data = dump_whole
 strictyaml.parse_yaml = parse
 dvcfile.modify_yaml = modify
 

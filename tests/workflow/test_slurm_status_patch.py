@@ -1,4 +1,4 @@
-"""A question to SLURM that is not answered says nothing about any job (patient_slurm.py)."""
+"""A question to SLURM that is not answered says nothing about any job (slurm_status_patch.py)."""
 
 import asyncio
 import logging
@@ -17,9 +17,9 @@ def ask(monkeypatch):
     """ask(command): the states of the jobs, as Snakemake is told after `install`."""
     monkeypatch.syspath_prepend(str(PROJECT / "workflow" / "scripts"))
     monkeypatch.setattr(plugin, "query_job_status", plugin.query_job_status)
-    import patient_slurm
+    import slurm_status_patch
 
-    patient_slurm.install()
+    slurm_status_patch.install()
     return lambda *command: asyncio.run(
         plugin.query_job_status(" ".join(command), logging.getLogger())
     )
