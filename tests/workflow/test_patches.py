@@ -25,6 +25,14 @@ def test_dvc_still_has_what_is_replaced():
         assert callable(getattr(module, name)), f"{module.__name__}.{name} has moved"
 
 
+def test_dvc_still_has_what_the_run_cache_is_read_by():
+    from dvc.stage import cache
+
+    assert list(inspect.signature(cache._get_cache_hash).parameters) == ["cache", "key"]
+    for name in ("_get_cache_dir", "_get_cache_path"):
+        assert callable(getattr(cache.StageCache, name)), f"StageCache.{name} has moved"
+
+
 def test_dvc_itself_would_still_empty_its_lock_before_it_fills_it(tmp_path):
     """Otherwise the first patch can go."""
     code = (

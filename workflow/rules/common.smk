@@ -34,6 +34,7 @@ sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
 import single_instance
 import slurm_status_patch
+from console import stop
 from imports import source_files
 from vlae.errors import VlaeError
 from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
@@ -42,12 +43,6 @@ from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
 from vlae.report.tables.registry import TABLES as ALL_TABLES, table_inputs, table_outputs
 
 NOTES = Path(".snakemake", "vlae")
-
-
-def stop(message):
-    """End with one line on stderr and status 2, as `vlae` does for bad input."""
-    print(f"vlae: error: {message}", file=sys.stderr)
-    sys.exit(2)
 
 
 def checked_params():

@@ -13,12 +13,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from console import say
 
 LOCK = Path(".snakemake", "vlae", "lock")
 SNAKEMAKES_LOCKS = Path(".snakemake", "locks")
@@ -29,10 +30,6 @@ SECONDS = 90  # for what was left to end: a training saves its state before
 
 class AnotherInstance(Exception):
     """Why this Snakemake cannot work here, in one line."""
-
-
-def say(message):
-    print(f"vlae: {message}", file=sys.stderr, flush=True)
 
 
 def take_over():

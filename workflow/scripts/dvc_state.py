@@ -1,0 +1,101 @@
+"""What DVC knows of the working directory: which stages are recorded, where their outputs are."""
+
+import os
+
+from dvc.repo import Repo
+
+RECIPES = "recipes"
+
+
+class Record:
+    """DVC's view of the working directory at one moment."""
+
+    def __init__(self, reconfigured=()):
+        self.reconfigured = reconfigured  # stages known to be outdated, whatever DVC says
+        with Repo(_wait_for_lock=True) as repo:
+            self.repo = repo
+            self.status = repo.status()
+            self.stages = {stage.addressing: stage for stage in repo.index.stages}
+            self.outs = {
+                name: [out.def_path for out in stage.outs] for name, stage in self.stages.items()
+            }
+            owner = {
+                out.def_path: (name, out) for name, s in self.stages.items() for out in s.outs
+            }
+            made = {
+                name: [(*owner[dep.def_path], dep) for dep in stage.deps if dep.def_path in owner]
+                for name, stage in self.stages.items()
+            }
+            # The stages that make a stage's inputs; whether dvc.lock says the same of them twice.
+            self.upstream = {name: [above for above, _, _ in deps] for name, deps in made.items()}
+            self.consistent = {
+                name
+                for name, deps in made.items()
+                if all(dep.hash_info and dep.hash_info == out.hash_info for _, out, dep in deps)
+            }
+            self.made = owner.keys()
+            self.out = {path: out for path, (_, out) in owner.items()}
+            self.results = [name for name in self.stages if name != RECIPES]
+            self.cached = {
+                name
+                for name, stage in self.stages.items()
+                if all(out.hash_info and not out.changed_cache() for out in stage.outs)
+            }
+        self._recorded = {}
+
+    def _changes(self, stage, kind):
+        """path -> modified, deleted, new or "not in cache"; kind is deps or outs."""
+        found = [c for c in self.status.get(stage, []) if isinstance(c, dict)]
+        return {p: how for c in found for p, how in c.get(f"changed {kind}", {}).items()}
+
+    def unchanged(self, stage):
+        """Whether dvc.lock has the stage with this command, these parameters and inputs.
+
+        An input that another stage makes is the one that dvc.lock records, whatever lies in
+        its place now (nothing, or an older one after a `git pull`): it is checked out next.
+        """
+        changes = self.status.get(stage, [])
+        return (
+            stage in self.consistent
+            and stage not in self.reconfigured
+            and all(isinstance(change, dict) for change in changes)  # not the command
+            and self._changes(stage, "deps").keys() <= self.made
+        )
+
+    def recorded(self, stage):
+        """Whether the stage is unchanged, and so is all that it depends on."""
+        if stage not in self._recorded:
+            upstream = all(map(self.recorded, self.upstream[stage]))
+            self._recorded[stage] = self.unchanged(stage) and upstream
+        return self._recorded[stage]
+
+    def recorded_stages(self):
+        """The stages, but for the recipes, that are recorded."""
+        return [name for name in self.results if self.recorded(name)]
+
+    def published(self, stage):
+        """Whether a remote may have the outputs of a stage (a data set's never are)."""
+        return all(out.can_push for out in self.stages[stage].outs)
+
+    def out_of_place(self, stage):
+        """Outputs of a stage that are missing or not what dvc.lock records."""
+        changes = self._changes(stage, "outs")
+        return [path for path in self.outs[stage] if path in changes or not os.path.exists(path)]
+
+    def unsaved(self, path):
+        """Whether this output's content, as it lies there, is nowhere in the cache."""
+        out = self.out[path]
+        return out.exists and not out.cache.exists(out.get_hash().value)
+
+    def in_remote(self, stages):
+        """Those recorded stages whose outputs the remote has, all of each (nothing is fetched)."""
+        outs = {name: self.stages[name].outs for name in stages if self.published(name)}
+        wanted = {out.hash_info.value for several in outs.values() for out in several}
+        if not wanted:
+            return set()
+        try:
+            with Repo() as repo:
+                there = set(repo.cloud.get_remote_odb().list_oids_exists(wanted))
+        except Exception:  # whatever a remote can fail with: it does not have them for us
+            return set()
+        return {n for n, several in outs.items() if there >= {o.hash_info.value for o in several}}
