@@ -1,4 +1,4 @@
-"""What a number was computed on, in words, and which arithmetic it can do fast."""
+"""The hardware that computes a number, in words, and the arithmetic that it does fast."""
 
 import functools
 import os
@@ -38,7 +38,8 @@ def _native() -> bool:
 
 @functools.cache
 def processor_flags() -> frozenset[str]:
-    """What /proc/cpuinfo says the first processor can do; empty where there is no such file."""
+    """Return the features of the first processor in /proc/cpuinfo; none where there is no such
+    file."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
             line = next((line for line in file if line.startswith(("flags", "Features"))), "")
@@ -56,7 +57,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 
 def set_arithmetic(device: torch.device, precision: str) -> None:
-    """What holds for the whole process when it trains on a GPU; nothing on a CPU.
+    """Set what holds for the whole process when it trains on a GPU. Does nothing on a CPU.
 
     Convolutions sum in a fixed order, so that a resumed training is exact. In bfloat16 the
     few products left in float32 may be rounded to TF32; in float32 none is.
@@ -72,7 +73,7 @@ def set_arithmetic(device: torch.device, precision: str) -> None:
 
 
 def describe(device: torch.device) -> str:
-    """For example "1 core of AMD EPYC 9655" or "NVIDIA H200"."""
+    """Return the hardware's name, for example "1 core of AMD EPYC 9655" or "NVIDIA H200"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     model = platform.machine()

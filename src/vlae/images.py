@@ -15,7 +15,7 @@ BINARIZATIONS = ("fixed", "dynamic")
 
 @dataclass(frozen=True)
 class ImageKind:
-    """What code has to know of the images of a data set.
+    """The properties of a data set's images that other code depends on.
 
     name: "binary" or "colour"; models, default settings and tables are chosen by it.
     binarization: "fixed" where bits are stored; "dynamic" where grey values are stored, of which

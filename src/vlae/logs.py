@@ -1,4 +1,4 @@
-"""What the package says while it works, through the standard library's logging.
+"""Messages of the package while it works, through the standard library's logging.
 
 Every module logs to `vlae.…`; nothing is shown until somebody asks for it, as the command line
 does with `to_stderr`.

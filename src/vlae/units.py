@@ -14,7 +14,7 @@ def bits_per_dim(nats: float, dimensions: int) -> float:
 
 @dataclass(frozen=True)
 class Unit:
-    """Of a likelihood that is shown: a number of nats an image times `per_nat` is in it.
+    """A unit of likelihoods: a number of nats an image times `per_nat` is in this unit.
 
     `least`: the smallest difference that is worth an axis of its own.
     """

@@ -1,4 +1,4 @@
-"""What the scripts of the workflow say: one line each, on standard error."""
+"""Messages of the workflow's scripts: one line each, on standard error."""
 
 import sys
 from typing import NoReturn

@@ -41,7 +41,7 @@ def write_whole(path, write):
 
 
 def dump_whole(path, data, dumper, fs=None, **options):
-    """In the place of DVC's function of these arguments."""
+    """Write a file whole; takes the place of DVC's function of these arguments."""
     write_whole(path, lambda file: dumper(data, file, **options))
 
 

@@ -70,7 +70,7 @@ class Remote:
         return len(damaged)
 
     def outputs(self, key, stage):
-        """What its run-cache says of this stage under this key, if anything that can be right."""
+        """Return the outputs of this stage under this key in the remote's run-cache, or None."""
         for path in self.entries.get(key, ()) if self.fs else ():
             try:
                 content = self.fs.cat_file(path, start=0, end=LONGEST_ENTRY)
@@ -95,6 +95,6 @@ def say_unreadable(reason):
 
 
 def is_whole(path):
-    """Whether an object is what its name says."""
+    """Return True if an object has the checksum that is its name."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest() == path.parent.name + path.name

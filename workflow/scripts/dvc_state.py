@@ -1,4 +1,4 @@
-"""What DVC knows of the working directory: which stages are recorded, where their outputs are."""
+"""DVC's knowledge of the working directory: which stages are recorded, where their outputs are."""
 
 import os
 
@@ -49,7 +49,7 @@ class Record:
         return {p: how for c in found for p, how in c.get(f"changed {kind}", {}).items()}
 
     def unchanged(self, stage):
-        """Whether dvc.lock has the stage with this command, these parameters and inputs.
+        """Return True if dvc.lock has the stage with this command, these parameters and inputs.
 
         An input that another stage makes is the one that dvc.lock records, whatever lies in
         its place now (nothing, or an older one after a `git pull`): it is checked out next.
@@ -63,7 +63,7 @@ class Record:
         )
 
     def recorded(self, stage):
-        """Whether the stage is unchanged, and so is all that it depends on."""
+        """Return True if the stage is unchanged, and so is all that it depends on."""
         if stage not in self._recorded:
             upstream = all(map(self.recorded, self.upstream[stage]))
             self._recorded[stage] = self.unchanged(stage) and upstream
@@ -74,7 +74,8 @@ class Record:
         return [name for name in self.results if self.recorded(name)]
 
     def published(self, stage):
-        """Whether a remote may have the outputs of a stage (a data set's never are)."""
+        """Return True if a remote may have the outputs of a stage; those of data sets are never
+        there."""
         return all(out.can_push for out in self.stages[stage].outs)
 
     def out_of_place(self, stage):
@@ -83,12 +84,12 @@ class Record:
         return [path for path in self.outs[stage] if path in changes or not os.path.exists(path)]
 
     def unsaved(self, path):
-        """Whether this output's content, as it lies there, is nowhere in the cache."""
+        """Return True if the cache does not have this output's present content."""
         out = self.out[path]
         return out.exists and not out.cache.exists(out.get_hash().value)
 
     def in_remote(self, stages):
-        """Those recorded stages whose outputs the remote has, all of each (nothing is fetched)."""
+        """Return the recorded stages whose outputs are all in the remote. Nothing is fetched."""
         outs = {name: self.stages[name].outs for name in stages if self.published(name)}
         wanted = {out.hash_info.value for several in outs.values() for out in several}
         if not wanted:

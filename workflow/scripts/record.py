@@ -1,4 +1,4 @@
-"""What is recorded, what is to be run: asked of DVC once, before Snakemake builds its DAG.
+"""Asks DVC what is recorded and what is to be run, once, before Snakemake builds its DAG.
 
     python workflow/scripts/record.py run|look
 

@@ -65,7 +65,7 @@ def take_recorded(record, here, remote):
 
 
 def look_up(repo, stage, made, remote):
-    """What the outputs of a stage were when it ran with these inputs, or None.
+    """Return the outputs that a stage had when it ran with these inputs, or None.
 
     An input that another stage makes is the one that dvc.lock records: a data set need not be
     there. Of several answers the first whose objects are here, else one of the remote.
@@ -112,7 +112,7 @@ def outputs_of_entry(content, name, stage):
 
 
 def are_cached(repo, infos):
-    """Whether the cache has these objects (DVC removes a damaged one when it is asked)."""
+    """Return True if the cache has these objects (DVC removes a damaged one when it is asked)."""
     return len(repo.cache.local.oids_exist([info.value for info in infos])) == len(infos)
 
 

@@ -33,7 +33,7 @@ def call(*command, env=None):
 
 
 def succeeds(*command):
-    """Whether a command runs and exits with 0; its output is not shown."""
+    """Return True if a command runs and exits with 0; its output is not shown."""
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:

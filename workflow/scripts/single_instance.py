@@ -29,7 +29,7 @@ SECONDS = 90  # for what was left to end: a training saves its state before
 
 
 class AnotherInstance(Exception):
-    """Why this Snakemake cannot work here, in one line."""
+    """The reason why this Snakemake cannot work here, in one line."""
 
 
 def take_over():
@@ -70,7 +70,7 @@ def take_over():
 
 
 def dvc_has_hard_links():
-    """Whether DVC is set to make its lock of hard links, which every file system has."""
+    """Return True if DVC is set to make its lock of hard links, which every file system has."""
     from dvc.config import Config
 
     return Config.from_cwd()["core"].get("hardlink_lock", False)
@@ -83,7 +83,7 @@ def release(lock):
 
 
 def forget():
-    """For `snakemake --unlock`: the user says that no other Snakemake is at work here."""
+    """Unlock for `snakemake --unlock`: the user says that no other Snakemake is at work here."""
     end_jobs()
     LOCK.unlink(missing_ok=True)
 
@@ -186,7 +186,8 @@ def drop_broken_lock():
 
 
 def holds(entry):
-    """Whether the process of an entry {"pid", "cmd"} is alive, and still the one that made it."""
+    """Return True if the process of an entry {"pid", "cmd"} is alive, and still the one that made
+    it."""
     try:
         process = psutil.Process(entry["pid"])
         if process.status() == psutil.STATUS_ZOMBIE:

@@ -13,7 +13,7 @@ PLUGIN = "snakemake_executor_plugin_slurm"
 
 
 def install():
-    """Where Snakemake has loaded the plugin, as it does with all that are installed."""
+    """Patch the plugin if Snakemake has loaded it, as it does with all that are installed."""
     plugin = sys.modules.get(PLUGIN)
     if plugin is None:
         return

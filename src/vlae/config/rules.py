@@ -1,4 +1,4 @@
-"""What the range of a single setting cannot say: settings that have to agree with others."""
+"""Settings that have to agree with others: rules beyond the range of a single one."""
 
 from vlae.config.schema import ColourModelConfig, ModelConfig, Run
 from vlae.errors import VlaeError

@@ -72,7 +72,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ColourModelConfig:
-    """Of a colour data set; the paper's values (appendix B), where it has them, in brackets."""
+    """A model of colour images. The paper's values (appendix B), where it has them, in
+    brackets."""
 
     trunk: str = _choice("resnet", "densenet")
     widths: tuple[int, ...] = _range(low=6, high=MOST_MAPS)  # at 32x32, 16x16, 8x8 [48, 96, 96]
@@ -95,7 +96,7 @@ class ColourModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a run is trained; free_bits in nats an image."""
+    """Settings of a run's training; free_bits in nats an image."""
 
     epochs: int = _range(low=1, high=MOST_IMAGES)
     decay_epochs: int = _range(low=0, high=MOST_IMAGES, unsaid=0)  # the last ones
@@ -113,15 +114,15 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ColourTrainingConfig(TrainingConfig):
-    """With soft free bits (appendix C): `free_bits` is their floor, and gamma is updated after
-    every `gamma_steps` steps, by the mean KL of those."""
+    """A training with soft free bits (appendix C): `free_bits` is their floor, and gamma is
+    updated after every `gamma_steps` steps, by the mean KL of those."""
 
     gamma_steps: int = _range(low=1, high=MOST_IMAGES)
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How the test images are evaluated: importance_samples for each of `images` (0: all), and
+    """Settings of an evaluation: importance_samples for each of `images` (0: all), and
     deep_samples for deep_images of them (docs/evaluation.md)."""
 
     importance_samples: int = _range(low=1, high=MOST_IMAGES)
@@ -134,7 +135,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Of a colour data set; it judges decompressions (vlae.evaluation.classifier)."""
+    """Settings of the classifier that judges decompressions (vlae.evaluation.classifier)."""
 
     epochs: int = _range(low=1, high=MOST_IMAGES)
     batch_size: int = _range(low=2, high=MOST_IMAGES)
@@ -172,7 +173,7 @@ class Params:
         return self.runs[name]
 
     def why_not_trained(self, name: str) -> str:
-        """Why run `name` could not be trained, or "": what its data set says of itself."""
+        """Return the reason why run `name` could not be trained, from its data set, or ""."""
         return self.datasets[self.runs[name].dataset].get("unavailable", "")
 
     def image_kind(self, name: str) -> ImageKind:

@@ -1,6 +1,6 @@
-"""What each expensive step reads of a run's configuration, by value.
+"""The configuration that each expensive step reads, by value.
 
-It stands in the run's recipes (recipe.py), so that a default may change, or move into the
+It stands in the run's recipes (recipes.py), so that a default may change, or move into the
 run's own block, without outdating what has the same value as before.
 """
 
@@ -43,7 +43,7 @@ def reconfigured(params: Params) -> set[str]:
 
 
 def in_recipe(run: Run, step: str) -> bool:
-    """Whether the step's recipe is there, and of this configuration of the run."""
+    """Return True if the step's recipe exists and has this configuration of the run."""
     return _recorded(run.name, step) == json.loads(json.dumps(configurations(run)[step]))
 
 

@@ -1,4 +1,4 @@
-"""Which images a training step sees, and how stored numbers become the network's input."""
+"""The images that a training step sees, and how stored numbers become the network's input."""
 
 import torch
 from torch import Tensor

@@ -44,7 +44,7 @@ class Dataset:
 
 
 def label_name(split: str) -> str:
-    """What the labels of a split are called in the prepared file."""
+    """Return the name of a split's labels in the prepared file."""
     return f"{split}_labels"
 
 

@@ -34,7 +34,7 @@ PASSING = (BROKEN, DOWN)
 
 
 class Failure(Exception):
-    """Why a file did not come from a place: a few words, and one of the kinds above."""
+    """The reason why a file did not come from a place: a few words, and one of the kinds above."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -124,7 +124,7 @@ def wrong_sum(path: Path, file: dict) -> tuple[str, str] | None:
 
 
 def pin(file: dict) -> str:
-    """What a file is pinned by, for messages."""
+    """Return the checksums that pin a file, for messages."""
     return " and ".join(f"{kind} {file[kind][:12]}..." for kind in SUMS if kind in file)
 
 
@@ -178,7 +178,8 @@ PACKERS = {".gz": Gzip, ".xz": Xz}  # by the end of a file's name
 
 
 class Sink:
-    """What a download is written to: unpacks it, and refuses more bytes than `pinned`."""
+    """A file that a download is written to. It unpacks the bytes and refuses more bytes than
+    `pinned`."""
 
     def __init__(
         self, file: BinaryIO, pinned: dict, unpack: bool, progress: Callable[[int], object]
@@ -234,11 +235,11 @@ class Sink:
         self.progress(len(content))
 
     def flush(self) -> None:
-        """For pooch, which flushes every chunk; closing the file does."""
+        """Do nothing: pooch flushes every chunk, and closing the file is enough."""
 
     def mismatch(self, wrong: str = "checksum") -> Failure:
-        """Why what was served is not the file, when it turned out that it is not, such as by
-        its `wrong` kind of checksum."""
+        """Return the failure of a download that is not the file, by its `wrong` kind of checksum
+        or by its size."""
         if self.html or self.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML):
             return Failure(WRONG, "an HTML page instead of the file")
         if self.written > self.size:
@@ -253,7 +254,7 @@ class Sink:
 
 
 def is_http(source: str) -> bool:
-    """Whether a source is asked over the network."""
+    """Return True if a source is asked over the network."""
     return source.startswith(("http://", "https://"))
 
 
@@ -369,7 +370,8 @@ def _refusal(status: int) -> Failure:
 
 
 def _cause(error: BaseException) -> str:
-    """Why a connection failed, such as "Connection refused", from the depth of the exception."""
+    """Return the reason why a connection failed, such as "Connection refused", from the depth of
+    the exception."""
     names = []
     while error is not None:
         if isinstance(error, OSError) and error.strerror:

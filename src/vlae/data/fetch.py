@@ -161,7 +161,8 @@ def data_recipe(name: str, spec: dict) -> dict:
 
 
 def _files_recipe(name: str, spec: dict) -> dict:
-    """What the files are pinned by, and what the preparation makes of small ones."""
+    """Return the pins of the files, and the checksums of what the preparation makes of small
+    ones."""
     files = {} if spec["format"] == "folder" else files_of(spec)
     pins = {key: _pinned(file) for key, file in files.items()}
     if spec["format"] == "folder":

@@ -66,7 +66,8 @@ def draw_blocks(images: int, samples: int, seed: int) -> list[Block]:
 
 
 def shares(work: list[Block], count: int) -> list[list[Block]]:
-    """So many shares of about the same work: the largest block left to who has least."""
+    """Divide blocks into `count` shares of about the same work: the largest block left goes to the
+    share with the least."""
     found: list[list[Block]] = [[] for _ in range(count)]
     sizes = [0] * count
     for block in sorted(work, key=_size, reverse=True):

@@ -49,7 +49,7 @@ DRAW_SAMPLES = 8  # importance samples of each image in each of them
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be estimated of a run's test images.
+    """The estimates that a run's evaluation needs.
 
     epochs: of the training. samples: of every image, in the blocks `first`. index: the test images
     of the deep level, in the blocks `deep`. draws: the blocks of each further binarization.
@@ -261,7 +261,7 @@ def _record(
 def _other_draws(
     nll: float, fixed: np.ndarray, draws: list[dict[str, np.ndarray]], samples: int
 ) -> list[dict]:
-    """What the NLL would be with other fixed draws of the test bits: how much the draw matters.
+    """Estimate the NLL with other fixed draws of the test bits, to show how much the draw matters.
 
     `fixed` (N,): the bound of the images of the one fixed draw with so many samples.
 

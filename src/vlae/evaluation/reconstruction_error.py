@@ -1,4 +1,4 @@
-"""What a code keeps of an image: rough shape and colour of decompressions against originals.
+"""Errors of decompressions against their originals: what a code keeps of shape and colour.
 
 Both are measured on the means of blocks of 8x8 pixels, fine enough for the outline of things
 and too coarse for the texture that a local decoder makes up. Luma and chroma are
@@ -27,8 +27,8 @@ def block_means(images: np.ndarray) -> np.ndarray:
 
 
 def errors(originals: np.ndarray, decompressions: np.ndarray) -> dict[str, np.ndarray]:
-    """By kind, of each image (n,): the root mean square difference, in levels, over the blocks,
-    of luma (structure) or of both chromas (colour)."""
+    """Return by kind, for each image (n,), the root mean square difference, in levels, over the
+    blocks, of luma (structure) or of both chromas (colour)."""
     difference = block_means(decompressions) - block_means(originals)
     return {
         kind: np.sqrt(np.square(difference[:, channels]).mean((1, 2)))

@@ -1,4 +1,4 @@
-"""Does each checkpoint still do what its record says?
+"""Checks that each checkpoint still does what its record says.
 
 The first test images of every evaluated run are evaluated again, with the same noise, and
 compared with the recorded values: a checkpoint, a data set or code that does not belong

@@ -1,4 +1,4 @@
-"""What every model is, whatever its images: an encoder, a prior and a decoder.
+"""The interface of every model: an encoder, a prior and a decoder.
 
 log p(x) >= E_q(z|x) [ log p(x|z) + log p(z) - log q(z|x) ]        (nats; equation 2)
 """
@@ -16,8 +16,8 @@ LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class Posterior:
-    """What the encoder says of each image: mean and log standard deviation (B, latent_dim)
-    of the Gaussian, and the context (B, hidden) of an IAF, if there is one."""
+    """The encoder's output for each image: mean and log standard deviation (B, latent_dim) of the
+    Gaussian, and the context (B, hidden) of an IAF, if there is one."""
 
     mean: Tensor
     log_std: Tensor

@@ -1,4 +1,4 @@
-"""From a configuration to its model: the one place that knows which kinds of models there are."""
+"""Builds a model from its configuration; the only module that knows all kinds of models."""
 
 from vlae.config.schema import ColourModelConfig, ModelConfig
 from vlae.models.base import Model
@@ -16,8 +16,8 @@ def build_model(config: ModelConfig | ColourModelConfig, side: int | None = None
 
 
 def backend_name(config: ModelConfig | ColourModelConfig, device: str, precision: str) -> str:
-    """What computes the network, for the record. Of colour models the C++ core computes what
-    stands between the convolutions (vlae.native.elementwise)."""
+    """Return the name of what computes the network, for the record. In colour models the C++ core
+    computes the operations between the convolutions (vlae.native.elementwise)."""
     name = backend(device, precision)
     if MODELS[type(config)] is ColourVLAE and name != "PyTorch":
         return "PyTorch, between convolutions C++ (AVX-512)"

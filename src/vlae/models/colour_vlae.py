@@ -86,7 +86,7 @@ class ColourVLAE(Model):
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:
-        """Of each pixel, a number for the mixture's component and one for each colour."""
+        """For each pixel, one number for the mixture's component and one for each colour."""
         return (4, self.side, self.side)
 
     def sample_images(self, z: Tensor, uniform: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What stands between the convolutions of the colour model, as operations of the C++ core.
+"""The operations between the convolutions of the colour model, computed by the C++ core.
 
 Each is one pass over memory where PyTorch takes four to ten. Features are bfloat16 with the
 channels last; anything else is brought into that form.

@@ -65,7 +65,8 @@ def library() -> ctypes.CDLL | None:
 
 
 def backend(device: str, precision: str) -> str:
-    """What does the work, for the record: "C++ (AMX)", "C++ (AVX-512)" or "PyTorch"."""
+    """Return the name of what does the work, for the record: "C++ (AMX)", "C++ (AVX-512)" or
+    "PyTorch"."""
     if device != "cpu" or precision != "bfloat16" or library() is None:
         return "PyTorch"
     return f"C++ ({'AMX' if library().vlae_has_tiles() else 'AVX-512'})"

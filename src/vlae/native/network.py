@@ -22,7 +22,7 @@ WIDEST = 9  # kernel; the rows of a plane end in four zeros (tiles.h)
 
 
 class Kind(IntEnum):
-    """What an operation does to its input x (network.h)."""
+    """The effect of an operation on its input x (network.h)."""
 
     CONV = 0  # conv(x)
     ELU_CONV = 1  # conv(elu(x))
@@ -54,7 +54,8 @@ class Operation:
 
 
 def active(x: Tensor) -> bool:
-    """Whether the core is to work on x: on the CPU, in mixed precision, where it can be had."""
+    """Return True if the core is to work on x: on the CPU, in mixed precision, where it can be
+    had."""
     return (
         x.device.type == "cpu"
         and x.dtype != torch.float64
@@ -168,7 +169,8 @@ def entry(
 
 
 def _output_units_first(v: Tensor) -> bool:
-    """In memory one output unit after the other, of a convolution's the channels last."""
+    """Return True if memory holds one output unit after the other, a convolution's channels
+    last."""
     return v.is_contiguous(
         memory_format=torch.channels_last if v.dim() == 4 else torch.contiguous_format
     )
@@ -285,7 +287,7 @@ class _Fold(torch.autograd.Function):
 
 
 def foldable(layer: nn.Module) -> bool:
-    """Whether the core is to make the weight of a layer (see `folded`)."""
+    """Return True if the core is to make the weight of a layer (see `folded`)."""
     v = layer.direction
     return (
         v is not None

@@ -13,8 +13,8 @@ from vlae.native.structures import StepEntry, array_of
 def adamax_and_average(
     optimizer: torch.optim.Adamax, average: Sequence[Tensor], polyak: float
 ) -> None:
-    """What `optimizer.step()` and `average <- polyak average + (1 - polyak) weights` do, for
-    float32 weights on the CPU; the optimizer's state is the same."""
+    """Do `optimizer.step()` and `average <- polyak average + (1 - polyak) weights` at once, for
+    float32 weights on the CPU. The optimizer's state is the same."""
     (group,) = optimizer.param_groups
     entries = []
     gradients = []  # alive until the call

@@ -7,7 +7,7 @@ ABOVE, BESIDE = 2, 1  # rows and columns of the border: as far as any kernel her
 
 
 class Grid:
-    """Where pixels lie in kept features (images * places, channels).
+    """The places of pixels in kept features (images * places, channels).
 
     The places of an image are its pixels row by row, with ABOVE rows of zeros before them and
     BESIDE columns of zeros on either side. A row below means one sample of one pixel.
@@ -20,12 +20,13 @@ class Grid:
         self.images, self.starts = images, torch.arange(images, device=device) * self.places
 
     def rows(self, pixels: Tensor) -> Tensor:
-        """Of pixels (rows, columns) (2, n) of every image, pixel after pixel: (n * images,)."""
+        """Return the rows (n * images,) of pixels (2, n) of every image, pixel after pixel."""
         place = (pixels[0] + ABOVE) * self.pitch + pixels[1] + BESIDE
         return (place.unsqueeze(1) + self.starts).flatten()
 
     def taps(self, offsets: list[tuple[int, int]]) -> Tensor:
-        """What to add to a pixel's row for the pixels at `offsets` (rows down, columns right)."""
+        """Return what to add to a pixel's row for the pixels at `offsets` (rows down, columns
+        right)."""
         taps = [down * self.pitch + right for down, right in offsets]
         return torch.tensor(taps, device=self.starts.device)
 

@@ -28,7 +28,7 @@ class _Layer:
         self.kept = grid.new(weight.shape[1], weight)
 
     def from_earlier(self, rows: Tensor) -> Tensor:
-        """What its outputs (n, outputs) have of earlier pixels."""
+        """Return the part of its outputs (n, outputs) that comes from earlier pixels."""
         return torch.addmm(self.bias, window(self.kept, rows, self.taps), self.earlier)
 
 
@@ -57,7 +57,8 @@ class NumberByNumber:
         ]
 
     def outputs(self, k: int) -> Tensor:
-        """Of map k, all maps before it having been set: (B, n, number of outputs)."""
+        """Return the parameters of map k, (B, n, number of outputs); call `set` for maps 0 to k -
+        1 first."""
         seen, of_map = self.ends[k - 1] if k else 0, slice(k, None, len(self.ends))
         own = self.inputs[-1][:, :seen] @ self.layers[-1].own[:seen, of_map]
         outputs = self.before[-1][:, of_map] + own

@@ -198,7 +198,8 @@ class LocalPixelCNN(nn.Module):
         self.head = ColourHead(blocks * maps, maps, mixtures)
 
     def image_seen(self, x: Tensor) -> Tensor:
-        """What the streams see of scaled images (B, 3, H, W): (B, 4, H, W), or (B, 2, H, W)."""
+        """Return the part of scaled images that the streams see, (B, 3, H, W): (B, 4, H, W), or
+        (B, 2, H, W)."""
         if self.grayscale:
             # By numbers: a tensor of them would have to be sent to the GPU at every step.
             x = sum(share * colour for share, colour in zip(GREY, x.split(1, 1), strict=True))
@@ -206,8 +207,8 @@ class LocalPixelCNN(nn.Module):
         return torch.cat([x, torch.ones_like(x[:, :1])], 1)
 
     def features(self, x: Tensor, maps: Tensor | None) -> Tensor:
-        """What is seen of each pixel's window, concat_elu of it: scaled images x (B, 3, H, W) in
-        [-1, 1] and maps (B, conditioning, H, W) or None -> (B, 2 * blocks * maps, H, W)."""
+        """Return concat_elu of the features of each pixel's window: scaled images x (B, 3, H, W)
+        in [-1, 1] and maps (B, conditioning, H, W) or None -> (B, 2 * blocks * maps, H, W)."""
         image = self.image_seen(x)
         done: list[Features] = []
         for streams in self.streams:
@@ -240,6 +241,6 @@ class LocalPixelCNN(nn.Module):
 
 
 def _reach(seen: set[tuple[int, int]], offsets: tuple[range, range]) -> set[tuple[int, int]]:
-    """What a convolution over features sees that each see `seen`."""
+    """Return the receptive field of a convolution over features whose own is `seen`."""
     rows, columns = offsets
     return {(r + i, c + j) for r, c in seen for i in rows for j in columns}

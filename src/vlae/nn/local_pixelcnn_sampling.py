@@ -157,7 +157,7 @@ class _Streams:
         return vertical, horizontal
 
     def _vertical_here(self, layer: int, ahead: list[Tensor], rows: Tensor) -> Tensor:
-        """Of a vertical layer, at the pixels to be drawn: there all but the last are kept."""
+        """Compute a vertical layer at the pixels to be drawn; all but the last are kept there."""
         if layer == len(self.kept_vertical):
             return ahead[layer]
         return self.kept_vertical[layer].index_select(0, rows)

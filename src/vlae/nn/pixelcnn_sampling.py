@@ -31,7 +31,7 @@ class _Layer:
         self.bias = layer.bias
 
     def places(self, pixels: Tensor) -> Tensor:
-        """Where pixels (rows, columns) (2, n) lie among the features."""
+        """Return the places of pixels (rows, columns) (2, n) among the features."""
         return (pixels[0] + self.above) * self.pitch + pixels[1] + self.left
 
     def __call__(self, pixels: Tensor, x: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which pixels of an image can be drawn together, given the window that each depends on."""
+"""Groups of pixels that can be drawn together, given the window that each depends on."""
 
 import torch
 from torch import Tensor

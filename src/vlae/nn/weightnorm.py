@@ -19,7 +19,8 @@ NORM_FLOOR = 1e-12  # squared norm of a unit whose inputs are all masked
 
 
 class WeightNorm(nn.Module):
-    """What the layers share: direction v, gain g, bias b, and their initialisation.
+    """The base of all weight-normalised layers: direction v, gain g, bias b, and their
+    initialisation.
 
     `unit_dim` is the dimension of v that counts output units. With `direction=False`
     the layer owns no v: its caller passes one, so that layers can share it while each

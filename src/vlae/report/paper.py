@@ -114,7 +114,7 @@ def paper_table(name: str) -> PaperTable:
 
 
 def paper_claims() -> list[Claim]:
-    """What the paper concludes, in the order of our table."""
+    """Return the paper's claims in the order of our table."""
     group, claims = None, []
     for entry in paper()["claims"]:
         group = entry.get("group", group)

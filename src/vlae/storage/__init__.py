@@ -1,1 +1,1 @@
-"""Where everything lies, and how it is written and read."""
+"""Paths of all files, and how they are written and read."""

@@ -1,4 +1,4 @@
-"""Where everything lies, relative to the directory of the project."""
+"""Paths of all files, relative to the directory of the project."""
 
 import os
 from pathlib import Path

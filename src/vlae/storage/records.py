@@ -101,8 +101,8 @@ def read_results(root: Path, run: str, dataset: str) -> tuple[dict | None, dict 
 
 
 def read_per_image(root: Path, evaluation: dict) -> dict[str, np.ndarray]:
-    """Of each test image of an evaluation, given its record: index, log_likelihood and kl, each
-    (n_test,), the latter two in nats with the first level's samples.
+    """Read the values of each test image of an evaluation, given its record: index, log_likelihood
+    and kl, each (n_test,), the latter two in nats with the first level's samples.
 
     An evaluation without this file is an error: the two are recorded together.
     """
@@ -178,7 +178,7 @@ def read_originals(root: Path, run: str) -> dict[int, np.ndarray]:
 
 
 def read_index(root: Path, run: str, originals: int) -> np.ndarray:
-    """Which images of the test set the recorded originals are, integers (originals,)."""
+    """Read the numbers of the recorded originals in the test set, integers (originals,)."""
     path = Path(root, paths.samples(run))
     index = _arrays(path, ("originals_index",), "a file of samples")["originals_index"]
     if index.shape != (originals,) or index.dtype.kind not in "iu":
@@ -223,7 +223,7 @@ def check_record(path: Path, record: object, of: dict[str, str], fields: dict[st
 
 
 def _is(value: object, kind: type) -> bool:
-    """Whether a JSON value is of this kind, and of a size that can be drawn.
+    """Return True if a JSON value is of this kind, and of a size that can be drawn.
 
     A float may be written as an integer, never as NaN; text is one printable line.
     """
@@ -237,8 +237,8 @@ def _is(value: object, kind: type) -> bool:
 
 
 def estimator(evaluation: dict) -> str:
-    """How a recorded log-likelihood was estimated, in a word: exact, IS-64, or IS-64/4096
-    where few images have been given more samples (docs/evaluation.md)."""
+    """Name the estimator of a recorded log-likelihood: exact, IS-64, or IS-64/4096 where few
+    images have been given more samples (docs/evaluation.md)."""
     if evaluation["exact"]:
         return "exact"
     deep = evaluation.get("deep")

@@ -12,7 +12,7 @@ def with_prefix(prefix: str, named: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those of the tensors whose names begin with PREFIX/, without it."""
+    """Return the tensors whose names begin with PREFIX/, under the names without it."""
     start = len(prefix) + 1
     return {k[start:]: v for k, v in tensors.items() if k.startswith(prefix + "/")}
 

@@ -54,7 +54,8 @@ class StaticInputs:
 
 @contextmanager
 def unchanged(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Whatever happens inside, the tensors' values are afterwards as before, gradients gone."""
+    """Restore the tensors' values at the end, whatever happens inside, and drop their
+    gradients."""
     before = [tensor.detach().clone() for tensor in tensors]
     try:
         yield
@@ -81,7 +82,7 @@ class CapturedStep:
         self.graph = None
 
     def body(self) -> None:
-        """What is captured: runs on any device."""
+        """Run what is captured; works on any device."""
         self.update(self.inputs.x(), self.inputs.noise)
 
     def capture(self) -> "CapturedStep":

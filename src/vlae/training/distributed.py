@@ -114,7 +114,8 @@ SINGLE = ProcessGroup()
 
 
 def processes_for(gpus: int, device: torch.device) -> int:
-    """How many processes a run that wants so many GPUs gets here: one for each that there is.
+    """Return how many processes a run that wants so many GPUs gets here: one for each GPU there
+    is.
 
     On a CPU it is one: its threads share the work already.
     """
@@ -164,7 +165,7 @@ def in_processes(count: int, device: str, work: Callable[..., bool], *arguments:
 
 
 def _in_process(device: str, work: Callable[..., bool], arguments: tuple) -> str:
-    """In one of the processes: "" when the work is done, or what is wrong in a line.
+    """Do the work in one of the processes; returns "" when it is done, or what is wrong in a line.
 
     Stopped before it is done, the process ends: whoever stopped it, PyTorch's launcher, if it
     still exists, does not ask for its result then, and the worker would wait for that.

@@ -1,4 +1,4 @@
-"""When to stop before the work is done: at a signal, or when the clock has run out."""
+"""Stopping before the work is done: at a signal, or when the clock has run out."""
 
 import math
 import signal

@@ -1,4 +1,4 @@
-"""What a training says while it runs: a bar, a line and a row of its curve for each epoch.
+"""Progress of a training: a bar, a line and a row of its curve for each epoch.
 
 The truth is the curve in the training state, which ends up in curve.csv. DVCLive's files in
 scratch/RUN/live/ are for watching it (VS Code, `dvc plots show`, any text editor). They are

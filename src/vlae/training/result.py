@@ -1,4 +1,4 @@
-"""What a finished training leaves in results/checkpoints/RUN."""
+"""Writes the results of a finished training to results/checkpoints/RUN."""
 
 import os
 import subprocess
@@ -72,7 +72,8 @@ def write_results(
 
 
 def _stretches(saved: SavedState, steps_per_epoch: int) -> list[dict]:
-    """What train.json lists: where each stretch of the training began, and what did it."""
+    """Return the stretches of the training for train.json: where each began, and what computed
+    it."""
     worked = [part for part in saved.history if part["to_step"] > part["from_step"]]
     worked = worked or saved.history[-1:]
     start = saved.start or {"checkpoint_sha256": None, "stretches": []}

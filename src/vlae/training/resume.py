@@ -1,4 +1,4 @@
-"""What a training goes on from: its own state, a published checkpoint, or nothing."""
+"""Finds what a training goes on from: its own state, a published checkpoint, or nothing."""
 
 import logging
 from pathlib import Path

@@ -64,7 +64,8 @@ def settings(training: dict) -> dict:
 
 
 def recipe_numbers(run: Run) -> object:
-    """What the code does for this run, in numbers; None where no recipe has been written."""
+    """Return what the code does for this run, in numbers; None where no recipe has been
+    written."""
     recipe = paths.recipe(run.name, "train")
     if not recipe.exists():
         return None
@@ -92,7 +93,7 @@ def identity(run: Run, data_sha256: str) -> dict:
 
 
 def state_path(run: Run, data_sha256: str) -> Path:
-    """Where the state of a training that began from nothing lies."""
+    """Return the path of the state of a training that began from nothing."""
     text = json.dumps(identity(run, data_sha256), sort_keys=True)
     return (
         paths.scratch(run.name)
@@ -101,13 +102,13 @@ def state_path(run: Run, data_sha256: str) -> Path:
 
 
 def continued(path: Path) -> Path:
-    """Where the state lies, beside that, of a training that went on from a published checkpoint;
-    which one it was stands in the state."""
+    """Return the path, beside that one, of the state of a training that went on from a published
+    checkpoint. The state says from which."""
     return path.with_suffix(".continued.safetensors")
 
 
 def before_decay(path: Path) -> Path:
-    """Where the copy of a state lies that was made when its decay began."""
+    """Return the path of the copy of a state that was made when its decay began."""
     return path.with_suffix(".before-decay.safetensors")
 
 
@@ -152,7 +153,8 @@ def load_state(path: Path, belongs_to: dict) -> SavedState | None:
 
 
 def _checked(about: object, tensors: dict[str, Tensor]) -> tuple[dict, SavedState]:
-    """What a state belongs to, and the state; ValueError unless it is as it was saved."""
+    """Return what a state belongs to, and the state. Raises ValueError unless it is as it was
+    saved."""
     keys = {"identity", "step", "curve", "history"}
     newer = {"sha256", "schedule", "start"}  # states of before have none
     if not isinstance(about, dict) or about.keys() - newer != keys:

@@ -1,4 +1,4 @@
-"""How many steps a training has, and the learning rate of each.
+"""The number of a training's steps, and the learning rate of each.
 
 The rate is constant and then, over the last `decay_epochs` epochs, falls to zero. The paper says
 nothing of a schedule (docs/readings.md). To add a form of decay: an entry in DECAYS, its name
@@ -39,7 +39,8 @@ class Schedule:
         return (self.epochs - self.decay_epochs) * self.steps_per_epoch
 
     def factor(self, step: int) -> float:
-        """What multiplies the learning rate at this step: 1, in the decay from 1 towards 0."""
+        """Return the factor of the learning rate at this step: 1, in the decay from 1 towards
+        0."""
         if step < self.decay_from:
             return 1.0
         left = (self.last_step - step) / (self.last_step - self.decay_from)
@@ -47,7 +48,7 @@ class Schedule:
 
     @property
     def end(self) -> dict:
-        """What a saved state says of the end that it was trained towards."""
+        """The end that a state was trained towards, as it is saved."""
         end = {"epochs": self.epochs, "decay_epochs": self.decay_epochs}
         return end if self.decay == "linear" else end | {"decay": self.decay}
 

@@ -23,8 +23,8 @@ Step = Callable[[Tensor, torch.Generator], None]
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How the steps are computed. `graph`: launched as one CUDA graph; `compiled`: with what
-    stands between the convolutions fused by PyTorch's compiler, where that can be had."""
+    """The way in which steps are computed. `graph`: launched as one CUDA graph; `compiled`: with
+    what stands between the convolutions fused by PyTorch's compiler, where that can be had."""
 
     precision: str
     graph: bool = False

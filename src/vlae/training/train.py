@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """What `train` was asked for, as every process gets it. `started`: time.monotonic()."""
+    """The arguments of `train`, as every process gets them. `started`: time.monotonic()."""
 
     run: Run
     dataset: Dataset

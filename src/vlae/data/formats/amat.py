@@ -35,7 +35,7 @@ def read_amat(path: Path, count: int) -> np.ndarray:
 
 
 def _amat_fault(path: Path, count: int) -> str:
-    """What is wrong with an amat file, reading no more of it than that takes."""
+    """Name what is wrong with an amat file, reading no more of it than that takes."""
     lines = 0
     with open(path, "rb") as file:
         while line := file.readline(AMAT_LINE + 1):

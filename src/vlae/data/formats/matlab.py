@@ -68,7 +68,8 @@ def _expect(path: Path, key: str, array: np.ndarray, dtype: str, shape: tuple) -
 
 
 def _read_mat(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
-    """Those variables of a MATLAB 5 file. VlaeError if it is none, or one of them is missing."""
+    """Read those variables of a MATLAB 5 file. Raises VlaeError if it is none, or one is
+    missing."""
     import scipy.io
 
     try:

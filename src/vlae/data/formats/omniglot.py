@@ -195,8 +195,8 @@ def joined(parts: list[Drawings]) -> Drawings:
 
 
 def rows(drawings: Drawings) -> tuple[np.ndarray, np.ndarray]:
-    """Which drawings are OMNIGLOT's training and test images, in its order, before the shuffle:
-    int64 indices.
+    """Return the drawings that are OMNIGLOT's training and test images, in its order before the
+    shuffle, as int64 indices.
 
     They stand by chunks of five drawers, 1-5, 6-10, 11-15 for training and 16-20 for testing;
     in a chunk by alphabet, then character, then drawer. Raises ValueError unless there are all 20
@@ -334,7 +334,8 @@ def read_lake_zip(background: Path, evaluation: Path, counts: Counts) -> Splits:
 
 
 def _drawings(counts: Counts) -> int:
-    """So many drawings may make so many images: one of 20 is left out of some characters."""
+    """Return how many drawings may make so many images: one of 20 is left out of some
+    characters."""
     return sum(counts.values()) * 20 // 19 + 1
 
 

@@ -109,7 +109,7 @@ def _title(run: str, training: dict, evaluation: dict | None, unit: Unit) -> str
 
 
 def count(epochs: int) -> str:
-    """For example 1 epoch, 30 epochs."""
+    """Return the number with its noun: 1 epoch, 30 epochs."""
     return f"{epochs} epoch{'' if epochs == 1 else 's'}"
 
 
@@ -142,7 +142,7 @@ def _draw(title: str, panels: dict[str, np.ndarray], dpi: int) -> "Figure":
 
 
 def empty(text: str, dpi: int) -> "Figure":
-    """In place of a figure for which nothing is recorded: a frame that says so."""
+    """Draw a frame that says why there is no figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1880 / dpi, 716 / dpi), dpi=dpi)
@@ -151,7 +151,7 @@ def empty(text: str, dpi: int) -> "Figure":
 
 
 def say(axes: "Axes", text: str, size: float = 9) -> None:
-    """In place of images: a frame with a text in it."""
+    """Draw a frame with a text, in place of images."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color="#cccccc", linestyle=(0, (4, 4)))
     axes.text(0.5, 0.5, text, ha="center", va="center", size=size, color="#4d4d4d")

@@ -34,7 +34,7 @@ ABREAST = 2  # data sets side by side; more of them would be too small on a page
 
 @dataclass(frozen=True)
 class Series:
-    """What is drawn of one run in one panel, in its unit; NaN where there is nothing."""
+    """One run in one panel, in the panel's unit; NaN where there is nothing."""
 
     label: str
     colour: str
@@ -148,7 +148,7 @@ def short(run: str) -> str:
 
 
 def limits(series: list[Series], unit: Unit = NATS) -> tuple[float, float]:
-    """Where the axis begins and ends: the steep first tenth of a training is cut off."""
+    """Return the ends of the axis; the steep first tenth of a training is cut off."""
     shown = [line.training[_steep(len(line.epoch)) :] for line in series]
     shown += [line.validation[-1:] for line in series if np.isfinite(line.validation[-1])]
     shown += [[line.paper] for line in series if line.paper is not None]
@@ -158,7 +158,7 @@ def limits(series: list[Series], unit: Unit = NATS) -> tuple[float, float]:
 
 
 def _steep(epochs: int) -> int:
-    """How many of a training's epochs are its steep beginning; a few are all worth seeing."""
+    """Return how many epochs are a training's steep beginning; of a few epochs none is."""
     return 1 + epochs // 10 if epochs >= 5 else 0
 
 

@@ -223,7 +223,7 @@ def _draw_chosen(
 
 
 def _test_set(record: dict) -> tuple:
-    """What the bits of an evaluation's test images follow from."""
+    """Return what determines the bits of an evaluation's test images."""
     return tuple(record.get(key) for key in ("dataset", "data_sha256", "binarization_seed"))
 
 

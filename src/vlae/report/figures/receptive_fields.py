@@ -42,7 +42,7 @@ GRIDS = {
 
 @dataclass(frozen=True)
 class Windows:
-    """What a figure shows: `runs` by their windows, of each the `grids` (keys of GRIDS), with
+    """The content of a figure: `runs` by their windows, of each the `grids` (keys of GRIDS), with
     `side` images along a side, and what stands above all of it."""
 
     heading: str

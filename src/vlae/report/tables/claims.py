@@ -1,4 +1,4 @@
-"""What the paper concludes, checked with the recorded runs.
+"""The paper's claims, checked with the recorded runs.
 
 A claim is a difference between two runs that is positive in the paper. Ours has a standard
 error wherever the values of each test image are recorded, and a verdict follows from the
@@ -151,7 +151,8 @@ def _check(claim: Claim, params: "Params", root: Path) -> Checked:
 
 
 def _decompressions_difference(claim: Claim, root: Path, trainings: list[dict]) -> Checked:
-    """Of the mean errors of the recorded decompressions, paired where the images are the same."""
+    """Compare the mean errors of the recorded decompressions, paired where the images are the
+    same."""
     originals, values = [], []
     for training in trainings:
         images = read_samples(root, training["run"])
@@ -209,8 +210,9 @@ def _test_difference(
 
 
 def _over_seeds(claim: Claim, params: "Params", root: Path, evaluations: list[dict]) -> list[str]:
-    """Where both runs have been repeated: the difference of the means over their trainings,
-    with its standard error, which is of other trainings and not of other test images."""
+    """Return, where both runs have been repeated, the difference of the means over their
+    trainings, with its standard error, which is of other trainings and not of other test
+    images."""
     values = []
     for evaluation in evaluations:
         repeated, _ = repeated_evaluations(evaluation["run"], evaluation, params, root)
@@ -227,7 +229,8 @@ def _over_seeds(claim: Claim, params: "Params", root: Path, evaluations: list[di
 
 
 def _same_images(evaluations: list[dict], images: list[dict[str, np.ndarray]]) -> bool:
-    """Whether both were measured on the same bits; a dynamic test set is binarized by a seed."""
+    """Return True if both were measured on the same bits; a dynamic test set is binarized by a
+    seed."""
     first, second = evaluations
     same = all(first.get(k) == second.get(k) for k in ("data_sha256", "binarization_seed"))
     return same and np.array_equal(images[0]["index"], images[1]["index"])

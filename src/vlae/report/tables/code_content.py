@@ -142,7 +142,7 @@ def _of_dataset(
 
 
 def _judge(root: Path, dataset: str) -> Callable[..., dict] | None:
-    """What the classifier of a data set makes of decompressions, as a function; None without
+    """Return a function that judges decompressions by the data set's classifier; None without
     one."""
     from vlae.evaluation.classifier import accuracy, classify, read_classifier
 

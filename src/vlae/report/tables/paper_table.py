@@ -200,7 +200,8 @@ def _samples(evaluation: dict) -> str:
 
 
 def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) -> list[str]:
-    """What was spent on our number, from its records, beside what the paper says it spent."""
+    """Return remarks on what our number cost, from its records, and on what the paper says it
+    spent."""
     spent = "exact" if evaluation["exact"] else f"IS-{evaluation['importance_samples']}"
     if deep := evaluation.get("deep"):
         spent += f" corrected by IS-{deep['importance_samples']} on {deep['images']} images"
@@ -226,8 +227,8 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
 
 
 def _course(training: dict) -> str:
-    """What a training record says beyond the epochs: a decay of the learning rate at the end, and
-    stretches that went on from a published checkpoint. Else ""."""
+    """Return what a training record says beyond the epochs: a decay of the learning rate at the
+    end, and stretches that went on from a published checkpoint. Else ""."""
     stretches = training.get("stretches") or [{}]
     decay = stretches[-1].get("decay_epochs", 0)
     decaying = f" (the learning rate decays over the last {decay})" if decay else ""
@@ -257,7 +258,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _legend(table: PaperTable, keys: list[str], frame: "pd.DataFrame") -> str:
-    """What the table shows, and each sign that stands in it."""
+    """Explain what the table shows, and each sign in it."""
     sentences = [
         f"Test negative log-likelihood in {table.unit}, lower is better.",
         "Bold: rows reproduced here, the others are quoted.",
