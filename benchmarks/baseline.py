@@ -41,8 +41,8 @@ def _whole(kernel: Tensor, fill: float) -> Tensor:
     return F.pad(kernel, (0, 0, 0, kernel.shape[-1] // 2), value=fill).contiguous()
 
 
-def plain(model: VLAE) -> VLAE:
-    """A copy of the model in the usual form. Run it inside `usual_operations`."""
+def baseline_of(model: VLAE) -> VLAE:
+    """A copy of the model in the usual form. Run it inside `baseline_operations`."""
     model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     if model.pixelcnn is not None:
         stack = model.pixelcnn
@@ -56,7 +56,7 @@ def plain(model: VLAE) -> VLAE:
 
 
 @contextmanager
-def usual_operations() -> Iterator[None]:
+def baseline_operations() -> Iterator[None]:
     """PyTorch's own ELU everywhere, and no C++ core."""
     activations = {**made.ACTIVATIONS, "elu": F.elu}
     with (

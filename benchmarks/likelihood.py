@@ -4,7 +4,7 @@ import resource
 
 import torch
 
-from benchmarks.baseline import usual_operations
+from benchmarks.baseline import baseline_operations
 from vlae.evaluation.likelihood import estimates
 from vlae.models.vlae import VLAE
 
@@ -13,7 +13,7 @@ from vlae.models.vlae import VLAE
 def one_image_at_a_time(model: VLAE, x: torch.Tensor, samples: int, batch: int = 128) -> None:
     """The usual estimate: each image copied `samples` times, and the whole model, encoder
     included, run on the copies in batches. `model`: the usual form of it."""
-    with usual_operations():
+    with baseline_operations():
         for image in x:
             log_w = []
             for start in range(0, samples, batch):
@@ -32,7 +32,7 @@ def streamed(model: VLAE, x: torch.Tensor, samples: int, precision: str) -> None
 @torch.no_grad()
 def raster(model: VLAE, maps: torch.Tensor, uniform: torch.Tensor, rows: int) -> None:
     """The usual way to draw pixels, the first `rows` rows of them: the whole network for each."""
-    with usual_operations():
+    with baseline_operations():
         x = torch.zeros_like(uniform)
         for row in range(rows):
             for column in range(x.shape[3]):
@@ -44,7 +44,7 @@ def raster(model: VLAE, maps: torch.Tensor, uniform: torch.Tensor, rows: int) ->
 def full_passes(model: VLAE, noise: torch.Tensor, variables: int) -> None:
     """The usual way to invert an autoregressive flow, its last step's first `variables` only:
     a full pass of the network for each variable."""
-    with usual_operations():
+    with baseline_operations():
         made = model.prior_flow.steps[-1]
         z = torch.zeros_like(noise)
         for i in range(variables):

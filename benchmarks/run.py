@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.baseline import plain
+from benchmarks.baseline import baseline_of
 from benchmarks.likelihood import full_passes, one_image_at_a_time, peak_mib, raster, streamed
 from benchmarks.measure import in_turn, load, ratio
 from benchmarks.report import write_markdown, write_plot
@@ -21,7 +21,7 @@ from benchmarks.training_speed import (
     made_up_images,
     matmul_rate,
     multiply_adds,
-    ours_and_usual,
+    ours_and_baseline,
 )
 from benchmarks.workflow_costs import ROOT, costs
 from vlae.config.load import load_params
@@ -43,16 +43,16 @@ def training(runs: dict[str, Run], repeats: int) -> dict:
     found = {}
     for name, run in runs.items():
         batch = run.training.batch_size
-        ours, usual, work = ours_and_usual(run, batch)
-        usual_times, our_times = in_turn(usual, ours, runs=repeats)
-        result = ratio(usual_times, our_times)
+        ours, baseline, work = ours_and_baseline(run, batch)
+        baseline_times, our_times = in_turn(baseline, ours, runs=repeats)
+        result = ratio(baseline_times, our_times)
         macs = 3 * multiply_adds(ours.model)  # forward, and twice as much backward
         limit = matmul_rate() * torch.get_num_threads() / macs if "bfloat16" in work else None
         result |= {
             "batch": batch,
             "ours_is": work,
             "images_per_second": round(batch / our_times.median, 1),
-            "baseline_images_per_second": round(batch / usual_times.median, 1),
+            "baseline_images_per_second": round(batch / baseline_times.median, 1),
             "megamacs_per_image": round(macs / 1e6, 1),
             "limit_images_per_second": round(limit) if limit else None,
             "fraction_of_limit": round(batch / our_times.median / limit, 3) if limit else None,
@@ -64,12 +64,12 @@ def training(runs: dict[str, Run], repeats: int) -> dict:
 def likelihood(run: Run, repeats: int) -> dict:
     """Images x samples a second of the importance-sampled likelihood."""
     model = new_model(run, made_up_images(64), FIXED, CPU)
-    usual = plain(model)
+    baseline = baseline_of(model)
     precision = choose_precision("auto", CPU)
     x = made_up_images(16).unsqueeze(1).float()
     samples = 64
     theirs, ours = in_turn(
-        lambda: one_image_at_a_time(usual, x[:4], samples),
+        lambda: one_image_at_a_time(baseline, x[:4], samples),
         lambda: streamed(model, x, samples, precision),
         runs=repeats,
     )
@@ -104,11 +104,11 @@ def drawn(model: VLAE, maps: torch.Tensor, uniform: torch.Tensor) -> torch.Tenso
 def sampling(run: Run, repeats: int) -> dict:
     """Drawing 64 images given their codes, and codes from the prior."""
     model = new_model(run, made_up_images(64), FIXED, CPU)
-    usual = plain(model)
+    baseline = baseline_of(model)
     uniform = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     maps = torch.randn(64, run.model.decoder.maps, 28, 28)
     theirs, ours = in_turn(
-        lambda: raster(usual, maps, uniform, 1),
+        lambda: raster(baseline, maps, uniform, 1),
         lambda: drawn(model, maps, uniform),
         runs=repeats,
     )
@@ -116,7 +116,7 @@ def sampling(run: Run, repeats: int) -> dict:
     noise = torch.randn(64, run.model.latent_dim)
     steps, variables = run.model.prior.steps, 8
     theirs, ours = in_turn(
-        lambda: full_passes(usual, noise, variables),
+        lambda: full_passes(baseline, noise, variables),
         lambda: model.sample_prior(noise),
         runs=repeats,
     )
@@ -143,15 +143,15 @@ def growth(run: Run, repeats: int) -> dict:
         "latent size, a training step": {},
     }
     for batch in (16, 32, 64, 128):
-        ours, usual, _ = ours_and_usual(run, batch)
-        usual_times, our_times = in_turn(usual, ours, runs=repeats)
+        ours, baseline, _ = ours_and_baseline(run, batch)
+        baseline_times, our_times = in_turn(baseline, ours, runs=repeats)
         found["batch, a training step"][batch] = round(our_times.median, 4)
-        found["batch, the usual way"][batch] = round(usual_times.median, 4)
+        found["batch, the usual way"][batch] = round(baseline_times.median, 4)
     for size in (16, 32, 64, 128):
         other = Run(
             **{**vars(run), "model": type(run.model)(**{**vars(run.model), "latent_dim": size})}
         )
-        ours, _, _ = ours_and_usual(other, 64)
+        ours, _, _ = ours_and_baseline(other, 64)
         (times,) = in_turn(ours, runs=repeats)
         found["latent size, a training step"][size] = round(times.median, 4)
     return found

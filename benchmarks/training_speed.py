@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from benchmarks.baseline import plain, usual_operations
+from benchmarks.baseline import baseline_of, baseline_operations
 from vlae.config.schema import Run
 from vlae.hardware import choose_precision
 from vlae.images import FIXED
@@ -46,19 +46,23 @@ class Step:
         training_step(self.state, self.x, self.noise, self.precision)
 
 
-def ours_and_usual(run: Run, batch: int) -> tuple[Step, Step, str]:
+def ours_and_baseline(run: Run, batch: int) -> tuple[Step, Step, str]:
     """(our step, the usual one, what does the work in ours)."""
     model = new_model(run, made_up_images(64), FIXED, CPU)
     precision = choose_precision("auto", CPU)
-    usual = Step(run, plain(model), "float32", batch)
+    baseline = Step(run, baseline_of(model), "float32", batch)
 
-    class Usual(Step):
+    class Baseline(Step):
         def __call__(self) -> None:
-            with usual_operations():
+            with baseline_operations():
                 super().__call__()
 
-    usual.__class__ = Usual
-    return Step(run, model, precision, batch), usual, f"{precision}, {backend('cpu', precision)}"
+    baseline.__class__ = Baseline
+    return (
+        Step(run, model, precision, batch),
+        baseline,
+        f"{precision}, {backend('cpu', precision)}",
+    )
 
 
 def multiply_adds(model: VLAE) -> float:
@@ -83,7 +87,7 @@ def multiply_adds(model: VLAE) -> float:
     hooks = [layer.register_forward_hook(count) for layer in layers]
     dtype = next(model.parameters()).dtype
     x = torch.zeros((1, 1, SIDE, SIDE), dtype=dtype)
-    with torch.no_grad(), usual_operations():
+    with torch.no_grad(), baseline_operations():
         noise = torch.zeros((1, model.latent_dim), dtype=dtype) if model.latent_dim else None
         if noise is None:
             model.log_likelihood(x, None)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import colour
-from benchmarks.baseline import plain, usual_operations
+from benchmarks.baseline import baseline_of, baseline_operations
 from benchmarks.measure import Times, ratio
 from benchmarks.training_speed import multiply_adds
 from miniature import PROJECT, small_params
@@ -30,8 +30,8 @@ def model_of(name: str) -> tuple[VLAE, torch.Tensor, torch.Tensor | None]:
 @pytest.mark.parametrize("name", RUNS)
 def test_the_usual_form_is_the_same_function(name):
     model, x, noise = model_of(name)
-    usual = plain(model)
-    with usual_operations():
+    usual = baseline_of(model)
+    with baseline_operations():
         theirs, _ = objective(usual, x, noise, 0.0)
         theirs.backward()
     ours, _ = objective(model, x, noise, 0.0)
