@@ -31,11 +31,10 @@ sys.path.insert(0, str(ROOT / "src"))
 import torch  # noqa: E402
 import yaml  # noqa: E402
 
-from vlae.cli import BAD_INPUT, STOPPED  # noqa: E402
 from vlae.config.load import load_params  # noqa: E402
 from vlae.config.schema import Params, Run  # noqa: E402
 from vlae.data.batches import permutation  # noqa: E402
-from vlae.errors import VlaeError  # noqa: E402
+from vlae.errors import BAD_INPUT, STOPPED, VlaeError  # noqa: E402
 from vlae.hardware import (  # noqa: E402
     choose_device,
     choose_precision,

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlae import __version__, logs
-from vlae.errors import VlaeError
+from vlae.errors import BAD_INPUT, STOPPED, VlaeError
 
 if TYPE_CHECKING:
     from vlae.config.schema import Params, Run
     from vlae.data.dataset import Dataset
-
-STOPPED = 75  # EX_TEMPFAIL: stopped at the clock with the state saved; run again to go on
-BAD_INPUT = 2
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -37,7 +37,7 @@ DEEP = {"images": int, "importance_samples": int, "difference": float, "differen
 AGAINST_K = {"k": int, "nll": float, "se": float}
 # Of each test image, in RUN.npz; files hold more.
 PER_IMAGE = ("index", "log_likelihood", "kl")
-CURVE = ("epoch", "elbo", "kl", "valid_elbo", "valid_kl")
+CURVE_READ = ("epoch", "elbo", "kl", "valid_elbo", "valid_kl")
 
 
 def training_file(run: str) -> Path:
@@ -134,7 +134,7 @@ def read_curve(root: Path, run: str) -> dict[str, np.ndarray] | None:
             raise ValueError("no epoch in it")
         if any(None in row for row in rows):  # where DictReader puts what has no heading
             raise ValueError("a row longer than the first")
-        curve = {key: np.array([float(row[key] or "nan") for row in rows]) for key in CURVE}
+        curve = {key: np.array([float(row[key] or "nan") for row in rows]) for key in CURVE_READ}
         if not all(np.isfinite(curve[key]).all() for key in ("epoch", "elbo", "kl")):
             raise ValueError("epoch, elbo and kl must be finite")
         return curve

@@ -18,11 +18,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vlae import logs
-from vlae.errors import VlaeError
+from vlae.errors import STOPPED, VlaeError
 
 logger = logging.getLogger(__name__)
 
-STOPPED = 75  # exit status of a process that was stopped before its work was done
 LINE = 4096  # bytes of a message that one process has for the others
 Made = TypeVar("Made")
 STOP_SECONDS = 120  # for the processes to save the state in, once they have been asked to stop

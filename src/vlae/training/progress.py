@@ -22,7 +22,7 @@ from vlae.training.train_state import TrainState
 logger = logging.getLogger(__name__)
 
 # What a row of curve.csv has; the losses in nats an image.
-CURVE = [
+COLUMNS = [
     "epoch",
     "step",
     "seconds",

@@ -9,9 +9,8 @@ from vlae.config.schema import Run, as_dict
 from vlae.data.dataset import Dataset
 from vlae.storage import paths
 from vlae.storage.write import sha256, write_json, write_safetensors, write_text
-from vlae.training.progress import CURVE
-from vlae.training.published import CURVE as CURVE_FILE
-from vlae.training.published import MODEL, RECORD, recipe_sha256
+from vlae.training.progress import COLUMNS
+from vlae.training.published import CURVE, MODEL, RECORD, recipe_sha256
 from vlae.training.saved_state import SavedState
 
 
@@ -28,10 +27,10 @@ def write_results(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in average.items()}
     about = {"run": run.name}  # one entry: the library writes several in a random order
     write_safetensors(folder / MODEL, tensors, about)
-    columns = [*CURVE, "gamma"] if "gamma" in saved.curve[-1] else CURVE
+    columns = [*COLUMNS, "gamma"] if "gamma" in saved.curve[-1] else COLUMNS
     lines = [",".join(columns)]
     lines += [",".join(_cell(row.get(key)) for key in columns) for row in saved.curve]
-    write_text(folder / CURVE_FILE, "\n".join(lines) + "\n")
+    write_text(folder / CURVE, "\n".join(lines) + "\n")
     last, stretches = saved.curve[-1], _stretches(saved, steps_per_epoch)
 
     def of_all(key: str) -> str:

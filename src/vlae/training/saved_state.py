@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 # What a row of the curve, and a part of the history, have at least.
-CURVE = {"epoch", "step", "loss", "elbo", "kl"}
+CURVE_KEYS = {"epoch", "step", "loss", "elbo", "kl"}
 HISTORY = {"from_step", "to_step", "seconds", "device", "hardware", "precision", "torch"}
 
 
@@ -164,7 +164,7 @@ def _checked(about: object, tensors: dict[str, Tensor]) -> tuple[dict, SavedStat
         raise ValueError("it has changed since it was saved")
     if type(about["step"]) is not int or about["step"] < 0:
         raise ValueError(f"step is {shown(about['step'])}")
-    for part, needed in (("curve", CURVE), ("history", HISTORY)):
+    for part, needed in (("curve", CURVE_KEYS), ("history", HISTORY)):
         rows = about[part]
         if not isinstance(rows, list) or not all(
             isinstance(row, dict) and needed <= row.keys() for row in rows
