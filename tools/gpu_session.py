@@ -41,6 +41,7 @@ from vlae.hardware import (  # noqa: E402
     describe,
     set_arithmetic,
 )
+from vlae.options import positive  # noqa: E402
 from vlae.randomness import generator  # noqa: E402
 from vlae.storage import paths  # noqa: E402
 from vlae.storage.read import read_json, read_safetensors  # noqa: E402
@@ -285,16 +286,6 @@ def join(options) -> int:
 KEPT = (BY_HAND, "evaluation")
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpu_session.py",
@@ -316,13 +307,20 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     sub = command("measure", measure_all)
-    sub.add_argument("--seconds", type=_positive, default=5, help="for each way; default 5")
+    sub.add_argument(
+        "--seconds", type=positive("seconds"), default=5, help="for each way; default 5"
+    )
     sub = command("train", train_all)
-    sub.add_argument("--minutes", type=_positive, required=True, help="of wall time, for all")
+    sub.add_argument(
+        "--minutes", type=positive("minutes"), required=True, help="of wall time, for all"
+    )
     sub.add_argument("--epochs", type=int, help="of each run; by default what fits")
     sub.add_argument("--decay-epochs", type=int, default=0, help="with --epochs")
     sub.add_argument(
-        "--trial-seconds", type=_positive, default=45, help="to find out each run's speed in"
+        "--trial-seconds",
+        type=positive("seconds"),
+        default=45,
+        help="to find out each run's speed in",
     )
     sub.add_argument("--threads", type=int, help="of each run on a CPU")
     command("pack", pack)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vlae import __version__, logs
 from vlae.errors import BAD_INPUT, STOPPED, VlaeError
+from vlae.options import positive
 
 if TYPE_CHECKING:
     from vlae.config.schema import Params, Run
@@ -200,21 +201,6 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _time_in(unit: str) -> Callable[[str], float]:
-    """The type of an option that is a time in this unit."""
-
-    def time(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not 0 < value < 1e6:
-            raise argparse.ArgumentTypeError(f"{text!r} is no positive number of {unit}")
-        return value
-
-    return time
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vlae",
@@ -288,14 +274,14 @@ def _parser() -> argparse.ArgumentParser:
 def _add_training_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--minutes",
-        type=_time_in("minutes"),
+        type=positive("minutes"),
         default=os.environ.get("VLAE_MINUTES"),
         help="stop with a checkpoint before so many minutes of wall time have passed and exit "
         "with 75 (default: $VLAE_MINUTES, else no limit)",
     )
     sub.add_argument(
         "--checkpoint-seconds",
-        type=_time_in("seconds"),
+        type=positive("seconds"),
         default=os.environ.get("VLAE_CHECKPOINT_SECONDS", 120),
         metavar="SECONDS",
         help="between two saves of the state (default: $VLAE_CHECKPOINT_SECONDS, else 120)",

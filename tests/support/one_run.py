@@ -1,15 +1,14 @@
 """The project with a single small run, to be disturbed while it is trained."""
 
 import json
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import yaml
 
-from miniature import PROJECT, small_params
-from pipeline import MIRROR, TREE, Workflow, generate_files
+from miniature import small_params
+from pipeline import MIRROR, Workflow, copy_tree, generate_files
 from vlae.storage.write import sha256
 
 RUN = "static_mnist-vlae"
@@ -25,14 +24,7 @@ def new_project(
 ) -> Workflow:
     """A commit of the project with a single run of a tiny network, on the data of `mirror`: the
     real ones, or small files that are written there (pipeline.generate_files)."""
-    for name in TREE.split():
-        source, target = PROJECT / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir() and not source.is_symlink():
-            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-            shutil.copytree(source, target, ignore=ignored)
-        else:
-            shutil.copy(source, target, follow_symlinks=False)
+    copy_tree(folder)
     small_params(folder, training, evaluation)
     tree = yaml.safe_load((folder / "params.yaml").read_text())
     tree["runs"] = {RUN: tree["runs"][RUN]}

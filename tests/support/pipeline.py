@@ -185,18 +185,22 @@ def write_params(folder: Path, mirror: Path, runs: Sequence[str]) -> None:
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
+def copy_tree(folder: Path) -> None:
+    """What of this repository a workflow needs, without its results."""
+    for name in TREE.split():
+        source, target = PROJECT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir() and not source.is_symlink():
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(source, target, ignore=ignored)
+        else:
+            shutil.copy(source, target, follow_symlinks=False)
+
+
 def new_workflow(folder: Path, runs: Sequence[str]) -> Workflow:
     """A commit of the project with some of its runs in miniature, in a folder below this one."""
     project = folder / "project"
-    for name in TREE.split():
-        source, target = PROJECT / name, project / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir() and not source.is_symlink():
-            shutil.copytree(
-                source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
-            )
-        else:
-            shutil.copy(source, target, follow_symlinks=False)
+    copy_tree(project)
     write_params(project, folder / "mirror", runs)
     workflow = Workflow(project, folder / "mirror")
     workflow.do("git", "init", "--quiet")

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
+from refusal import refusal
 from vlae.data.formats.amat import AMAT_LINE, read_amat, write_amat
 from vlae.data.formats.idx import read_idx, write_idx
-from vlae.errors import VlaeError
 
 BITS = np.random.default_rng(1).integers(0, 2, (4, 28, 28), np.uint8)
 GREYS = np.random.default_rng(2).integers(0, 256, (4, 28, 28), np.uint8)
@@ -29,11 +29,7 @@ def idx(tmp_path):
 
 
 def message(read, path, count=4):
-    with pytest.raises(VlaeError) as caught:
-        read(path, count)
-    text = str(caught.value)
-    assert text.startswith(f"{path}: ") and "\n" not in text
-    return text.removeprefix(f"{path}: ")
+    return refusal(path, read, path, count)
 
 
 def test_amat_is_the_published_text(tmp_path):

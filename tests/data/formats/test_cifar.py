@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from refusal import refusal
 from vlae.data.dataset import load
 from vlae.data.fetch import fetch
 from vlae.data.formats import cifar
@@ -67,11 +68,7 @@ def whole(arrays) -> None:
 
 
 def message(path, read, *paths) -> str:
-    with pytest.raises(VlaeError) as caught:
-        read(*paths, counts=COUNTS)
-    text = str(caught.value)
-    assert text.startswith(f"{path}: ") and "\n" not in text
-    return text.removeprefix(f"{path}: ")
+    return refusal(path, read, *paths, counts=COUNTS)
 
 
 # --- the archive as published ----------------------------------------------------------------

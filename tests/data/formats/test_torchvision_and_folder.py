@@ -1,5 +1,6 @@
 """Data sets of one's own: those that torchvision knows, and folders of images."""
 
+import gzip
 import hashlib
 import shutil
 from pathlib import Path
@@ -57,21 +58,13 @@ def test_torchvisions_own_class_reads_the_same_images(tmp_path, monkeypatch, nam
     theirs = getattr(datasets, name)
     unpacked = {p: p.with_suffix("") for p in raw.glob("*.gz")}
     for packed, plain in unpacked.items():
-        plain.write_bytes(gunzip(packed))
+        plain.write_bytes(gzip.decompress(packed.read_bytes()))
     train, test = (theirs(str(tmp_path / "theirs"), train=t).data.numpy() for t in (True, False))
     assert np.array_equal(np.concatenate([found.train, found.valid]), train)
     assert np.array_equal(found.test, test) and len(found.train) == 5
 
 
-def gunzip(path: Path) -> bytes:
-    import gzip
-
-    return gzip.decompress(path.read_bytes())
-
-
 def write_labels(path: Path, count: int) -> None:
-    import gzip
-
     header = (0x801).to_bytes(4, "big") + count.to_bytes(4, "big")
     path.write_bytes(gzip.compress(header + bytes(count)))
 
