@@ -111,7 +111,7 @@ def measure_all(options) -> int:
     """OUT/benchmark.json: each run, each way, written anew after each so that none is lost."""
     params, device = load_params(options.params), choose_device(options.device)
     found = {"hardware": describe(device), "torch": torch.__version__, "runs": {}}
-    ways = list(WAYS) if device.type == "cuda" else ["eager"]
+    ways = options.ways or (list(WAYS) if device.type == "cuda" else ["eager"])
     sound = True
     for name in options.runs:
         of_run = found["runs"][name] = {}
@@ -199,25 +199,19 @@ def train_all(options) -> int:
             training.start(10**6, 0, options.trial_seconds / 60)
         for training in trainings:
             training.process.wait()
+    left = end - time.monotonic()
     for training in trainings:
-        run, left = training.run, end - time.monotonic()
         if options.epochs is not None:
-            budgets[run.name] = options.epochs, options.decay_epochs
-        else:
-            state = training.state()
-            if state is None:
-                say(f"{run.name}: no state after the trial; see {training.log}")
-                continue
-            splits = params.dataset(run.dataset)["splits"]
-            images = splits["train"]
-            images += splits["valid"] if run.training.split == "train+valid" else 0
-            try:
-                budgets[run.name] = fitted(run, state[0], images, left)
-            except VlaeError as error:  # the others go on
-                say(str(error))
-                continue
-        say(f"{run.name}: epochs, decay_epochs {budgets[run.name]}, {left:.0f} seconds left")
-        training.start(*budgets[run.name], left / 60)
+            budgets[training.run.name] = options.epochs, options.decay_epochs
+        elif (budget := fitted_budget(training, params, left)) is not None:
+            budgets[training.run.name] = budget
+    if options.same_epochs and budgets:
+        budgets = dict.fromkeys(budgets, min(budgets.values()))
+    for training in trainings:
+        if training.run.name in budgets:
+            budget, left = budgets[training.run.name], end - time.monotonic()
+            say(f"{training.run.name}: epochs, decay_epochs {budget}, {left:.0f} seconds left")
+            training.start(*budget, left / 60)
     codes = {}
     for training in trainings:
         if training.run.name in budgets:
@@ -226,6 +220,22 @@ def train_all(options) -> int:
         done = {0: "done", STOPPED: "not done"}.get(codes[name], f"failed, {codes[name]}")
         say(f"{name}: {done}, epochs {epochs}, decay_epochs {decay}")
     return max(codes.values(), default=BAD_INPUT)
+
+
+def fitted_budget(training: Training, params: Params, seconds: float) -> tuple[int, int] | None:
+    """The budget that `fitted` gives after the trial; None, and a line that says why, where there
+    is none: the other trainings go on."""
+    run, state = training.run, training.state()
+    if state is None:
+        say(f"{run.name}: no state after the trial; see {training.log}")
+        return None
+    splits = params.dataset(run.dataset)["splits"]
+    images = splits["train"] + (splits["valid"] if run.training.split == "train+valid" else 0)
+    try:
+        return fitted(run, state[0], images, seconds)
+    except VlaeError as error:
+        say(str(error))
+        return None
 
 
 # ---- bringing it home ----
@@ -310,6 +320,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--seconds", type=positive("seconds"), default=5, help="for each way; default 5"
     )
+    sub.add_argument("--ways", nargs="+", choices=WAYS, metavar="WAY", help=", ".join(WAYS))
     sub = command("train", train_all)
     sub.add_argument(
         "--minutes", type=positive("minutes"), required=True, help="of wall time, for all"
@@ -323,6 +334,11 @@ def _parser() -> argparse.ArgumentParser:
         help="to find out each run's speed in",
     )
     sub.add_argument("--threads", type=int, help="of each run on a CPU")
+    sub.add_argument(
+        "--same-epochs",
+        action="store_true",
+        help="the budget of the slowest run for all, so that they can be compared",
+    )
     command("pack", pack)
     command("join", join)
     return parser

@@ -19,9 +19,9 @@ from vlae.training.train import train
 class DecoderOnly:
     """As much of a model as pixels need."""
 
-    def __init__(self, first_kernel, masked_blocks, maps=0):
+    def __init__(self, first_kernel, masked_blocks, maps=0, last_masked=False):
         torch.manual_seed(0)
-        self.pixelcnn = PixelCNN(maps, 4, first_kernel, masked_blocks, 1, False)
+        self.pixelcnn = PixelCNN(maps, 4, first_kernel, masked_blocks, 1, False, last_masked)
         with torch.no_grad():
             for parameter in self.pixelcnn.parameters():
                 parameter.copy_(torch.randn_like(parameter))
@@ -43,13 +43,13 @@ def in_raster_order(model, maps, uniform):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    ("first_kernel", "masked_blocks", "maps", "steps"),
-    [(3, 1, 0, 82), (7, 1, 2, 136), (5, 0, 1, 109)],
+    ("first_kernel", "masked_blocks", "last_masked", "maps", "steps"),
+    [(3, 1, False, 0, 82), (7, 1, False, 2, 136), (5, 0, False, 1, 109), (3, 2, True, 1, 82)],
 )
 def test_wavefront_equals_raster_order_bit_for_bit(
-    first_kernel, masked_blocks, maps, steps, dtype
+    first_kernel, masked_blocks, last_masked, maps, steps, dtype
 ):
-    model = DecoderOnly(first_kernel, masked_blocks, maps)
+    model = DecoderOnly(first_kernel, masked_blocks, maps, last_masked)
     model.pixelcnn.to(dtype)
     groups = wavefront(model.pixelcnn.context_pixels(), 28)
     assert len(groups) == steps

@@ -32,6 +32,8 @@ RUNS = (
     "static_mnist-vlae_iaf",
     "static_mnist-vlae_factorized",
     "static_mnist-vae_iaf",
+    "static_mnist-window_a",
+    "static_mnist-window_a_untied",
     "dynamic_mnist-pixelcnn",
 )
 
@@ -99,11 +101,14 @@ def test_gradients_are_as_close_to_double_precision_as_pytorch_s(name, without_c
 @needs_core
 @pytest.mark.parametrize("filters", [4, 12, 16, 20])
 @pytest.mark.parametrize("maps", [0, 3])
-@pytest.mark.parametrize(("kernel", "masked", "pointwise"), [(7, 2, 3), (3, 1, 0), (9, 0, 1)])
-def test_pixelcnn_of_any_size(filters, maps, kernel, masked, pointwise, without_core):
+@pytest.mark.parametrize(
+    ("kernel", "masked", "pointwise", "last_masked"),
+    [(7, 2, 3, False), (3, 1, 0, False), (9, 0, 1, False), (3, 2, 1, True)],
+)
+def test_pixelcnn_of_any_size(filters, maps, kernel, masked, pointwise, last_masked, without_core):
     torch.manual_seed(1)
     x, z = images(3), torch.randn(3, maps, 28, 28) if maps else None
-    model = PixelCNN(maps, filters, kernel, masked, pointwise, tied=False)
+    model = PixelCNN(maps, filters, kernel, masked, pointwise, False, last_masked)
     model = ready(model.to(memory_format=torch.channels_last), x, z)
     inputs = x if z is None else torch.cat([x, z], 1)
     with torch.no_grad(), autocast(CPU, "bfloat16"):

@@ -10,9 +10,13 @@ from vlae.nn.pixelcnn import MaskedConv2d, PixelCNN, causal_mask
 SIDE = 28
 
 
-def pixelcnn(first_kernel=7, masked_blocks=3, tied=False, maps=0, pointwise_blocks=4):
+def pixelcnn(
+    first_kernel=7, masked_blocks=3, tied=False, maps=0, pointwise_blocks=4, last_masked=False
+):
     torch.manual_seed(0)
-    model = PixelCNN(maps, 12, first_kernel, masked_blocks, pointwise_blocks, tied).double()
+    model = PixelCNN(
+        maps, 12, first_kernel, masked_blocks, pointwise_blocks, tied, last_masked
+    ).double()
     with torch.no_grad():  # all directions at work, none zero by chance of the initialisation
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.5)
@@ -41,17 +45,19 @@ def test_six_plain_3x3_convolutions_see_69_pixels():
     torch.manual_seed(0)
     layers = [MaskedConv2d(1 if i == 0 else 12, 12, 3, own_pixel=i > 0) for i in range(6)]
     assert seen_by(torch.nn.Sequential(*layers).double(), (14, 14)) == reach
-    # The class has an even number of masked 3x3 convolutions behind the first: 5 and 7 in all.
+    # Two residual blocks have 5 such convolutions, one more makes 6; three have 7.
+    assert pixelcnn(first_kernel=3, masked_blocks=2, last_masked=True).context_pixels() == reach
     assert len(pixelcnn(first_kernel=3, masked_blocks=2).context_pixels()) == 50
     assert len(pixelcnn(first_kernel=3, masked_blocks=3).context_pixels()) == 91
 
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize(
-    ("first_kernel", "masked_blocks"), [(3, 1), (3, 3), (7, 3), (5, 2), (7, 0)]
+    ("first_kernel", "masked_blocks", "last_masked"),
+    [(3, 1, False), (3, 3, False), (7, 3, False), (5, 2, False), (7, 0, False), (3, 2, True)],
 )
-def test_gradient_reaches_exactly_the_window(first_kernel, masked_blocks, tied):
-    model = pixelcnn(first_kernel, masked_blocks, tied)
+def test_gradient_reaches_exactly_the_window(first_kernel, masked_blocks, last_masked, tied):
+    model = pixelcnn(first_kernel, masked_blocks, tied, last_masked=last_masked)
     window = model.context_pixels()
     assert all(r < 0 or (r == 0 and c < 0) for r, c in window)
     assert seen_by(model, (14, 14)) == window
@@ -79,20 +85,25 @@ def test_masks_are_those_of_raster_order():
     assert causal_mask(7, own_pixel=False).sum() == 24
 
 
-def test_tied_convolutions_share_one_direction_and_keep_their_gains():
-    tied, untied = pixelcnn(tied=True), pixelcnn(tied=False)
+@pytest.mark.parametrize("last_masked", [False, True])
+def test_tied_convolutions_share_one_direction_and_keep_their_gains(last_masked):
+    tied, untied = (pixelcnn(tied=tied, last_masked=last_masked) for tied in (True, False))
     assert len(tied.directions) == 1
-    assert len(untied.directions) == 6
+    assert len(untied.directions) == 6 + last_masked
     difference = sum(p.numel() for p in untied.parameters()) - sum(
         p.numel() for p in tied.parameters()
     )
-    assert difference == 5 * 12 * 12 * 2 * 3
+    assert difference == (5 + last_masked) * 12 * 12 * 2 * 3
 
 
-@pytest.mark.parametrize(("first_kernel", "masked_blocks"), [(3, 2), (7, 3)])
-def test_cropped_kernels_equal_ordinary_masked_convolutions(first_kernel, masked_blocks):
+@pytest.mark.parametrize(
+    ("first_kernel", "masked_blocks", "last_masked"), [(3, 2, True), (3, 2, False), (7, 3, False)]
+)
+def test_cropped_kernels_equal_ordinary_masked_convolutions(
+    first_kernel, masked_blocks, last_masked
+):
     """The stack again with full square kernels and torch's own symmetric padding."""
-    model = pixelcnn(first_kernel, masked_blocks, pointwise_blocks=0)
+    model = pixelcnn(first_kernel, masked_blocks, pointwise_blocks=0, last_masked=last_masked)
     x = (torch.rand(2, 1, SIDE, SIDE) < 0.3).double()
 
     def full(layer, h, direction=None):
@@ -106,4 +117,6 @@ def test_cropped_kernels_equal_ordinary_masked_convolutions(first_kernel, masked
     for i, block in enumerate(model.masked):
         inner = full(block.first, elu(h), model.directions[2 * i])
         h = h + full(block.second, elu(inner), model.directions[2 * i + 1])
+    if last_masked:
+        h = full(model.last_masked, elu(h), model.directions[-1])
     assert torch.allclose(model.output(elu(h)), model(x), atol=1e-10)

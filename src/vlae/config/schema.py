@@ -32,6 +32,10 @@ def _choice(*choices: str, unsaid: str | None = None) -> Any:
     return field(metadata={"choices": choices, "unsaid": unsaid})
 
 
+def _flag(unsaid: bool | None = None) -> Any:
+    return field(metadata={"unsaid": unsaid})
+
+
 @dataclass(frozen=True)
 class FlowConfig:
     """A flow of MADEs, on the prior or behind the posterior: `steps` of them, each with `layers`
@@ -56,6 +60,7 @@ class DecoderConfig:
     masked_blocks: int = _range(low=0, high=DEEPEST)
     pointwise_blocks: int = _range(low=0, high=DEEPEST)
     tied: bool = field()
+    last_masked: bool = _flag(unsaid=False)
 
 
 @dataclass(frozen=True)

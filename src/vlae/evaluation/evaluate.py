@@ -30,7 +30,7 @@ from vlae.evaluation.blocks import (
 )
 from vlae.evaluation.likelihood import curve_points, estimates
 from vlae.evaluation.two_level import deep_subset, two_level
-from vlae.hardware import choose_device, choose_precision, describe
+from vlae.hardware import choose_device, choose_precision, describe, set_arithmetic
 from vlae.models.base import Model
 from vlae.models.build import backend_name
 from vlae.models.weights import load_model
@@ -88,6 +88,7 @@ def evaluate(
     """
     on = choose_device(device)
     precision = choose_precision(precision, on)
+    set_arithmetic(on, precision)
     model = load_model(run, on)
     plan = _plan(run, dataset, samples)
     test = cache(partial(test_input, dataset, run.evaluation))

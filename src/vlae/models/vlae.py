@@ -59,6 +59,7 @@ class VLAE(Model):
                 decoder.masked_blocks,
                 decoder.pointwise_blocks,
                 decoder.tied,
+                decoder.last_masked,
             )
         self.to(memory_format=torch.channels_last)  # about twice as fast on a CPU
 

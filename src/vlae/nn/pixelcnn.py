@@ -83,9 +83,10 @@ class PixelCNN(nn.Module):
 
     A type-A convolution, then `masked_blocks` residual blocks of two masked 3x3
     convolutions with `pointwise_blocks` residual 1x1 blocks spread before, between and
-    after them, then a 1x1 convolution to one logit a pixel. The first layer has no
-    shortcut: nothing carries pixel i to logit i. Tied: the masked 3x3 convolutions share
-    one direction tensor and keep a gain and a bias each.
+    after them, with `last_masked` one more masked 3x3 convolution, then a 1x1 convolution to
+    one logit a pixel. The first layer has no shortcut: nothing carries pixel i to logit i.
+    Tied: the masked 3x3 convolutions share one direction tensor and keep a gain and a bias
+    each.
     """
 
     def __init__(
@@ -96,17 +97,23 @@ class PixelCNN(nn.Module):
         masked_blocks: int,
         pointwise_blocks: int,
         tied: bool,
+        last_masked: bool = False,
     ) -> None:
         super().__init__()
         self.first_kernel = first_kernel
         self.input = MaskedConv2d(1 + maps, filters, first_kernel, own_pixel=False, free=maps)
         self.masked = nn.ModuleList(MaskedBlock(filters) for _ in range(masked_blocks))
-        uses = 2 * masked_blocks
+        uses = 2 * masked_blocks + last_masked
         self.directions = nn.ParameterList(
             nn.Parameter(new_direction((filters, filters, 2, 3)))
             for _ in range(min(uses, 1) if tied else uses)
         )
         self.pointwise = nn.ModuleList(PointwiseBlock(filters) for _ in range(pointwise_blocks))
+        self.last_masked = (
+            MaskedConv2d(filters, filters, 3, own_pixel=True, direction=False)
+            if last_masked
+            else None
+        )
         self.output = Conv2d(filters, 1, 1)
 
     def forward(self, x: Tensor, maps: Tensor | None = None) -> Tensor:
@@ -114,6 +121,8 @@ class PixelCNN(nn.Module):
         h = self.input(x if maps is None else torch.cat([x.to(maps.dtype), maps], 1))
         for block, directions in self.blocks():
             h = block(h, *directions)
+        if self.last_masked is not None:
+            h = self.last_masked(elu(h), self.directions[-1])
         return self.output(elu(h))
 
     def blocks(self) -> list[tuple[nn.Module, tuple[Tensor, ...]]]:
@@ -160,13 +169,19 @@ class PixelCNN(nn.Module):
                     causal=True,
                 )
             )
+        if self.last_masked is not None:
+            layers = ((self.last_masked, self.directions[-1]),)
+            result.append(
+                Operation(Kind.ELU_CONV, (filters, filters), side, layers, 3, causal=True)
+            )
         output = Operation(Kind.ELU_CONV, (filters, 1), side, ((last, last.direction),), 1)
         return [*result, output]
 
     def context_pixels(self) -> set[tuple[int, int]]:
         """The window as offsets (rows down, columns right) that the kernels can reach."""
         reach = {(0, 0)}
-        kernels = [(3, True)] * (2 * len(self.masked)) + [(self.first_kernel, False)]
+        masked = 2 * len(self.masked) + (self.last_masked is not None)
+        kernels = [(3, True)] * masked + [(self.first_kernel, False)]
         for kernel, own_pixel in kernels:
             half = kernel // 2
             taps = causal_mask(kernel, own_pixel).nonzero().tolist()

@@ -63,6 +63,8 @@ class PixelByPixel:
         for block, directions in pixelcnn.blocks():
             first, second = directions or (None, None)
             self.blocks.append((new(block.first, first), new(block.second, second)))
+        last = pixelcnn.last_masked
+        self.last_masked = None if last is None else new(last, pixelcnn.directions[-1])
         self.output = new(pixelcnn.output)
         if maps is not None:
             rows, columns = shape[1:]
@@ -75,6 +77,8 @@ class PixelByPixel:
         h = self.input(pixels)
         for first, second in self.blocks:
             h = h + second(pixels, elu(first(pixels, elu(h))))
+        if self.last_masked is not None:
+            h = self.last_masked(pixels, elu(h))
         return self.output(pixels, elu(h)).squeeze(2)
 
     def set(self, pixels: Tensor, values: Tensor) -> None:
