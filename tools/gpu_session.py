@@ -168,11 +168,12 @@ class Training:
 
 def fitted(run: Run, about: dict, images: int, seconds: float) -> tuple[int, int]:
     """(epochs, decay_epochs) that a run with this state can reach in so many seconds, by the
-    speed of its last stretch."""
-    last = about["history"][-1]
-    stepping = max(last["seconds"] - last["setup_seconds"], 1.0)
-    speed = (last["to_step"] - last["from_step"]) / stepping
-    seconds -= last["setup_seconds"]  # that it takes once more
+    speed of its last stretch with any steps."""
+    seconds -= about["history"][-1]["setup_seconds"]  # that it takes once more
+    speed = 0.0
+    for stretch in about["history"]:
+        if steps := stretch["to_step"] - stretch["from_step"]:
+            speed = steps / max(stretch["seconds"] - stretch["setup_seconds"], 1.0)
     start = (about.get("start") or {"step": 0})["step"]
     per_epoch = images // run.training.batch_size
     epochs = int((about["step"] + SPARE * speed * seconds) // per_epoch)

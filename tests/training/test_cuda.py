@@ -352,6 +352,8 @@ def test_the_epochs_are_fitted_to_the_time(folder):
     assert fitted(run, published, images, 1005) == (126, 48)  # half of the 96 new ones
     with pytest.raises(VlaeError, match="not one epoch"):
         fitted(run, state, images, 9)
+    idle = trial | {"from_step": 250, "to_step": 250, "setup_seconds": 20.0}  # spent on compiling
+    assert fitted(run, state | {"history": [trial, idle]}, images, 1020) == (96, 19)
 
 
 def test_measuring_needs_no_data(folder):
