@@ -95,7 +95,10 @@ def _cell(value: float | None) -> str:
 
 
 def git_revision() -> str | None:
-    """The commit of the working directory, "+" appended where src/ differs from it."""
+    """VLAE_REVISION where it is set, as for a copy of a tree without its history; else the commit
+    of the working directory, "+" appended where src/ differs from it."""
+    if named := os.environ.get("VLAE_REVISION"):
+        return named
     command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*"]
     try:
         revision = subprocess.run(
@@ -103,5 +106,5 @@ def git_revision() -> str | None:
         ).stdout.strip()
         changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "src"]).returncode
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("VLAE_REVISION")  # a copy without its history
+        return None
     return revision + ("+" if changed else "")
