@@ -15,8 +15,9 @@ from recorded import (
 )
 from vlae.config.load import load_params
 from vlae.errors import VlaeError
+from vlae.receptive_field import decoder_kernels, reach
 from vlae.report.figures.image_grids import LINE, compose_grid, spread
-from vlae.report.figures.receptive_fields import WINDOWS_OF
+from vlae.report.figures.receptive_fields import WINDOWS, WINDOWS_OF
 from vlae.report.figures.registry import FIGURES, build_figure, figure_inputs, write_figure
 from vlae.storage.records import read_samples
 
@@ -122,9 +123,17 @@ def test_what_is_missing_is_said_in_its_panel(tmp_path):
 def test_the_runs_of_the_figures_are_those_of_params_yaml(request):
     runs = load_params(request.config.rootpath / "params.yaml").runs
     for name, shown in WINDOWS_OF.items():
-        for window, run in shown.runs.items():
+        for title, run in shown.runs.items():
             model = runs[run].model
-            assert window == model.window + "gray" * model.grayscale, name
+            if name == "decoder_windows":
+                decoder = model.decoder
+                kernels = decoder_kernels(
+                    decoder.first_kernel, decoder.masked_blocks, decoder.last_masked
+                )
+                weights = "tied" if decoder.tied else "untied"
+                assert title.endswith(f", {len(reach(kernels))} pixels, {weights}")
+            else:
+                assert title == WINDOWS[model.window + "gray" * model.grayscale], name
         assert len(figure_inputs(name, params(*shown.runs.values()))) == 3 * len(shown.runs)
     assert set(WINDOWS_OF) < set(FIGURES)
 

@@ -16,7 +16,9 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
     repeats = {again: run for run, names in (repetitions or {}).items() for again in names}
     return SimpleNamespace(
         runs={
-            run: SimpleNamespace(dataset=run.partition("-")[0], repeats=repeats.get(run))
+            run: SimpleNamespace(
+                dataset=run.partition("-")[0], repeats=repeats.get(run), comparison=""
+            )
             for run in (*runs, *repeats)
         },
         classifiers={"cifar10": None},

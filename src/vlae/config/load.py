@@ -114,7 +114,8 @@ def _params(tree: object) -> Params:
 def _run(name: object, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
     check_name(name, "runs")
     where = f"runs.{name}"
-    block = mapping({"gpus": defaults["gpus"]} | block, where, {"dataset", "gpus", *PARTS})
+    optional = {"gpus": defaults["gpus"], "comparison": ""}
+    block = mapping(optional | block, where, {"dataset", *optional, *PARTS})
     if not isinstance(block["dataset"], str) or block["dataset"] not in datasets:
         raise VlaeError(f"{where}.dataset: no data set {shown(block['dataset'])} under datasets")
     kind = image_kind(datasets[block["dataset"]]).name
@@ -133,7 +134,8 @@ def _run(name: object, block: dict, defaults: dict, datasets: dict[str, dict]) -
         for part in PARTS
     }
     gpus = checked(int, block["gpus"], f"{where}.gpus", {"low": 1, "high": 64})
-    run = Run(name=name, dataset=block["dataset"], repeats=None, gpus=gpus, **settings)
+    comparison = checked(str, block["comparison"], f"{where}.comparison")
+    run = Run(name, block["dataset"], **settings, repeats=None, gpus=gpus, comparison=comparison)
     check_run(run, where)
     return run
 

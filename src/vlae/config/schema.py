@@ -151,7 +151,8 @@ class ClassifierConfig:
 @dataclass(frozen=True)
 class Run:
     """`repeats`: the run of which this one is a repetition with another training seed, or None.
-    `gpus`: how many train it together, which does not change what comes out."""
+    `gpus`: how many train it together, which does not change what comes out. `comparison`: of
+    what, for one of several runs that are drawn together and apart from the others, or ""."""
 
     name: str
     dataset: str
@@ -160,6 +161,7 @@ class Run:
     evaluation: EvaluationConfig
     repeats: str | None
     gpus: int
+    comparison: str = ""
 
 
 @dataclass(frozen=True)

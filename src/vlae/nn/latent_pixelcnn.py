@@ -17,6 +17,7 @@ from vlae.nn.latent_pixelcnn_sampling import NumberByNumber
 from vlae.nn.pixelcnn import causal_mask
 from vlae.nn.wavefront import wavefront
 from vlae.nn.weightnorm import WeightNorm
+from vlae.receptive_field import reach
 
 KERNEL = 3
 
@@ -75,12 +76,7 @@ class LatentPixelCNN(nn.Module):
 
     def context_pixels(self) -> set[tuple[int, int]]:
         """The pixels that a pixel depends on, as offsets (rows down, columns right)."""
-        half = KERNEL // 2
-        taps = causal_mask(KERNEL, own_pixel=True).nonzero().tolist()
-        reach = {(0, 0)}
-        for _ in range(len(self.hidden) + 1):
-            reach = {(r + i - half, c + j - half) for r, c in reach for i, j in taps}
-        return reach - {(0, 0)}
+        return reach([(KERNEL, True)] * (len(self.hidden) + 1)) - {(0, 0)}
 
 
 class LatentFlow(nn.Module):

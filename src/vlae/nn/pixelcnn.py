@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vlae.native.network import Kind, Operation
 from vlae.nn.elu import elu
 from vlae.nn.weightnorm import Conv2d, WeightNorm, new_direction
+from vlae.receptive_field import causal_taps, decoder_kernels, reach
 
 SIDE = 28  # pixels of the image's side, for the C++ core
 
@@ -21,8 +22,9 @@ def causal_mask(kernel: int, own_pixel: bool) -> Tensor:
     Type A leaves the pixel itself out, type B (`own_pixel`) keeps it.
     """
     half = kernel // 2
-    mask = torch.ones(half + 1, kernel)
-    mask[half, half + 1 if own_pixel else half :] = 0
+    mask = torch.zeros(half + 1, kernel)
+    for row, column in causal_taps(kernel, own_pixel):
+        mask[row + half, column + half] = 1
     return mask
 
 
@@ -179,11 +181,5 @@ class PixelCNN(nn.Module):
 
     def context_pixels(self) -> set[tuple[int, int]]:
         """The window as offsets (rows down, columns right) that the kernels can reach."""
-        reach = {(0, 0)}
-        masked = 2 * len(self.masked) + (self.last_masked is not None)
-        kernels = [(3, True)] * masked + [(self.first_kernel, False)]
-        for kernel, own_pixel in kernels:
-            half = kernel // 2
-            taps = causal_mask(kernel, own_pixel).nonzero().tolist()
-            reach = {(r + i - half, c + j - half) for r, c in reach for i, j in taps}
-        return reach
+        last = self.last_masked is not None
+        return reach(decoder_kernels(self.first_kernel, len(self.masked), last))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from vlae.config.schema import Params
+    from vlae.config.schema import Params, Run
 
 # Okabe and Ito's palette, told apart by colour-blind eyes too; the pale yellow is left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -57,18 +57,18 @@ class Panels:
 
 
 def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
-    """One panel per data set: -ELBO above, in nats per image or bits/dim, and KL below, in nats
-    per image, against the epoch.
+    """One panel per data set and comparison: -ELBO above, in nats per image or bits/dim, and KL
+    below, in nats per image, against the epoch.
 
     Where some runs are trained, a data set without any has no panel, only a mention.
     """
     from matplotlib.figure import Figure
 
-    datasets: dict[str, list[str]] = {}
+    runs_of: dict[str, list[str]] = {}
     for name, run in params.runs.items():
         if not run.repeats:
-            datasets.setdefault(run.dataset, []).append(name)
-    panels = {name: read_panels(runs, params, root) for name, runs in datasets.items()}
+            runs_of.setdefault(panel_of(run), []).append(name)
+    panels = {name: read_panels(runs, params, root) for name, runs in runs_of.items()}
     trained = {name: column for name, column in panels.items() if column.bounds}
     empty = [name for name in panels if name not in trained] if trained else []
     panels = trained or panels
@@ -142,6 +142,11 @@ def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
     return panels
 
 
+def panel_of(run: "Run") -> str:
+    """The title of the panel that a run stands in: its data set, and what it compares."""
+    return f"{run.dataset}: {run.comparison}" if run.comparison else run.dataset
+
+
 def short(run: str) -> str:
     """The name of a run without its data set."""
     return run.partition("-")[2] or run
@@ -172,10 +177,16 @@ def place_labels(wanted: list[float], distance: float) -> list[float]:
             if push > 0:
                 placed[i] -= push / 2
                 placed[i + 1] += push / 2
-    lowered = max(0.0, placed[-1] - 1.0) if placed else 0.0
+    lowest, highest = 0.0, 1.0
+    for i in range(len(placed)):  # up from below 0
+        placed[i] = lowest = max(placed[i], lowest)
+        lowest += distance
+    for i in reversed(range(len(placed))):  # down from above 1, where too many go below 0
+        placed[i] = highest = min(placed[i], highest)
+        highest -= distance
     result = [0.0] * len(wanted)
     for i, position in zip(order, placed, strict=True):
-        result[i] = position - lowered
+        result[i] = position
     return result
 
 
@@ -205,7 +216,7 @@ def _draw_panel(
 
     last = max(line.epoch[-1] for line in series)
     lowest, high = limits(series, unit)
-    low = lowest if low is None else low
+    of_bounds, low = low is None, lowest if low is None else low
     axes.set(ylabel=name, ylim=(low, high), xlabel="epoch", xlim=(0, 1.02 * last))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10), integer=True))
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.5)
@@ -218,8 +229,9 @@ def _draw_panel(
         axes.plot(line.epoch[-1], line.training[-1], "o", color=line.colour, markersize=3)
         axes.plot(line.epoch, line.validation, color=line.colour, **LINES["validation images"])
         ends = {"": line.training[-1]}
-        if np.isfinite(line.validation[-1]):
-            ends[", validation"] = line.validation[-1]
+        # A KL of validation images lies on that of training images: one label for both.
+        if of_bounds and np.isfinite(line.validation[-1]):
+            ends[", valid."] = line.validation[-1]
         if line.paper is not None:
             axes.axhline(line.paper, color=line.colour, zorder=1, **LINES["paper, test images"])
             ends[", paper"] = line.paper

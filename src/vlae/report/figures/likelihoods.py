@@ -10,7 +10,14 @@ import numpy as np
 
 from vlae.report.figures.image_grids import compose_grid, empty, show_grid
 from vlae.report.figures.layout import Page
-from vlae.report.figures.learning_curves import ABREAST, COLOURS, GREY, place_labels, short
+from vlae.report.figures.learning_curves import (
+    ABREAST,
+    COLOURS,
+    GREY,
+    panel_of,
+    place_labels,
+    short,
+)
 from vlae.storage.records import estimator, read_originals, read_per_image, read_results
 from vlae.units import BITS_PER_DIM, NATS, Unit
 
@@ -32,7 +39,8 @@ BINS = 60
 
 
 def draw_against_k(params: "Params", root: Path, dpi: int) -> "Figure":
-    """One panel per data set: the NLL of each run against the number of importance samples.
+    """One panel per data set and comparison: the NLL of each run against the number of importance
+    samples.
 
     Runs with an exact likelihood do not depend on it and are left out, as are data sets of
     which nothing has been estimated.
@@ -44,21 +52,22 @@ def draw_against_k(params: "Params", root: Path, dpi: int) -> "Figure":
         if record is None:
             missing.append(run)
         elif not record["exact"] and record.get("curve"):
-            panels.setdefault(params.runs[run].dataset, []).append((run, record, colour))
+            panels.setdefault(panel_of(params.runs[run]), []).append((run, record, colour))
     if not panels:
         return empty("no run with importance samples evaluated", dpi)
     step, height = LEFT + WIDTH + RIGHT, BOTTOM + HEIGHT + TOP
     lines = -(-len(panels) // ABREAST)
     size = (step * min(ABREAST, len(panels)), FOOT_LINES + lines * height + HEAD_LINE)
     figure = Figure(figsize=size)
-    for i, (dataset, runs) in enumerate(panels.items()):
+    for i, (name, runs) in enumerate(panels.items()):
         line, column = divmod(i, ABREAST)
         x, y = LEFT + column * step, FOOT_LINES + (lines - 1 - line) * height + BOTTOM
         axes = figure.add_axes(
-            (x / size[0], y / size[1], WIDTH / size[0], HEIGHT / size[1]), label=dataset
+            (x / size[0], y / size[1], WIDTH / size[0], HEIGHT / size[1]), label=name
         )
-        axes.set_title(dataset, loc="left", weight="bold")
-        _draw_against_k(axes, runs, params.image_kind(dataset).unit)
+        axes.set_title(name, loc="left", weight="bold")
+        unit = params.image_kind(params.runs[runs[0][0]].dataset).unit
+        _draw_against_k(axes, runs, unit)
     text = "Band: ± 1 s.e. Filled: K samples of all test images. Open: corrected by K of a few."
     _write(figure, size, LEFT, 1 - 0.25 / size[1], text)
     if missing:
@@ -170,9 +179,11 @@ class Row:
 
 
 def _read_rows(params: "Params", root: Path) -> tuple[list[Row], list[str]]:
-    """The evaluated runs, and the names of the others."""
+    """The evaluated runs that compare nothing, and the names of those that are not evaluated."""
     rows, missing = [], []
     for run, record, colour in _evaluations(params, root):
+        if params.runs[run].comparison:
+            continue
         if record is None:
             missing.append(run)
             continue
@@ -239,7 +250,8 @@ def _evaluations(params: "Params", root: Path) -> Iterator[tuple[str, dict | Non
     for name, run in params.runs.items():
         if run.repeats:
             continue
-        place = seen[run.dataset] = seen.get(run.dataset, -1) + 1
+        panel = panel_of(run)
+        place = seen[panel] = seen.get(panel, -1) + 1
         _, evaluation = read_results(root, name, run.dataset)
         yield name, evaluation, COLOURS[place % len(COLOURS)]
 

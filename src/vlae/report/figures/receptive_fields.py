@@ -1,4 +1,4 @@
-"""Colour images by the window of the decoder (Figures 3 and 4): one panel for each run."""
+"""Images by the window of the decoder (Figures 3 and 4): one panel for each run."""
 
 import textwrap
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlae.images import BINARY_IMAGE
 from vlae.report.figures.image_grids import (
     GAP,
     GUTTER,
@@ -42,45 +43,62 @@ GRIDS = {
 
 @dataclass(frozen=True)
 class Windows:
-    """The content of a figure: `runs` by their windows, of each the `grids` (keys of GRIDS), with
-    `side` images along a side, and what stands above all of it."""
+    """The content of a figure: `runs` by their titles, of each the `grids` (keys of GRIDS), with
+    `side` images along a side, and what stands above all of it. pixels: of an image's side."""
 
     heading: str
     runs: dict[str, str]
     grids: tuple[str, ...]
     side: int
+    pixels: int = COLOUR_IMAGE[1]
 
 
-WINDOWS = {"4x2": "4x2", "5x3": "5x3", "7x4": "7x4", "7x4gray": "7x4, grayscale"}
+WINDOWS = {
+    "4x2": "Receptive field 4x2",
+    "5x3": "Receptive field 5x3",
+    "7x4": "Receptive field 7x4",
+    "7x4gray": "Receptive field 7x4, grayscale",
+}
 NARROW = "Narrow networks (half of the feature maps and of the decoder's blocks): "
 FIGURE_3, FIGURE_4 = tuple(WINDOWS), ("4x2", "7x4")
+READINGS = {"A, 69 pixels": "a", "C, 159 pixels": "c", "D, 402 pixels": "d"}
 PAIRS, SAMPLES = (("originals", "decompressions"), 7), (("samples",), SIDE)
 WINDOWS_OF = {
     "figure3_cifar10": Windows(
         "CIFAR-10, as Figure 3 of the paper",
-        {window: f"cifar10-vlae_{window}" for window in FIGURE_3},
+        {WINDOWS[window]: f"cifar10-vlae_{window}" for window in FIGURE_3},
         *PAIRS,
     ),
     "figure4_cifar10_samples": Windows(
         "CIFAR-10, as Figure 4 of the paper",
-        {window: f"cifar10-vlae_{window}" for window in FIGURE_4},
+        {WINDOWS[window]: f"cifar10-vlae_{window}" for window in FIGURE_4},
         *SAMPLES,
     ),
     "figure3_cifar10_narrow": Windows(
         NARROW + "not those of the paper's Figure 3",
-        {window: f"cifar10-narrow_{window}" for window in FIGURE_3},
+        {WINDOWS[window]: f"cifar10-narrow_{window}" for window in FIGURE_3},
         *PAIRS,
     ),
     "figure4_cifar10_samples_narrow": Windows(
         NARROW + "not those of the paper's Figure 4",
-        {window: f"cifar10-narrow_{window}" for window in FIGURE_4},
+        {WINDOWS[window]: f"cifar10-narrow_{window}" for window in FIGURE_4},
         *SAMPLES,
     ),
     "cifar10_vlae_7x4": Windows(
         "The network of the paper's Figures 3c and 4b",
-        {"7x4": "cifar10-vlae_7x4"},
+        {WINDOWS["7x4"]: "cifar10-vlae_7x4"},
         tuple(GRIDS),
         7,
+    ),
+    "decoder_windows": Windows(
+        "Statically binarized MNIST, readings of the decoder's window (table decoder_windows)",
+        {
+            f"{reading}, {weights}": f"static_mnist-window_{run}"
+            for reading, name in READINGS.items()
+            for weights, run in (("tied", name), ("untied", f"{name}_untied"))
+        },
+        *PAIRS,
+        BINARY_IMAGE[1],
     ),
 }
 
@@ -88,7 +106,7 @@ WINDOWS_OF = {
 def draw_windows(shown: Windows, params: "Params", root: Path, dpi: int) -> "Figure":
     """Originals beside their decompressions, or samples, of each of the runs; in the place of
     one without recorded images stands why there are none."""
-    size = ZOOM * (shown.side * (COLOUR_IMAGE[1] + 1) + 1)
+    size = ZOOM * (shown.side * (shown.pixels + 1) + 1)
     panel = len(shown.grids) * (size + GUTTER) - GUTTER
     abreast = min(ABREAST, len(shown.runs))
     lines = -(-len(shown.runs) // abreast)
@@ -97,13 +115,12 @@ def draw_windows(shown: Windows, params: "Params", root: Path, dpi: int) -> "Fig
     page = Page(width, height, dpi)
     write, axes = page.write, page.axes
     write(MARGIN, HEADING // 2, shown.heading, va="center", size=9, color=GREY)
-    for place, (window, run) in enumerate(shown.runs.items()):
+    for place, (heading, run) in enumerate(shown.runs.items()):
         line, column = divmod(place, abreast)
         left = MARGIN + column * (panel + GAP)
         top = HEADING + line * (HEAD + size + MARGIN) + HEAD
-        letter = f"$\\bf{{{'abcd'[place]}}}$  " if len(shown.runs) > 1 else ""
-        title = f"{letter}Receptive field {WINDOWS[window]}"
-        write(left, top - WINDOW_LINE, title, size=9, va="baseline")
+        letter = f"$\\bf{{{'abcdef'[place]}}}$  " if len(shown.runs) > 1 else ""
+        write(left, top - WINDOW_LINE, letter + heading, size=9, va="baseline")
         found = recorded_images(run, params, root)
         if isinstance(found, str):
             text = textwrap.fill(found, int(panel / dpi / LETTER), break_on_hyphens=False)
@@ -117,6 +134,6 @@ def draw_windows(shown: Windows, params: "Params", root: Path, dpi: int) -> "Fig
             write(at, top - GRID_LINE, GRIDS[name], size=7.5, va="baseline")
             side = min(shown.side, isqrt(len(images[name])))
             grid = compose_grid(spread(images[name], side**2), side)
-            high, wide, _ = grid.shape
+            high, wide = grid.shape[:2]
             show_grid(axes(at, top, ZOOM * wide, ZOOM * high, f"{run} {name}"), grid)
     return page.figure

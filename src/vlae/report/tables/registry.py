@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vlae.errors import VlaeError
 from vlae.report.paper import table_names
-from vlae.report.tables import claims, code_content, paper_table
+from vlae.report.tables import claims, code_content, decoder_windows, paper_table
 from vlae.report.tables.table import Table
 from vlae.storage.write import write_text
 
@@ -33,6 +33,7 @@ TABLES = {
 } | {
     "claims": Entry(claims.claims_inputs, claims.build),
     "cifar10_kept": Entry(code_content.kept_inputs, code_content.build),
+    decoder_windows.NAME: Entry(decoder_windows.windows_inputs, decoder_windows.build),
 }
 
 

@@ -1,0 +1,189 @@
+"""The table of the decoder's window: readings of it side by side (docs/readings.md, section 1)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlae.errors import VlaeError
+from vlae.images import FIXED, recorded_kind
+from vlae.receptive_field import decoder_kernels, reach
+from vlae.report.paper import PaperRow, paper_table
+from vlae.report.tables.table import Table
+from vlae.statistics import mean_and_error
+from vlae.storage import paths
+from vlae.storage.records import (
+    curve_file,
+    evaluation_file,
+    read_curve,
+    read_results,
+    read_samples,
+    training_file,
+)
+from vlae.units import rounded, rounded_error
+
+if TYPE_CHECKING:
+    from vlae.config.schema import Params
+
+NAME = "decoder_windows"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading: `run` is a VLAE on static MNIST, `alone` the same decoder without a code on
+    dynamic MNIST, None where there is none."""
+
+    title: str
+    run: str
+    alone: str | None = None
+
+
+READINGS = (
+    Reading("A. six 3x3 convolutions, as printed", "static_mnist-window_a"),
+    Reading(
+        "A. six 3x3 convolutions, as printed",
+        "static_mnist-window_a_untied",
+        "dynamic_mnist-pixelcnn_a",
+    ),
+    Reading("C. 7x7, then six 3x3", "static_mnist-window_c"),
+    Reading("C. 7x7, then six 3x3", "static_mnist-window_c_untied", "dynamic_mnist-pixelcnn_c"),
+    Reading("D. 7x7, then twelve 3x3", "static_mnist-window_d", "dynamic_mnist-pixelcnn_tied"),
+    Reading("D. 7x7, then twelve 3x3", "static_mnist-window_d_untied", "dynamic_mnist-pixelcnn"),
+)
+# Rows of the paper's tables: the VLAE, and its decoder alone.
+WHOLE, ALONE = ("table1_static_mnist", "VLAE"), ("table2_dynamic_mnist", "Unconditional decoder")
+TITLE = "The decoder's window, read in three ways"
+LEGEND = (
+    "VLAE on statically binarized MNIST, trained on its 50,000 training images with one budget; "
+    "nothing differs but the masked convolutions. Pixels: how many others a pixel sees. Tied: "
+    "whether the masked 3x3 convolutions share their weights. NLL and KL(q(z|x) ‖ p(z)) of the "
+    "test images, bounds of training and validation images at the end, all in nats per image. "
+    "Changed: pixels, of 784, in which a decompression differs from its test image. Alone: NLL "
+    "of the same decoder without a code, on dynamically binarized MNIST. The paper's rows were "
+    "trained for an unknown time, and perhaps on the validation images as well."
+)
+HEADERS = {
+    "reading": "Window",
+    "pixels": "Pixels",
+    "tied": "Tied",
+    "nll": "NLL",
+    "kl": "KL",
+    "train_bound": "Bound, train",
+    "valid_bound": "Bound, valid",
+    "changed": "Changed",
+    "alone": "Alone",
+    "epochs": "Epochs",
+    "hardware": "Hardware",
+    "note": "Note",
+}
+ERRORS = ("nll", "kl", "changed", "alone")
+CSV = (
+    *("reading", "run", "alone_run", "pixels", "rows_above", "columns_aside", "tied"),
+    *(f"{key}{which}" for key in ERRORS for which in ("", "_se")),
+    *("train_bound", "valid_bound", "epochs", "hardware", "note"),
+)
+
+
+def windows_inputs(params: "Params") -> list[str]:
+    """The recorded results that the table reads where they exist, relative to the root."""
+    files = []
+    for reading in READINGS:
+        if reading.run in params.runs:
+            kinds = (training_file, evaluation_file, curve_file, paths.samples)
+            files += [str(file(reading.run)) for file in kinds]
+        if reading.alone in params.runs:
+            files += [str(file(reading.alone)) for file in (training_file, evaluation_file)]
+    return list(dict.fromkeys(files))
+
+
+def build(params: "Params", root: Path) -> Table:
+    """The table. Raises VlaeError for a record that cannot be used."""
+    import pandas as pd
+
+    readings = [reading for reading in READINGS if reading.run in params.runs]
+    rows = [_paper(), *(_row(reading, params, root) for reading in readings)]
+    return Table(
+        name=NAME,
+        title=TITLE,
+        legend=LEGEND,
+        frame=pd.DataFrame(rows, columns=list(CSV), dtype=object),
+        shown=pd.DataFrame([_cells(row) for row in rows]),
+        text=("Window", "Tied", "Hardware", "Note"),
+        below={"Note": "{}", "Hardware": "{}"},
+    )
+
+
+def _paper() -> dict:
+    whole, alone = _printed(*WHOLE), _printed(*ALONE)
+    numbers = {"nll": whole.value, "kl": whole.kl, "alone": alone.value}
+    return dict.fromkeys(CSV) | {"reading": "The paper"} | numbers
+
+
+def _printed(table: str, model: str) -> PaperRow:
+    (row,) = (row for row in paper_table(table).rows if row.model == model)
+    return row
+
+
+def _row(reading: Reading, params: "Params", root: Path) -> dict:
+    run = params.runs[reading.run]
+    decoder = run.model.decoder
+    seen = reach(decoder_kernels(decoder.first_kernel, decoder.masked_blocks, decoder.last_masked))
+    row = dict.fromkeys(CSV) | {
+        "reading": reading.title,
+        "run": reading.run,
+        "alone_run": reading.alone,
+        "pixels": len(seen),
+        "rows_above": max(-row for row, _ in seen),
+        "columns_aside": max(abs(column) for _, column in seen),
+        "tied": decoder.tied,
+    }
+    if reading.alone in params.runs:
+        of = params.runs[reading.alone].dataset
+        _, evaluation = read_results(root, reading.alone, of)
+        if evaluation is not None:
+            row |= {"alone": evaluation["nll"], "alone_se": evaluation["nll_se"]}
+    training, evaluation = read_results(root, reading.run, run.dataset)
+    if training is None:
+        why = params.why_not_trained(reading.run)
+        return row | {"note": f"not trained: {why}" if why else "not trained"}
+    row |= {"epochs": training["epochs"], "hardware": training["hardware"]}
+    curve = read_curve(root, reading.run)
+    if curve is not None:
+        row["train_bound"] = -float(curve["elbo"][-1])
+        if np.isfinite(curve["valid_elbo"][-1]):
+            row["valid_bound"] = -float(curve["valid_elbo"][-1])
+    images = read_samples(root, reading.run)
+    if images is not None:
+        row["changed"], row["changed_se"] = _changed(
+            images, Path(root, paths.samples(reading.run))
+        )
+    if evaluation is None:
+        return row | {"note": "not evaluated"}
+    return row | {key: evaluation[key] for key in ("nll", "nll_se", "kl", "kl_se")}
+
+
+def _changed(images: dict[str, np.ndarray], path: Path) -> tuple[float, float]:
+    """Pixels in which a decompression differs from its original: mean and standard error."""
+    originals, again = images["originals"], images["decompressions"]
+    if recorded_kind(originals.shape[1:]) is not FIXED or len(originals) < 2:
+        raise VlaeError(f"{path}: not two binary images or more")
+    return mean_and_error((originals != again).sum((1, 2)).astype(np.float64))
+
+
+def _cells(row: dict) -> dict[str, str]:
+    """The cells for readers, by heading."""
+
+    def text(key: str) -> str:
+        value = row[key]
+        if value is None:
+            return ""
+        if key in ERRORS:
+            error = row[f"{key}_se"]
+            return rounded(value) + (f" ± {rounded_error(error)}" if error is not None else "")
+        if key == "tied":
+            return "yes" if value else "no"
+        return rounded(value) if isinstance(value, float) else str(value)
+
+    cells = {heading: text(key) for key, heading in HEADERS.items()}
+    return cells | ({"Window": f"**{cells['Window']}**"} if row["run"] else {})
