@@ -6,6 +6,7 @@ generated ones otherwise.
 """
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -60,6 +61,64 @@ def test_a_clone_without_data_draws_everything_and_runs_nothing(built, tmp_path)
     # Every table and figure comes out as it was committed, to the byte.
     assert clone.do("git", "status", "--porcelain") == ""
     assert "Nothing to be done" in clone.snakemake("--config", "train=false")
+
+
+def test_a_data_set_fetched_by_hand_is_in_nobody_s_way(built, tmp_path):
+    clone = built.clone_to(tmp_path / "clone", mirror=built.mirror)
+    clone.do("vlae", "fetch", "static_mnist")
+    before = (clone.folder / "data/static_mnist.npz").read_bytes()
+    clone.snakemake("--config", "train=false")
+    clone.snakemake()
+    assert not clone.trained()
+    assert (clone.folder / "data/static_mnist.npz").read_bytes() == before
+    assert clone.do("git", "status", "--porcelain") == ""
+
+
+def a_number_typed_in(path: Path) -> None:
+    """The last digit of the first number that a reader sees."""
+    text = path.read_text()
+    at = re.search(r"\d(?= \|)", text).start()
+    path.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+
+
+def conflict_markers(path: Path) -> None:
+    text = path.read_text()
+    path.write_text(f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> other\n")
+
+
+def another_picture(path: Path) -> None:
+    shutil.copyfile(path.with_name("nll_against_k.png"), path)
+
+
+def bytes_of(workflow: Workflow) -> dict[str, bytes]:
+    return {name: content for name, (_, content) in workflow.contents().items()}
+
+
+DISTURBED = {
+    "results/tables/table1_static_mnist.md": a_number_typed_in,
+    "results/tables/claims.csv": conflict_markers,
+    "results/figures/learning_curves.png": another_picture,
+    "results/drawn/tables/table2_dynamic_mnist.json": conflict_markers,
+}
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_what_is_drawn_is_what_is_recorded_whatever_the_times_say(built, tmp_path, newer):
+    workflow = built.copy_to(tmp_path / "copy")
+    workflow.snakemake()  # what was copied has other times
+    before = bytes_of(workflow)
+    for name, disturb in DISTURBED.items():
+        path = workflow.folder / name
+        times = path.stat()
+        disturb(path)
+        if not newer:
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    said = workflow.snakemake("--dry-run")
+    for name in ("tables/table1_static_mnist", "tables/claims", "figures/learning_curves"):
+        assert name in said
+    workflow.snakemake("--config", "train=false")
+    assert bytes_of(workflow) == before
+    assert "Nothing to be done" in workflow.snakemake()
 
 
 def test_one_learning_rate_retrains_one_run_for_everybody_and_back_is_free(built, tmp_path):

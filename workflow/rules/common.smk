@@ -32,9 +32,10 @@ os.environ.update(
 )
 sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
+import drawn
 import single_instance
 import slurm_status_patch
-from console import stop
+from console import say, stop
 from imports import source_files
 from vlae.errors import VlaeError
 from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
@@ -154,6 +155,30 @@ def renew(note, outputs):
         note.write_text(f"{uuid.uuid4()}\n")
 
 
+def redraw_what_disagrees():
+    """Let Snakemake draw again what is not as it was drawn from the results as they are, by content
+    (workflow/scripts/drawn.py), whatever the files' times say."""
+    kinds = {
+        "tables": (TABLES, table_inputs, table_outputs),
+        "figures": (FIGURES, figure_inputs, figure_outputs),
+    }
+    changed = []
+    for kind, (names, inputs_of, outputs_of) in kinds.items():
+        (NOTES / "drawn" / kind).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            note, outputs = NOTES / "drawn" / kind / name, outputs_of(name)
+            results = drawn_from(inputs_of(name, PARAMS))
+            if not drawn.agrees(drawn.record_of(kind, name), results, outputs):
+                renew(note, [Path(path) for path in outputs])
+                if all(map(os.path.exists, [*results, *outputs])):
+                    changed.append(f"{kind}/{name}")
+            elif not note.exists():
+                note.touch()
+                os.utime(note, (0, 0))  # older than what is drawn
+    if changed:
+        say(f"not what the recorded results give, to be drawn again: {', '.join(changed)}")
+
+
 def asked(stage):
     """The input by which Snakemake learns that DVC wants this stage to run again."""
     rerun_incomplete()
@@ -229,3 +254,5 @@ TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
 FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
 CODE_OF_TABLES = code_behind("vlae.report.tables.registry")
 CODE_OF_FIGURES = code_behind("vlae.report.figures.registry")
+if workflow.is_main_process and mode() in ("run", "look"):
+    redraw_what_disagrees()

@@ -5,8 +5,9 @@ localrules:
 rule figure:
     """A figure of the paper, or one of all runs, from recorded results."""
     input:
-        lambda wildcards: drawn_from(figure_inputs(wildcards.figure, PARAMS)),
-        CODE_OF_FIGURES,
+        NOTES / "drawn" / "figures" / "{figure}",
+        results=lambda wildcards: drawn_from(figure_inputs(wildcards.figure, PARAMS)),
+        code=CODE_OF_FIGURES,
     output:
         report(
             "results/figures/{figure}.png",
@@ -15,6 +16,7 @@ rule figure:
             labels={"figure": "{figure}"},
         ),
         "results/figures/{figure}.pdf",
+        record="results/drawn/figures/{figure}.json",
     log:
         "results/logs/figure/{figure}.log",
     wildcard_constraints:
@@ -24,5 +26,9 @@ rule figure:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        script=shlex.quote(str(SCRIPTS / "drawn.py")),
+        drawn=lambda wildcards: figure_outputs(wildcards.figure),
     shell:
-        "python -m vlae figure {wildcards.figure} > {log} 2>&1"
+        "python -m vlae figure {wildcards.figure} > {log} 2>&1 && python {params.script}"
+        " {output.record} --from {input.results} --drawn {params.drawn}"

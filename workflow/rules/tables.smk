@@ -5,8 +5,9 @@ localrules:
 rule table:
     """The paper's rows and ours, side by side, or its claims with our verdicts."""
     input:
-        lambda wildcards: drawn_from(table_inputs(wildcards.table, PARAMS)),
-        CODE_OF_TABLES,
+        NOTES / "drawn" / "tables" / "{table}",
+        results=lambda wildcards: drawn_from(table_inputs(wildcards.table, PARAMS)),
+        code=CODE_OF_TABLES,
     output:
         report(
             "results/tables/{table}.csv",
@@ -17,6 +18,7 @@ rule table:
         "results/tables/{table}.md",
         "results/tables/{table}.tex",
         "results/tables/{table}.html",
+        record="results/drawn/tables/{table}.json",
     log:
         "results/logs/table/{table}.log",
     wildcard_constraints:
@@ -26,5 +28,9 @@ rule table:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        script=shlex.quote(str(SCRIPTS / "drawn.py")),
+        drawn=lambda wildcards: table_outputs(wildcards.table),
     shell:
-        "python -m vlae table {wildcards.table} > {log} 2>&1"
+        "python -m vlae table {wildcards.table} > {log} 2>&1 && python {params.script}"
+        " {output.record} --from {input.results} --drawn {params.drawn}"

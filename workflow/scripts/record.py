@@ -75,8 +75,10 @@ def put_away(record, stages):
     """Remove outputs that are not of things as they stand, so that nothing draws them.
 
     Only those that the cache has: asking for them with the old parameters brings them back.
+    Data sets stay: nothing is drawn from them.
     """
-    there = [path for name in stages for path in record.outs[name] if os.path.exists(path)]
+    drawn_from = [name for name in stages if not name.startswith("fetch@")]
+    there = [path for name in drawn_from for path in record.outs[name] if os.path.exists(path)]
     for path in there:
         if record.unsaved(path):
             stop(f"{path}: not recorded; snakemake without train=false does that, or remove it")

@@ -82,6 +82,13 @@ class Claim:
     rounding: float | None = None
     derived: str | None = None
 
+    @property
+    def size(self) -> tuple[float, float] | None:
+        """The value and its rounding where they are judged, None where only the order is."""
+        if self.judged == "order" or self.value is None or self.rounding is None:
+            return None
+        return self.value, self.rounding
+
 
 @cache
 def paper() -> dict:
@@ -124,7 +131,7 @@ def paper_claims() -> list[Claim]:
             raise VlaeError(f"paper.yaml: {claim.claim}: unknown quantity or unit")
         if claim.judged not in ("size", "order"):
             raise VlaeError(f"paper.yaml: {claim.claim}: judged by size or order")
-        if claim.judged == "size" and None in (claim.value, claim.rounding):
+        if claim.judged == "size" and claim.size is None:
             raise VlaeError(f"paper.yaml: {claim.claim}: a size needs value and rounding")
         claims.append(claim)
     return claims

@@ -2,12 +2,12 @@
 
 from math import isqrt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vlae.errors import VlaeError
-from vlae.images import recorded_kind
+from vlae.images import KINDS
 from vlae.storage import paths
 from vlae.storage.records import estimator, read_results, read_samples
 from vlae.units import Unit, rounded_error
@@ -90,10 +90,11 @@ def recorded_images(
         raise VlaeError(f"{paths.samples(run)}: no training record to go with it")
     if any(len(array) == 0 for array in images.values()):
         raise VlaeError(f"{paths.samples(run)}: no originals, decompressions or samples in it")
-    kind, found = params.image_kind(dataset), recorded_kind(images["originals"].shape[1:])
-    if found.name != kind.name:
+    kind, shape = params.image_kind(dataset), images["originals"].shape[1:]
+    if shape != kind.shape:
+        found = next(other.name for other in KINDS if other.shape == shape)
         raise VlaeError(
-            f"{paths.samples(run)}: {found.name} images, but those of {dataset} are {kind.name}"
+            f"{paths.samples(run)}: {found} images, but those of {dataset} are {kind.name}"
         )
     return _title(run, training, evaluation, kind.unit), images
 
@@ -128,7 +129,7 @@ def _draw(title: str, panels: dict[str, np.ndarray], dpi: int) -> "Figure":
         )
         show_grid(axes, grid)
 
-    def write(x: int, dots_above: int, text: str, **style: object) -> None:
+    def write(x: int, dots_above: int, text: str, **style: Any) -> None:
         figure.text(x / width, (MARGIN + size + dots_above) / height, text, va="baseline", **style)
 
     write(left["originals"], 66, title, color="#4d4d4d", size=7.5)

@@ -1,6 +1,6 @@
 """A page whose places are given in printed dots, from its top left corner."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +25,6 @@ class Page:
         )
         return self.figure.add_axes(box, label=label)
 
-    def write(self, left: int, top: int, text: str, **style: object) -> None:
+    def write(self, left: int, top: int, text: str, **style: Any) -> None:
         """Text at this place, with matplotlib's properties of text."""
         self.figure.text(left / self.width, 1 - top / self.height, text, **style)

@@ -1,8 +1,9 @@
 """Learning curves: the bound and the KL of every run against the epoch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart by colour-blind eyes too; the pale yellow is left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#4d4d4d"
-LINES = {
+LINES: dict[str, dict[str, Any]] = {  # matplotlib's properties of lines
     "training images": {"linestyle": "-", "linewidth": 1.4},
     "other seeds": {"linestyle": "-", "linewidth": 0.5},
     "validation images": {"linestyle": (0, (1, 1.2)), "linewidth": 1.4},
@@ -80,7 +81,7 @@ def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
     size = (step * max(1, min(ABREAST, len(panels))), block * lines)
     figure = Figure(figsize=size, dpi=dpi)
 
-    def axes(index: int, bottom: float, height: float, **shared: object) -> "Axes":
+    def axes(index: int, bottom: float, height: float, **shared: Any) -> "Axes":
         line, column = divmod(index, ABREAST)
         x, bottom = LEFT + column * step, (lines - 1 - line) * block + bottom
         return figure.add_axes(
@@ -117,12 +118,17 @@ def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
         if curve is None:
             panels.missing.append(run)
             continue
-        others = [read_curve(root, repetition) for repetition in params.repetitions(run)]
-        others = [other for other in others if other is not None]
-        name = {"label": short(run), "colour": COLOURS[i % len(COLOURS)], "epoch": curve["epoch"]}
+        others = [
+            other
+            for repetition in params.repetitions(run)
+            if (other := read_curve(root, repetition)) is not None
+        ]
+        label, colour = short(run), COLOURS[i % len(COLOURS)]
         panels.bounds.append(
             Series(
-                **name,
+                label=label,
+                colour=colour,
+                epoch=curve["epoch"],
                 training=-curve["elbo"] * unit.per_nat,
                 validation=-curve["valid_elbo"] * unit.per_nat,
                 paper=printed_nll(run),
@@ -132,7 +138,9 @@ def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
         if np.any(curve["kl"] != 0):  # zero throughout: no latent variable
             panels.divergences.append(
                 Series(
-                    **name,
+                    label=label,
+                    colour=colour,
+                    epoch=curve["epoch"],
                     training=curve["kl"],
                     validation=curve["valid_kl"],
                     paper=printed_kl(run),
@@ -154,7 +162,7 @@ def short(run: str) -> str:
 
 def limits(series: list[Series], unit: Unit = NATS) -> tuple[float, float]:
     """Return the ends of the axis; the steep first tenth of a training is cut off."""
-    shown = [line.training[_steep(len(line.epoch)) :] for line in series]
+    shown: list[Iterable[float]] = [line.training[_steep(len(line.epoch)) :] for line in series]
     shown += [line.validation[-1:] for line in series if np.isfinite(line.validation[-1])]
     shown += [[line.paper] for line in series if line.paper is not None]
     low, high = min(map(min, shown)), max(map(max, shown))

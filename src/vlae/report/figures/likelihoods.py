@@ -47,7 +47,8 @@ def draw_against_k(params: "Params", root: Path, dpi: int) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    panels, missing = {}, []
+    panels: dict[str, list[tuple[str, dict, str]]] = {}
+    missing = []
     for run, record, colour in _evaluations(params, root):
         if record is None:
             missing.append(run)
@@ -86,8 +87,12 @@ def _draw_against_k(axes: "Axes", runs: list[tuple[str, dict, str]], unit: Unit)
         all_images = k <= record["importance_samples"]
         for chosen, face in ((all_images, colour), (~all_images, "white")):
             axes.plot(
-                *(k[chosen], nll[chosen], "o"),
-                **{"color": colour, "markerfacecolor": face, "markersize": 3.2},
+                k[chosen],
+                nll[chosen],
+                "o",
+                color=colour,
+                markerfacecolor=face,
+                markersize=3.2,
             )
         labels.append((nll[-1], f"{short(run)} {nll[-1]:.2f}", colour))
     axes.set_xscale("log", base=2)
@@ -99,9 +104,15 @@ def _draw_against_k(axes: "Axes", runs: list[tuple[str, dict, str]], unit: Unit)
     for at, y, (_, text, colour) in zip(
         wanted, place_labels(wanted, LABEL / HEIGHT), labels, strict=True
     ):
-        across = {"color": colour, "transform": axes.transAxes}
-        axes.plot((1.005, 1.04), (at, y), linewidth=0.5, clip_on=False, **across)
-        axes.text(1.05, y, text, size=7, va="center", **across)
+        axes.plot(
+            (1.005, 1.04),
+            (at, y),
+            color=colour,
+            linewidth=0.5,
+            clip_on=False,
+            transform=axes.transAxes,
+        )
+        axes.text(1.05, y, text, color=colour, size=7, va="center", transform=axes.transAxes)
 
 
 def choose(nll: np.ndarray, count: int) -> dict[str, np.ndarray]:
@@ -148,13 +159,13 @@ def draw_per_image(params: "Params", root: Path, dpi: int) -> "Figure":
         for i, group in enumerate(("best", "median", "worst"))
     }
     page.write(MARGIN, 50, "NLL of every test image", size=9, va="baseline")
-    for group, x in left.items():
-        text = f"{group.capitalize()} of the recorded images"
+    for name, x in left.items():
+        text = f"{name.capitalize()} of the recorded images"
         page.write(x, 50, text, size=9, va="baseline")
     top = HEAD
     for group in groups:
         least, most = min(row.nll.min() for row in group), max(row.nll.max() for row in group)
-        edges = np.linspace(least, most, BINS + 1)
+        edges = np.linspace(least, most, BINS + 1).tolist()
         for row in group:
             _draw_histogram(page, top, row, edges, last=row is group[-1])
             _draw_chosen(page, top, row, originals[_test_set(row.record)], left)
@@ -195,7 +206,7 @@ def _read_rows(params: "Params", root: Path) -> tuple[list[Row], list[str]]:
     return rows, missing
 
 
-def _draw_histogram(page: Page, top: int, row: Row, edges: np.ndarray, last: bool) -> None:
+def _draw_histogram(page: Page, top: int, row: Row, edges: list[float], last: bool) -> None:
     """The NLL of every test image; only the last of a group says what the axis is."""
     title = f"{row.run} · {_title(row.record, row.nll, row.unit)}"
     page.write(MARGIN, top, title, size=7, color=GREY, va="baseline")
@@ -229,8 +240,7 @@ def _draw_chosen(
         for place, value in enumerate(values[chosen]):
             x = left[group] + ZOOM * (cell * place + cell // 2 + 1)
             text = f"{value:.1f}" if row.unit == NATS else f"{value:.2f}"
-            style = {"size": 6.5, "ha": "center", "va": "baseline"}
-            page.write(x, top + 12 + high + 22, text, **style)
+            page.write(x, top + 12 + high + 22, text, size=6.5, ha="center", va="baseline")
 
 
 def _test_set(record: dict) -> tuple:

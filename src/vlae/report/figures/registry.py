@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlae.errors import VlaeError
 from vlae.report.figures.image_grids import draw_images
@@ -27,10 +27,11 @@ from vlae.storage.write import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
     from vlae.config.schema import Params
 
-STYLE = {
+STYLE: "dict[RcKeyType, Any]" = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
@@ -120,7 +121,7 @@ def write_figure(name: str, params: "Params", root: Path | str = ".") -> list[Pa
     figure = build_figure(name, params, root)
     written = [Path(root, output) for output in figure_outputs(name)]
     for path in written:
-        write_atomically(path, lambda partial, kind=path.suffix[1:]: _save(figure, partial, kind))
+        write_atomically(path, partial(_save, figure, kind=path.suffix[1:]))
     return written
 
 

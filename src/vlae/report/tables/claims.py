@@ -103,10 +103,11 @@ def verdict(ours: float, standard_error: float | None, claim: Claim) -> str:
         return NOT_SIGNIFICANT
     if ours < 0:
         return CONTRADICTED
-    # 1e-9: a difference of exactly the margin is within it, whatever the last bit says.
-    if claim.judged == "order" or abs(ours - claim.value) <= margin + claim.rounding + 1e-9:
+    if claim.size is None:
         return REPRODUCED
-    return SAME_DIRECTION
+    value, rounding = claim.size
+    # 1e-9: a difference of exactly the margin is within it, whatever the last bit says.
+    return REPRODUCED if abs(ours - value) <= margin + rounding + 1e-9 else SAME_DIRECTION
 
 
 def paired_error(
@@ -125,29 +126,31 @@ def paired_error(
 
 
 def _check(claim: Claim, params: "Params", root: Path) -> Checked:
-    runs = claim.higher, claim.lower
-    records, missing, reasons = [], [], []
-    for run in dict.fromkeys(runs):
+    trainings, evaluations, missing, reasons = [], [], [], []
+    for run in dict.fromkeys((claim.higher, claim.lower)):
         training = evaluation = None
         if run in params.runs:
             training, evaluation = read_results(root, run, params.runs[run].dataset)
         if training is None:
             missing.append(f"{run}: not trained")
             reasons.append(params.why_not_trained(run) if run in params.runs else "")
-        elif claim.quantity in KINDS:
+            continue
+        trainings.append(training)
+        if claim.quantity in KINDS:
             if not Path(root, paths.samples(run)).exists():
                 missing.append(f"{run}: not sampled")
-        elif evaluation is None and claim.quantity != "training_bound":
+        elif evaluation is not None:
+            evaluations.append(evaluation)
+        elif claim.quantity != "training_bound":
             missing.append(f"{run}: not evaluated")
-        records.append((training, evaluation))
     if missing:
         missing += dict.fromkeys(filter(None, reasons))  # once: both are on one data set
         return Checked(claim, NOT_TRAINED, "; ".join(missing))
     if claim.quantity == "training_bound":
-        return _training_difference(claim, root, [training for training, _ in records])
+        return _training_difference(claim, root, trainings)
     if claim.quantity in KINDS:
-        return _decompressions_difference(claim, root, [training for training, _ in records])
-    return _test_difference(claim, params, root, [evaluation for _, evaluation in records])
+        return _decompressions_difference(claim, root, trainings)
+    return _test_difference(claim, params, root, evaluations)
 
 
 def _decompressions_difference(claim: Claim, root: Path, trainings: list[dict]) -> Checked:
@@ -155,18 +158,13 @@ def _decompressions_difference(claim: Claim, root: Path, trainings: list[dict]) 
     same."""
     originals, values = [], []
     for training in trainings:
-        images = read_samples(root, training["run"])
-        if (
-            recorded_kind(images["originals"].shape[1:]) is not COLOUR
-            or len(images["originals"]) < 2
-        ):
-            path = Path(root, paths.samples(training["run"]))
-            raise VlaeError(f"{path}: not two colour images or more")
-        originals.append(images["originals"])
-        values.append(errors(images["originals"], images["decompressions"])[claim.quantity])
+        given, again = _colour_pairs(root, training["run"])
+        originals.append(given)
+        values.append(errors(given, again)[claim.quantity])
+    (first, second), (higher, lower) = originals, values
     remarks = [f"{' and '.join(dict.fromkeys(f'{len(v):,}' for v in values))} decompressions"]
-    if np.array_equal(*originals):
-        error = paired_error(*values)
+    if np.array_equal(first, second):
+        error = paired_error(higher, lower)
     else:
         error = math.hypot(*(mean_and_error(each)[1] for each in values))
         remarks.append("not the same test images in both, so the standard error is unpaired")
@@ -174,12 +172,25 @@ def _decompressions_difference(claim: Claim, root: Path, trainings: list[dict]) 
     return _checked(claim, means, error, [t["epochs"] for t in trainings], remarks)
 
 
+def _colour_pairs(root: Path, run: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the recorded originals of `run` and their decompressions, two or more of each."""
+    images = read_samples(root, run)
+    if (
+        images is None
+        or recorded_kind(images["originals"].shape[1:]) is not COLOUR
+        or len(images["originals"]) < 2
+    ):
+        raise VlaeError(f"{Path(root, paths.samples(run))}: not two colour images or more")
+    return images["originals"], images["decompressions"]
+
+
 def _training_difference(claim: Claim, root: Path, trainings: list[dict]) -> Checked:
     values = []
     for training in trainings:
         final = training.get("final")
         elbo = final.get("elbo") if isinstance(final, dict) else None
-        if type(elbo) not in (int, float) or not math.isfinite(elbo):
+        # A JSON true is an int as well.
+        if isinstance(elbo, bool) or not isinstance(elbo, int | float) or not math.isfinite(elbo):
             path = Path(root, training_file(training["run"]))
             raise VlaeError(f"{path}: 'final' must hold the number elbo")
         values.append(-elbo)

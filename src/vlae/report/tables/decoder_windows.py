@@ -126,7 +126,11 @@ def _printed(table: str, model: str) -> PaperRow:
 
 
 def _row(reading: Reading, params: "Params", root: Path) -> dict:
+    from vlae.config.schema import ModelConfig
+
     run = params.runs[reading.run]
+    if not isinstance(run.model, ModelConfig):
+        raise VlaeError(f"run {reading.run}: not a model of binary images")
     decoder = run.model.decoder
     seen = reach(decoder_kernels(decoder.first_kernel, decoder.masked_blocks, decoder.last_masked))
     row = dict.fromkeys(CSV) | {

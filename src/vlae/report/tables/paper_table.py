@@ -134,9 +134,8 @@ def _our_cells(row: PaperRow, table: PaperTable, params: "Params", root: Path) -
         return {}
     if row.instead and _training(row.run, params, root) is None:
         row = replace(row, run=row.instead)
-        return {"run": row.run} | _cells_of(
-            row, [*_paper_remarks(row), row.note], table, params, root
-        )
+        remarks = _paper_remarks(row) + ([row.note] if row.note else [])
+        return {"run": row.run} | _cells_of(row, remarks, table, params, root)
     dataset = params.runs[row.run].dataset if row.run in params.runs else table.dataset
     if dataset != table.dataset:
         raise VlaeError(

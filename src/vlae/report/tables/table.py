@@ -70,7 +70,8 @@ class Table:
         r"""A table environment to \input; it needs the package booktabs and nothing else."""
         drop = {*self.below, *self.left_out}
         headings = [heading for heading in self.shown.columns if heading not in drop]
-        body, notes = [], []
+        body: list[str] = []
+        notes: list[str] = []
         for group, rows in self._grouped():
             if group:
                 body += [r"\midrule"] if body else []  # the first stands below a rule already
