@@ -64,7 +64,7 @@ def test_a_clone_without_data_draws_everything_and_runs_nothing(built, tmp_path)
 
 
 def test_a_data_set_fetched_by_hand_is_in_nobody_s_way(built, tmp_path):
-    clone = built.clone_to(tmp_path / "clone", mirror=built.mirror)
+    clone = built.clone_to(tmp_path / "clone", mirror=built.env["VLAE_DATA_MIRROR"])
     clone.do("vlae", "fetch", "static_mnist")
     before = (clone.folder / "data/static_mnist.npz").read_bytes()
     clone.snakemake("--config", "train=false")

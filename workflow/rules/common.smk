@@ -166,7 +166,7 @@ def redraw_what_disagrees():
     for kind, (names, inputs_of, outputs_of) in kinds.items():
         (NOTES / "drawn" / kind).mkdir(parents=True, exist_ok=True)
         for name in names:
-            note, outputs = NOTES / "drawn" / kind / name, outputs_of(name)
+            note, outputs = note_of(kind, name), outputs_of(name)
             results = drawn_from(inputs_of(name, PARAMS))
             if not drawn.agrees(drawn.record_of(kind, name), results, outputs):
                 renew(note, [Path(path) for path in outputs])
@@ -177,6 +177,11 @@ def redraw_what_disagrees():
                 os.utime(note, (0, 0))  # older than what is drawn
     if changed:
         say(f"not what the recorded results give, to be drawn again: {', '.join(changed)}")
+
+
+def note_of(kind, name):
+    """The input by which Snakemake learns that a drawing does not agree with its results."""
+    return [] if DRAWING else NOTES / "drawn" / kind / name
 
 
 def asked(stage):

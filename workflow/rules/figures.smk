@@ -5,7 +5,7 @@ localrules:
 rule figure:
     """A figure of the paper, or one of all runs, from recorded results."""
     input:
-        NOTES / "drawn" / "figures" / "{figure}",
+        lambda wildcards: note_of("figures", wildcards.figure),
         results=lambda wildcards: drawn_from(figure_inputs(wildcards.figure, PARAMS)),
         code=CODE_OF_FIGURES,
     output:

@@ -5,7 +5,7 @@ localrules:
 rule table:
     """The paper's rows and ours, side by side, or its claims with our verdicts."""
     input:
-        NOTES / "drawn" / "tables" / "{table}",
+        lambda wildcards: note_of("tables", wildcards.table),
         results=lambda wildcards: drawn_from(table_inputs(wildcards.table, PARAMS)),
         code=CODE_OF_TABLES,
     output:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vlae.native.library import library
+from vlae.native.library import loaded
 
 Border = tuple[int, int, int, int]  # left, right, top, bottom, as of torch.nn.functional.pad
 
@@ -57,7 +57,7 @@ class _ConcatElu(torch.autograd.Function):
         y = _new(images, channels, top + height + bottom, left + width + right)
         ctx.place = _numbers(images, height, width, *border)
         ctx.shapes, ctx.plus = [x.shape for x in parts], plus is not None
-        library().vlae_concat_elu(
+        loaded().vlae_concat_elu(
             _parts(parts), len(parts), _address(plus), ctx.place, _address(y),
             torch.get_num_threads(),
         )  # fmt: skip
@@ -70,7 +70,7 @@ class _ConcatElu(torch.autograd.Function):
         (y,) = ctx.saved_tensors
         gradient = _channels_last(gradient)
         parts = [_new(*shape) for shape in ctx.shapes]
-        library().vlae_concat_elu_back(
+        loaded().vlae_concat_elu_back(
             _address(y), _address(gradient), ctx.place, _parts(parts), len(parts),
             torch.get_num_threads(),
         )  # fmt: skip
@@ -107,7 +107,7 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def call(function: str, like: Tensor, *tensors: Tensor | None) -> None:
         channels = like.shape[1]
-        getattr(library(), function)(
+        getattr(loaded(), function)(
             like.numel() // channels, channels, *map(_address, tensors), torch.get_num_threads()
         )
 
@@ -122,7 +122,7 @@ class _Elu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         y = torch.empty_like(x)
         x = _laid_out_as(y, x)
-        library().vlae_elu(x.numel(), _address(x), _address(y), torch.get_num_threads())
+        loaded().vlae_elu(x.numel(), _address(x), _address(y), torch.get_num_threads())
         ctx.save_for_backward(y)
         return y
 
@@ -131,7 +131,7 @@ class _Elu(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         (y,) = ctx.saved_tensors
         gradient, dx = _laid_out_as(y, gradient), torch.empty_like(y)
-        library().vlae_elu_back(
+        loaded().vlae_elu_back(
             y.numel(), _address(y), _address(gradient), _address(dx), torch.get_num_threads()
         )
         return dx

@@ -57,11 +57,19 @@ def library() -> ctypes.CDLL | None:
     # PyTorch's OpenMP runtime is to be the core's as well: two would wait for the same processors
     for runtime in Path(torch.__file__).parent.glob("lib/libgomp*.so*"):
         ctypes.CDLL(str(runtime), ctypes.RTLD_GLOBAL)
-    loaded = ctypes.CDLL(str(_built()))
+    core = ctypes.CDLL(str(_built()))
     for name, (result, arguments) in SIGNATURES.items():
-        function = getattr(loaded, name)
+        function = getattr(core, name)
         function.restype, function.argtypes = result, arguments
-    return loaded
+    return core
+
+
+def loaded() -> ctypes.CDLL:
+    """The core, for work that is done only where it can be had; raises RuntimeError elsewhere."""
+    core = library()
+    if core is None:
+        raise RuntimeError(f"the C++ core cannot be used: {unavailable_reason()}")
+    return core
 
 
 def backend(device: str, precision: str) -> str:
@@ -69,7 +77,7 @@ def backend(device: str, precision: str) -> str:
     "PyTorch"."""
     if device != "cpu" or precision != "bfloat16" or library() is None:
         return "PyTorch"
-    return f"C++ ({'AMX' if library().vlae_has_tiles() else 'AVX-512'})"
+    return f"C++ ({'AMX' if loaded().vlae_has_tiles() else 'AVX-512'})"
 
 
 @functools.cache
@@ -100,7 +108,10 @@ def _compiler() -> str | None:
 def _built() -> Path:
     """The shared library, named after everything that it depends on, built if need be."""
     here = Path(__file__).parent
-    version = _run(_compiler(), "--version").stdout
+    compiler = _compiler()
+    if compiler is None:
+        raise VlaeError("no C++ compiler")
+    version = _run(compiler, "--version").stdout
     parts = [*(here / name for name in SOURCES)]
     key = hashlib.sha256(
         "\0".join(
@@ -109,14 +120,15 @@ def _built() -> Path:
     ).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlae"
     target = cache / f"core-{key}.so"
+
+    def build(path: Path) -> None:
+        _run(compiler, *FLAGS, "-o", str(path), str(here / "library.cpp"))
+
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            target,
-            lambda path: _run(_compiler(), *FLAGS, "-o", str(path), str(here / "library.cpp")),
-        )
+        write_atomically(target, build)
     return target
 
 
-def _run(*command: str) -> subprocess.CompletedProcess:
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)

@@ -9,13 +9,13 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vlae.native.library import library
+from vlae.native.library import library, loaded
 from vlae.native.structures import OpRow, WeightEntry, array_of
 
 WIDEST = 9  # kernel; the rows of a plane end in four zeros (tiles.h)
@@ -32,6 +32,16 @@ class Kind(IntEnum):
     UP = 5  # the same with transposed convolutions
 
 
+class Layer(Protocol):
+    """What the core reads of a weight-normalised layer (vlae.nn.weightnorm.WeightNorm)."""
+
+    unit_dim: int
+    direction: Tensor | None
+    gain: Tensor
+    bias: Tensor
+    mask: Tensor | None
+
+
 @dataclass(frozen=True)
 class Operation:
     """`layers`: the weight-normalised layers in order of use ([shortcut,] first, second), each
@@ -40,7 +50,7 @@ class Operation:
     kind: Kind
     channels: tuple[int, int]
     side: tuple[int, int]
-    layers: tuple[tuple[nn.Module, Tensor], ...] = ()
+    layers: tuple[tuple[Layer, Tensor], ...] = ()
     kernel: int = 3
     causal: bool = False  # only taps in the pixel's row and above are stored
     scale: float = 1.0
@@ -65,10 +75,18 @@ def active(x: Tensor) -> bool:
     )
 
 
-_cores: weakref.WeakKeyDictionary[nn.Module, "Core | None"] = weakref.WeakKeyDictionary()
+class Expressible(Protocol):
+    """A module that the core can stand in for."""
+
+    def operations(self) -> list[Operation]:
+        """The module, or the part of it that is the core's, in the core's terms."""
+        ...
 
 
-def core_of(module: nn.Module, x: Tensor) -> "Core | None":
+_cores: weakref.WeakKeyDictionary[Expressible, "Core | None"] = weakref.WeakKeyDictionary()
+
+
+def core_of(module: Expressible, x: Tensor) -> "Core | None":
     """The core's counterpart of `module` where it is to work on x, else None."""
     if not active(x):
         return None
@@ -86,7 +104,7 @@ class Core:
         rows = array_of([operation.row() for operation in operations])
         self.layers = [layer for operation in operations for layer in operation.layers]
         self.output = (*[operations[-1].side[1]] * 2, operations[-1].channels[1])
-        self.library = library()
+        self.library = loaded()
         self.handle = self.library.vlae_network(rows, len(operations))
         self.parameters = self.library.vlae_parameters(self.handle)
         weakref.finalize(self, self.library.vlae_release, self.handle)
@@ -144,7 +162,7 @@ class Core:
 
 
 def entry(
-    layer: nn.Module,
+    layer: Layer,
     direction: Tensor,
     weight: int,
     bias: int,
@@ -245,7 +263,7 @@ class _LogLikelihood(torch.autograd.Function):
             _address(result), _address(scale), _address(gradient), _address(dx),
             torch.get_num_threads(),
         )  # fmt: skip
-        return result, gradient.sum(0) if needed else None, dx
+        return result, None if gradient is None else gradient.sum(0), dx
 
     @staticmethod
     @once_differentiable
@@ -261,7 +279,7 @@ class _LogLikelihood(torch.autograd.Function):
 
 class _Fold(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, layer: nn.Module, direction: Tensor, gain: Tensor) -> Tensor:
+    def forward(ctx: Any, layer: Layer, direction: Tensor, gain: Tensor) -> Tensor:
         weight = torch.empty_like(direction, dtype=torch.bfloat16)
         _Fold.call("vlae_fold", layer, direction, weight, [0, 0, 0])
         ctx.layer = layer
@@ -280,13 +298,13 @@ class _Fold(torch.autograd.Function):
 
     @staticmethod
     def call(
-        function: str, layer: nn.Module, direction: Tensor, weight: Tensor, into: list[int]
+        function: str, layer: Layer, direction: Tensor, weight: Tensor, into: list[int]
     ) -> None:
         one = entry(layer, direction, weight.data_ptr(), 0, into, False, True)
-        getattr(library(), function)(1, array_of([one]), torch.get_num_threads())
+        getattr(loaded(), function)(1, array_of([one]), torch.get_num_threads())
 
 
-def foldable(layer: nn.Module) -> bool:
+def foldable(layer: Layer) -> bool:
     """Return True if the core is to make the weight of a layer (see `folded`)."""
     v = layer.direction
     return (
@@ -299,6 +317,6 @@ def foldable(layer: nn.Module) -> bool:
     )
 
 
-def folded(layer: nn.Module) -> Tensor:
+def folded(layer: Layer) -> Tensor:
     """The weight g v / ||v|| of a layer, rounded to bfloat16, in one pass."""
     return _Fold.apply(layer, layer.direction, layer.gain)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vlae.native.library import library
+from vlae.native.library import loaded
 from vlae.native.structures import StepEntry, array_of
 
 
@@ -35,7 +35,7 @@ def adamax_and_average(
         entries.append(StepEntry(*(tensor.data_ptr() for tensor in tensors), weight.numel()))
     beta1, beta2 = group["betas"]
     rate = group["lr"] / (1 - beta1 ** state["step"].item())
-    library().vlae_adamax(
+    loaded().vlae_adamax(
         len(entries), array_of(entries),
         rate, beta1, beta2, group["eps"], polyak, torch.get_num_threads(),
     )  # fmt: skip

@@ -9,6 +9,7 @@ z = normalise(z0), log q(z) = log N(z0) - log_det.
 import torch
 from torch import Tensor, nn
 
+from vlae.nn.containers import ModuleList
 from vlae.nn.made import MADE
 
 STEP_SCALE = 0.1  # a step starts near the identity (openai/iaf)
@@ -32,7 +33,7 @@ class AutoregressiveFlow(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale
-        self.steps = nn.ModuleList(
+        self.steps = ModuleList(
             MADE(dim, hidden, layers, 2 if scale else 1, context_dim, activation)
             for _ in range(steps)
         )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlae.nn.containers import ModuleList
 from vlae.nn.elu import elu
 from vlae.nn.flow import STEP_SCALE
 from vlae.nn.latent_pixelcnn_sampling import NumberByNumber
@@ -56,7 +57,7 @@ class LatentPixelCNN(nn.Module):
         # Hidden features that see no more of their own pixel than maps up to i, for each i.
         self.ends = [int((blocks <= i).sum()) for i in range(maps)]
         degrees = [inputs] + [blocks] * layers
-        self.hidden = nn.ModuleList(
+        self.hidden = ModuleList(
             MapwiseMaskedConv2d((after[:, None] >= before[None, :]).float())
             for before, after in pairwise(degrees)
         )
@@ -91,7 +92,7 @@ class LatentFlow(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale
-        self.steps = nn.ModuleList(
+        self.steps = ModuleList(
             LatentPixelCNN(maps, hidden, layers, 2 if scale else 1) for _ in range(steps)
         )
 

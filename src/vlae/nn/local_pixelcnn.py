@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlae.nn.concat_elu import concat_elu, gated
+from vlae.nn.containers import ModuleList
 from vlae.nn.elu import elu
 from vlae.nn.logistic_mixture import mixture_log_likelihood
 from vlae.nn.weightnorm import Conv2d, WeightNorm
@@ -111,7 +112,7 @@ class Streams(nn.Module):
     ) -> None:
         super().__init__()
         self.first_vertical = OffsetConv2d(inputs, maps, *FIRST_VERTICAL)
-        self.first_horizontal = nn.ModuleList(
+        self.first_horizontal = ModuleList(
             OffsetConv2d(inputs, maps, *offsets) for offsets in FIRST_HORIZONTAL
         )
         # Vertical layer j enters horizontal layer j + behind: both streams end together.
@@ -123,8 +124,8 @@ class Streams(nn.Module):
             first = OffsetConv2d(2 * maps, maps, *seen)
             return GatedBlock(first, maps, (previous + entering) * maps, conditioning)
 
-        self.vertical = nn.ModuleList(block(i, VERTICAL, 0) for i in range(depth.vertical))
-        self.horizontal = nn.ModuleList(
+        self.vertical = ModuleList(block(i, VERTICAL, 0) for i in range(depth.vertical))
+        self.horizontal = ModuleList(
             block(i, HORIZONTAL, int(i >= self.behind)) for i in range(depth.horizontal)
         )
 
@@ -156,10 +157,10 @@ class ColourHead(nn.Module):
         super().__init__()
         self.mixtures = mixtures
         self.red = Conv2d(2 * features, 3 * mixtures, 1)
-        self.hidden = nn.ModuleList(
+        self.hidden = ModuleList(
             PointwiseConv2d(2 * features + before, hidden) for before in (1, 2)
         )
-        self.later = nn.ModuleList(Conv2d(hidden, 2 * mixtures, 1) for _ in range(2))
+        self.later = ModuleList(Conv2d(hidden, 2 * mixtures, 1) for _ in range(2))
 
     def first(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The weights' logits, and means and log-scales of red, each (B, K, H, W)."""
@@ -192,7 +193,7 @@ class LocalPixelCNN(nn.Module):
         super().__init__()
         self.depth, self.grayscale = WINDOWS[window], grayscale
         inputs = (1 if grayscale else 3) + 1
-        self.streams = nn.ModuleList(
+        self.streams = ModuleList(
             Streams(inputs, maps, self.depth, i, conditioning) for i in range(blocks)
         )
         self.head = ColourHead(blocks * maps, maps, mixtures)

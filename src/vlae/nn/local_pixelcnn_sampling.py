@@ -178,7 +178,7 @@ class _ColourHead:
 
     def draw(self, features: Tensor, uniform: Tensor) -> Tensor:
         """The colours (n, 3), scaled, from noise (n, 4): see draw_images."""
-        logits, *place = torch.addmm(self.red_bias, features, self.red).chunk(3, 1)
+        logits, means, log_scales = torch.addmm(self.red_bias, features, self.red).chunk(3, 1)
         component = draw_component(logits, uniform[:, 0]).unsqueeze(1)
         drawn = uniform.new_empty(len(uniform), 3)
         for colour in range(3):
@@ -188,8 +188,10 @@ class _ColourHead:
                 )
                 inputs = torch.cat([features, drawn[:, :colour]], 1)
                 h = elu(torch.addmm(hidden_bias, inputs, hidden))
-                place = torch.addmm(later_bias, h, later).chunk(2, 1)
-            mean, log_scale = (part.gather(1, component).squeeze(1) for part in place)
+                means, log_scales = torch.addmm(later_bias, h, later).chunk(2, 1)
+            mean, log_scale = (
+                part.gather(1, component).squeeze(1) for part in (means, log_scales)
+            )
             drawn[:, colour] = draw_value(mean, log_scale, uniform[:, 1 + colour])
         return drawn
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from vlae.nn.containers import ModuleList
 from vlae.nn.elu import elu
 from vlae.nn.weightnorm import Linear
 
@@ -35,7 +36,7 @@ class MADE(nn.Module):
         blocks = torch.arange(hidden) * dim // hidden
         self.ends = torch.searchsorted(blocks, inputs, right=True).tolist()  # of each block
         degrees = [inputs] + [blocks] * (layers - 1)
-        self.hidden = nn.ModuleList(
+        self.hidden = ModuleList(
             Linear(len(a), len(b), mask=(b[:, None] >= a[None, :]).float())
             for a, b in pairwise(degrees)
         )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlae.native.network import Kind, Operation
+from vlae.nn.containers import ModuleList
 from vlae.nn.elu import elu
 from vlae.nn.weightnorm import Conv2d, WeightNorm, new_direction
 from vlae.receptive_field import causal_taps, decoder_kernels, reach
@@ -34,6 +35,8 @@ class MaskedConv2d(WeightNorm):
     The last `free` input channels carry no pixels of the image, so their taps in the
     cropped kernel are not masked.
     """
+
+    half: int  # type: ignore[assignment]  # hides nn.Module.half(), not used here
 
     def __init__(
         self,
@@ -104,13 +107,13 @@ class PixelCNN(nn.Module):
         super().__init__()
         self.first_kernel = first_kernel
         self.input = MaskedConv2d(1 + maps, filters, first_kernel, own_pixel=False, free=maps)
-        self.masked = nn.ModuleList(MaskedBlock(filters) for _ in range(masked_blocks))
+        self.masked = ModuleList(MaskedBlock(filters) for _ in range(masked_blocks))
         uses = 2 * masked_blocks + last_masked
         self.directions = nn.ParameterList(
             nn.Parameter(new_direction((filters, filters, 2, 3)))
             for _ in range(min(uses, 1) if tied else uses)
         )
-        self.pointwise = nn.ModuleList(PointwiseBlock(filters) for _ in range(pointwise_blocks))
+        self.pointwise = ModuleList(PointwiseBlock(filters) for _ in range(pointwise_blocks))
         self.last_masked = (
             MaskedConv2d(filters, filters, 3, own_pixel=True, direction=False)
             if last_masked
@@ -127,10 +130,10 @@ class PixelCNN(nn.Module):
             h = self.last_masked(elu(h), self.directions[-1])
         return self.output(elu(h))
 
-    def blocks(self) -> list[tuple[nn.Module, tuple[Tensor, ...]]]:
+    def blocks(self) -> list[tuple[PointwiseBlock | MaskedBlock, tuple[Tensor, ...]]]:
         """The residual blocks in order, the masked ones with the directions they use."""
         gaps = len(self.masked) + 1
-        result: list[tuple[nn.Module, tuple[Tensor, ...]]] = []
+        result: list[tuple[PointwiseBlock | MaskedBlock, tuple[Tensor, ...]]] = []
         for gap in range(gaps):
             # block j stands in gap j * gaps // count: evenly spread, earlier gaps first
             for j, block in enumerate(self.pointwise):
@@ -145,22 +148,22 @@ class PixelCNN(nn.Module):
 
     def operations(self) -> list[Operation]:
         """This network in the terms of the C++ core, its input the image and the maps."""
-        filters = self.output.direction.shape[1]
-        inputs = self.input.direction.shape[1]
+        filters = self.output.own_direction().shape[1]
+        inputs = self.input.own_direction().shape[1]
         first, last, side = self.input, self.output, (SIDE, SIDE)
         result = [
             Operation(
                 Kind.CONV,
                 (inputs, filters),
                 side,
-                ((first, first.direction),),
+                ((first, first.own_direction()),),
                 self.first_kernel,
                 causal=True,
             )
         ]
         for block, directions in self.blocks():
             layers = (block.first, block.second)
-            directions = directions or tuple(layer.direction for layer in layers)
+            directions = directions or tuple(layer.own_direction() for layer in layers)
             result.append(
                 Operation(
                     Kind.BLOCK,
@@ -172,11 +175,11 @@ class PixelCNN(nn.Module):
                 )
             )
         if self.last_masked is not None:
-            layers = ((self.last_masked, self.directions[-1]),)
+            masked = ((self.last_masked, self.directions[-1]),)
             result.append(
-                Operation(Kind.ELU_CONV, (filters, filters), side, layers, 3, causal=True)
+                Operation(Kind.ELU_CONV, (filters, filters), side, masked, 3, causal=True)
             )
-        output = Operation(Kind.ELU_CONV, (filters, 1), side, ((last, last.direction),), 1)
+        output = Operation(Kind.ELU_CONV, (filters, 1), side, ((last, last.own_direction()),), 1)
         return [*result, output]
 
     def context_pixels(self) -> set[tuple[int, int]]:

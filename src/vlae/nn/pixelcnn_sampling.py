@@ -37,7 +37,7 @@ class _Layer:
     def __call__(self, pixels: Tensor, x: Tensor | None = None) -> Tensor:
         """The outputs (B, n, outputs) at `pixels`, whose inputs are x (B, n, inputs) unless
         they are in place already."""
-        if len(self.taps) == 1:  # sees no other pixel: nothing to keep
+        if x is not None and len(self.taps) == 1:  # sees no other pixel: nothing to keep
             return x @ self.weight + self.bias
         places = self.places(pixels)
         if x is not None:

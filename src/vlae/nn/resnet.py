@@ -8,8 +8,9 @@ convolutions. 28x28 images only: 28 - 14 - 7 - 4 and back.
 from torch import Tensor, nn
 
 from vlae.native.network import Kind, Operation, core_of
+from vlae.nn.containers import ModuleList, Sequential
 from vlae.nn.elu import elu
-from vlae.nn.weightnorm import Conv2d, ConvTranspose2d, Linear
+from vlae.nn.weightnorm import Conv2d, ConvTranspose2d, Linear, WeightNorm
 
 BRANCH_SCALE = 0.1  # a residual branch counts a tenth (openai/iaf)
 SIDES = (28, 14, 7, 4)  # of the image and of the features behind each stage
@@ -21,6 +22,9 @@ class ResidualBlock(nn.Module):
 
     `resize` is None (same shape), "down" (stride 2) or "up" (transposed, stride 2).
     """
+
+    shortcut: nn.Identity | Conv2d | ConvTranspose2d
+    first: Conv2d | ConvTranspose2d
 
     def __init__(
         self, inputs: int, outputs: int, resize: str | None = None, extra: int = 0
@@ -45,14 +49,14 @@ class ResidualBlock(nn.Module):
 
     def operation(self, side_in: int, side_out: int) -> Operation:
         """This block in the terms of the C++ core."""
-        layers = (self.first, self.second)
-        if self.resize:
+        layers: tuple[WeightNorm, ...] = (self.first, self.second)
+        if isinstance(self.shortcut, WeightNorm):
             layers = (self.shortcut, *layers)
         return Operation(
             {None: Kind.BLOCK, "down": Kind.DOWN, "up": Kind.UP}[self.resize],
             self.channels,
             (side_in, side_out),
-            tuple((layer, layer.direction) for layer in layers),
+            tuple((layer, layer.own_direction()) for layer in layers),
             scale=BRANCH_SCALE,
         )
 
@@ -62,12 +66,12 @@ class Encoder(nn.Module):
 
     def __init__(self, maps: tuple[int, ...], hidden: int) -> None:
         super().__init__()
-        blocks: list[nn.Module] = []
+        blocks: list[ResidualBlock] = []
         for i, (inputs, outputs) in enumerate(zip((1, *maps), maps, strict=False)):
             blocks.append(ResidualBlock(inputs, outputs, "down"))
             if i < len(maps) - 1:
                 blocks.append(ResidualBlock(outputs, outputs))
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = Sequential(*blocks)
         self.dense = Linear(maps[-1] * 4 * 4, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,13 +96,13 @@ class Decoder(nn.Module):
         super().__init__()
         maps = tuple(reversed(maps))
         self.first_maps = maps[0]
-        self.dense = nn.ModuleList([Linear(latent_dim, hidden), Linear(hidden, maps[0] * 4 * 4)])
-        blocks: list[nn.Module] = []
+        self.dense = ModuleList([Linear(latent_dim, hidden), Linear(hidden, maps[0] * 4 * 4)])
+        blocks: list[ResidualBlock] = []
         for i, (inputs, maps_out) in enumerate(zip((maps[0], *maps), maps, strict=False)):
             blocks.append(ResidualBlock(inputs, maps_out, "up", OUTPUT_EXTRA[i]))
             if i < len(maps) - 1:
                 blocks.append(ResidualBlock(maps_out, maps_out))
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = Sequential(*blocks)
         self.output = Conv2d(maps[-1], outputs, 3)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -116,11 +120,11 @@ class Decoder(nn.Module):
         channels = (self.blocks[-1].channels[1], layer.gain.numel())
         return [
             *_operations(self.blocks, SIDES[::-1]),
-            Operation(Kind.ELU_CONV, channels, (28, 28), ((layer, layer.direction),)),
+            Operation(Kind.ELU_CONV, channels, (28, 28), ((layer, layer.own_direction()),)),
         ]
 
 
-def _operations(blocks: nn.Sequential, sides: tuple[int, ...]) -> list[Operation]:
+def _operations(blocks: "Sequential[ResidualBlock]", sides: tuple[int, ...]) -> list[Operation]:
     stage, result = 0, []
     for block in blocks:
         before = sides[stage]

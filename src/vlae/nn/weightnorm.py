@@ -8,6 +8,7 @@ pre-activations have mean 0 and variance 1 over that batch.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,11 @@ class WeightNorm(nn.Module):
     the layer owns no v: its caller passes one, so that layers can share it while each
     keeps its own gain and bias.
     """
+
+    direction: Tensor | None
+    gain: Tensor
+    bias: Tensor
+    mask: Tensor | None
 
     def __init__(
         self,
@@ -46,7 +52,7 @@ class WeightNorm(nn.Module):
         """g v / ||v||, of v's shape."""
         if direction is None and foldable(self):
             return folded(self)
-        v = self.direction if direction is None else direction
+        v = self.own_direction() if direction is None else direction
         if self.mask is not None:
             v = v * self.mask
         others = [d for d in range(v.dim()) if d != self.unit_dim]
@@ -55,18 +61,24 @@ class WeightNorm(nn.Module):
         shape[self.unit_dim] = -1
         return v * (norm * self.gain.view(shape))
 
-    def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer with this weight and bias."""
+    def own_direction(self) -> Tensor:
+        """v; raises ValueError for a layer that owns none."""
+        if self.direction is None:
+            raise ValueError("this layer owns no direction: its caller is to pass one")
+        return self.direction
+
+    def apply_weight(self, x: Any, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer with this weight and bias; x is a tensor or whatever else the layer takes."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, direction: Tensor | None = None) -> Tensor:
+    def forward(self, x: Any, direction: Tensor | None = None) -> Tensor:
         """The layer's output; `direction` is the shared direction tensor of a tied layer."""
         if self.initialising:
             self._initialise(x, direction)
         return self.apply_weight(x, self.weight(direction), self.bias)
 
     @torch.no_grad()
-    def _initialise(self, x: Tensor, direction: Tensor | None) -> None:
+    def _initialise(self, x: Any, direction: Tensor | None) -> None:
         self.gain.fill_(1)
         y = self.apply_weight(x, self.weight(direction), None).to(self.gain.dtype)
         units = [d for d in range(y.dim()) if d != 1]
