@@ -39,9 +39,10 @@ test-cluster: $(ENVIRONMENT)  ## a real SLURM cluster on this machine, and every
 	.venv/bin/python tests/cluster/slurm.py install
 	VLAE_CLUSTER=1 .venv/bin/python -m pytest -m "cluster or faults" --record-figures $(SIDE_BY_SIDE)
 
-lint: $(ENVIRONMENT)  ## check style, types of errors and the workflow's form
+lint: $(ENVIRONMENT)  ## check style, types and the workflow's form
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/mypy
 	.venv/bin/snakefmt --check --compact-diff Snakefile workflow/rules
 	.venv/bin/snakemake --lint
 
@@ -73,5 +74,5 @@ rulegraph: $(ENVIRONMENT)  ## draw the workflow's rules again in README.md
 	.venv/bin/python workflow/scripts/rulegraph.py
 
 clean:  ## remove what can be made again at no cost (not data, checkpoints or the cache)
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .snakemake/log build results/logs results/report.html
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis .snakemake/log build results/logs results/report.html
 	find src tests workflow -name __pycache__ -prune -exec rm -rf {} +

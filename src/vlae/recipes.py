@@ -109,7 +109,7 @@ def _evaluation(model: Model, x: torch.Tensor, run: Run, kind: ImageKind) -> dic
         return {"exact": exact(model, x, "float32").elbo.tolist(), "draws": DRAWS}
     samples, numbers, seed = 20, list(range(len(x))), run.evaluation.seed
     result = importance_sampled(model, x, numbers, samples, seed, "float32")
-    recipe = {
+    recipe: dict[str, Any] = {
         "k": curve_points(samples),
         "curve": result.curve.mean(0).tolist(),
         "elbo": result.elbo.tolist(),

@@ -35,14 +35,12 @@ SETTINGS = {
     ),
 }
 
-Built = typing.TypeVar("Built")
-
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice instead of keeping the last, and what makes a
     small file a huge or endless value: aliases, and scalars beyond all measure."""
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
         fault = None
         if isinstance(event, yaml.AliasEvent):
@@ -111,7 +109,7 @@ def _params(tree: object) -> Params:
     return Params(datasets, {name: runs[name] for name in blocks}, classifiers)
 
 
-def _run(name: object, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
+def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
     check_name(name, "runs")
     where = f"runs.{name}"
     optional = {"gpus": defaults["gpus"], "comparison": ""}
@@ -125,7 +123,7 @@ def _run(name: object, block: dict, defaults: dict, datasets: dict[str, dict]) -
             f"defaults.{kind}"
         )
     inherited = mapping(defaults[kind], f"defaults.{kind}", set(PARTS))
-    settings = {
+    settings: dict[str, typing.Any] = {
         part: _build(
             SETTINGS[kind][part],
             _merge(inherited[part], block[part], f"{where}.{part}"),
@@ -186,7 +184,8 @@ def _merge(defaults: object, changes: object, where: str) -> dict:
     return merged
 
 
-def _build(schema: type[Built], values: object, where: str) -> Built:
+def _build(schema: typing.Any, values: object, where: str) -> typing.Any:
+    """An instance of the dataclass `schema`, its fields checked."""
     known = {f.name: f for f in fields(schema)}
     values = mapping(values, where, set(known))
     types = typing.get_type_hints(schema)

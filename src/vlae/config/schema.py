@@ -36,6 +36,11 @@ def _flag(unsaid: bool | None = None) -> Any:
     return field(metadata={"unsaid": unsaid})
 
 
+def _part() -> Any:
+    """Settings of their own."""
+    return field()
+
+
 @dataclass(frozen=True)
 class FlowConfig:
     """A flow of MADEs, on the prior or behind the posterior: `steps` of them, each with `layers`
@@ -45,7 +50,7 @@ class FlowConfig:
     steps: int = _range(low=1, high=DEEPEST)
     hidden: int = _range(low=1, high=WIDEST)
     layers: int = _range(low=2, high=DEEPEST)
-    scale: bool = field()
+    scale: bool = _flag()
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class DecoderConfig:
     first_kernel: int = _range(low=3, high=55)  # an image has 28 x 28 pixels
     masked_blocks: int = _range(low=0, high=DEEPEST)
     pointwise_blocks: int = _range(low=0, high=DEEPEST)
-    tied: bool = field()
+    tied: bool = _flag()
     last_masked: bool = _flag(unsaid=False)
 
 
@@ -70,9 +75,9 @@ class ModelConfig:
     latent_dim: int = _range(low=0, high=WIDEST)
     trunk_maps: tuple[int, ...] = _range(low=1, high=MOST_MAPS)
     trunk_hidden: int = _range(low=1, high=WIDEST)
-    prior: FlowConfig = field()
-    posterior: FlowConfig = field()
-    decoder: DecoderConfig = field()
+    prior: FlowConfig = _part()
+    posterior: FlowConfig = _part()
+    decoder: DecoderConfig = _part()
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,9 @@ class ColourModelConfig:
     flow_steps: int = _range(low=1, high=DEEPEST)  # [6]
     flow_maps: int = _range(low=1, high=MOST_MAPS)  # of a flow's hidden layers [128]
     flow_layers: int = _range(low=1, high=DEEPEST)  # hidden ones [2]
-    flow_scale: bool = field()
+    flow_scale: bool = _flag()
     window: str = _choice("4x2", "5x3", "7x4")  # of the decoder
-    grayscale: bool = field()  # the window's pixels by their luma only
+    grayscale: bool = _flag()  # the window's pixels by their luma only
     blocks: int = _range(low=1, high=DEEPEST)  # of the decoder, side by side [4]
     maps: int = _range(low=1, high=MOST_MAPS)  # feature maps of each [64]
     mixtures: int = _range(low=1, high=MOST_MAPS)  # logistic distributions
@@ -199,7 +204,7 @@ class Params:
         return self.datasets[name]
 
 
-def as_dict(config: object) -> dict:
+def as_dict(config: Any) -> dict:
     """A configuration dataclass as plain JSON types, without settings that go unsaid."""
     plain = {}
     for one in fields(config):

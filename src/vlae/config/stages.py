@@ -5,6 +5,7 @@ run's own block, without outdating what has the same value as before.
 """
 
 import json
+from typing import Any
 
 from vlae.config.schema import Params, Run, as_dict
 from vlae.errors import VlaeError
@@ -47,7 +48,7 @@ def in_recipe(run: Run, step: str) -> bool:
     return _recorded(run.name, step) == json.loads(json.dumps(configurations(run)[step]))
 
 
-def _recorded(name: str, step: str) -> object:
+def _recorded(name: str, step: str) -> Any:
     """The configuration in a recipe; None where there is none."""
     try:
         return read_json(paths.recipe(name, step))["configuration"]

@@ -39,7 +39,7 @@ class Dataset:
         digest = hashlib.sha256()
         for name, array in (("train", self.train), ("valid", self.valid)):
             digest.update(f"{name} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 

@@ -163,18 +163,21 @@ class Xz:
     NAME, MAGIC = "xz", b"\xfd7zXZ\0"
 
     def __init__(self) -> None:
-        self.stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+        self.stream = self._next_stream()
+
+    def _next_stream(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
 
     def pieces(self, packed: bytes) -> Iterator[bytes]:
         """What the next packed bytes hold, in pieces of at most CHUNK. Raises LZMAError."""
         while packed or not (self.stream.eof or self.stream.needs_input):
             if self.stream.eof:
-                self.__init__()
+                self.stream = self._next_stream()
             yield self.stream.decompress(packed, CHUNK)
             packed = self.stream.unused_data
 
 
-PACKERS = {".gz": Gzip, ".xz": Xz}  # by the end of a file's name
+PACKERS: dict[str, type[Gzip] | type[Xz]] = {".gz": Gzip, ".xz": Xz}  # by the end of a file's name
 
 
 class Sink:
@@ -188,7 +191,7 @@ class Sink:
         self.exact = "bytes" in pinned  # otherwise its size is not known, only bounded
         self.size = pinned["bytes"] if self.exact else pinned["max_bytes"]
         self.packers = tuple(PACKERS.values()) if unpack else ()
-        self.packer = None  # as soon as a packed file has begun
+        self.packer: Gzip | Xz | None = None  # as soon as a packed file has begun
         self.begun = False
         self.head = b""  # the first bytes served, which tell what it is
         self.html = False  # declared to be an HTML page
@@ -212,17 +215,17 @@ class Sink:
         if self.packer is None:
             self._keep(chunk)
         else:
-            self._unpack(chunk)
+            self._unpack(self.packer, chunk)
 
-    def _unpack(self, chunk: bytes) -> None:
+    def _unpack(self, packer: Gzip | Xz, chunk: bytes) -> None:
         # Packed it is hardly ever larger than what is in it, but might go on without anything.
         if self.served > self.size + self.size // 1000 + CHUNK:
-            raise Failure(WRONG, f"larger when packed by {self.packer.NAME} than the file itself")
+            raise Failure(WRONG, f"larger when packed by {packer.NAME} than the file itself")
         try:
-            for piece in self.packer.pieces(chunk):
+            for piece in packer.pieces(chunk):
                 self._keep(piece)
         except (zlib.error, lzma.LZMAError, MemoryError):
-            raise Failure(WRONG, f"a damaged {self.packer.NAME} file") from None
+            raise Failure(WRONG, f"a damaged {packer.NAME} file") from None
 
     def _keep(self, content: bytes) -> None:
         self.written += len(content)
@@ -373,11 +376,12 @@ def _cause(error: BaseException) -> str:
     """Return the reason why a connection failed, such as "Connection refused", from the depth of
     the exception."""
     names = []
-    while error is not None:
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
-        names.append(type(error).__name__)
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, OSError) and at.strerror:
+            return at.strerror
+        names.append(type(at).__name__)
         # requests and urllib3 hand on what happened as an argument or as `reason`.
-        inner = [*error.args, getattr(error, "reason", None), error.__cause__]
-        error = next((e for e in inner if isinstance(e, BaseException)), None)
+        inner = [*at.args, getattr(at, "reason", None), at.__cause__]
+        at = next((e for e in inner if isinstance(e, BaseException)), None)
     return f"the connection failed ({names[-1]})"

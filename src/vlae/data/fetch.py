@@ -164,7 +164,7 @@ def _files_recipe(name: str, spec: dict) -> dict:
     """Return the pins of the files, and the checksums of what the preparation makes of small
     ones."""
     files = {} if spec["format"] == "folder" else files_of(spec)
-    pins = {key: _pinned(file) for key, file in files.items()}
+    pins: dict[str, str | dict] = {key: _pinned(file) for key, file in files.items()}
     if spec["format"] == "folder":
         pins["all"] = {"folder": spec["folder"], "sha256": spec.get("sha256")}
     with tempfile.TemporaryDirectory() as folder:

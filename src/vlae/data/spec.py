@@ -16,8 +16,10 @@ MOST_IMAGES = 10_000_000  # of a split
 def check_dataset(spec: object, where: str) -> None:
     """Raise VlaeError, naming the key, unless this is a block of `datasets:`."""
     required = {"title", "kind", "format", "splits"}
-    optional = {"unavailable", "alternative"} & mapping(spec, where).keys()
-    form = FORMATS.get(spec.get("format")) if isinstance(spec.get("format"), str) else None
+    spec = mapping(spec, where)
+    optional = {"unavailable", "alternative"} & spec.keys()
+    name = spec.get("format")
+    form = FORMATS.get(name) if isinstance(name, str) else None
     if form is FORMATS["folder"]:
         required |= {"folder"}
         optional |= {"sha256"} & spec.keys()

@@ -49,8 +49,9 @@ class Classifier(nn.Sequential):
                 nn.MaxPool2d(2),
             ]
             before = maps
-        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, CLASSES)]
-        super().__init__(*layers)
+        output = nn.Linear(before, CLASSES)
+        nn.init.zeros_(output.bias)
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), output)
 
 
 def train_classifier(
@@ -58,14 +59,13 @@ def train_classifier(
 ) -> Classifier:
     """Fit images uint8 (N, 3, H, W) with labels (N,) by Adam, whose learning rate falls to zero
     along a cosine; every image is seen as it is or mirrored."""
-    model = Classifier().to(dtype=dtype, memory_format=torch.channels_last)
+    model = Classifier().to(dtype=dtype).to(memory_format=torch.channels_last)
     random = generator(config.seed, "classifier weights")
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:  # He et al.'s scale; gains are one, biases nought
                 std = math.sqrt(2 / weight[0].numel())
                 weight.copy_(std * torch.randn(weight.shape, generator=random))
-        model[-1].bias.zero_()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     in_epoch = -(-len(images) // config.batch_size)
     steps = config.epochs * in_epoch

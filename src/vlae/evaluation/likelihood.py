@@ -97,10 +97,11 @@ def _log_weights(
     """
     images, count = noise.shape[:2]
 
-    def repeat(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values.repeat_interleave(count, 0)
+    def repeat(values: Tensor) -> Tensor:
+        return values.repeat_interleave(count, 0)
 
-    each = Posterior(repeat(posterior.mean), repeat(posterior.log_std), repeat(posterior.context))
+    context = None if posterior.context is None else repeat(posterior.context)
+    each = Posterior(repeat(posterior.mean), repeat(posterior.log_std), context)
     with autocast(x.device, precision):
         z, log_q = model.sample_posterior(each, noise.flatten(0, 1))
         log_ratio = (log_q - model.log_prior(z)).double()

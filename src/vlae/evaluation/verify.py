@@ -43,10 +43,10 @@ def verify(params: Params, images: int) -> Iterator[str]:
     for run in params.runs.values():
         base = paths.evaluation(run.name)
         about, values = base.with_name(base.name + ".json"), base.with_name(base.name + ".npz")
-        if not about.exists() or not values.exists():
+        record = read_evaluation(Path(), run.name, run.dataset)
+        if record is None or not values.exists():
             yield f"{run.name}: not evaluated"
             continue
-        record = read_evaluation(Path(), run.name, run.dataset)
         for key, kind in MADE_FROM.items():
             if type(record.get(key)) is not kind:
                 raise VlaeError(f"{about}: {key!r} must be {kind.__name__}")

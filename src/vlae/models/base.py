@@ -6,12 +6,13 @@ log p(x) >= E_q(z|x) [ log p(x|z) + log p(z) - log q(z|x) ]        (nats; equati
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 LOG_2PI = math.log(2 * math.pi)
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,14 @@ class Model(nn.Module, ABC):
         """One-sample terms (B,), nats: log p(x|z), and log q(z|x) - log p(z), in mean the KL."""
         z, log_q = self.sample_posterior(self.encode(x), noise)
         return self.log_likelihood(x, z), log_q - self.log_prior(z)
+
+
+def needed(part: Part | None) -> Part:
+    """The part of a model, or the code, itself; raises ValueError where it is None, as both are
+    for a model without a latent variable."""
+    if part is None:
+        raise ValueError("this model has no latent variable, or no code was given")
+    return part
 
 
 def standard_normal_log_density(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vlae.config.schema import ColourModelConfig
 from vlae.images import COLOUR, COLOUR_IMAGE
-from vlae.models.base import Model, Posterior, standard_normal_log_density
+from vlae.models.base import Model, Posterior, needed, standard_normal_log_density
 from vlae.nn.colour_trunk import ColourDecoder, ColourEncoder
 from vlae.nn.latent_pixelcnn import LatentFlow
 from vlae.nn.local_pixelcnn import LocalPixelCNN
@@ -80,18 +80,18 @@ class ColourVLAE(Model):
         """Noise (B, latent_dim) -> codes, by as many steps as a feature map has numbers."""
         return self.prior_flow.generate(self._maps(noise)).flatten(1)
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor | None) -> Tensor:
         """log p(x|z), nats (B,)."""
-        return self.pixelcnn.log_likelihood(x, self.trunk(self._maps(z)))
+        return self.pixelcnn.log_likelihood(x, self.trunk(self._maps(needed(z))))
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:
         """For each pixel, one number for the mixture's component and one for each colour."""
         return (4, self.side, self.side)
 
-    def sample_images(self, z: Tensor, uniform: Tensor) -> Tensor:
+    def sample_images(self, z: Tensor | None, uniform: Tensor) -> Tensor:
         """x ~ p(x|z), (B, 3, side, side) in [-1, 1]."""
-        parts = zip(z.split(DRAWN_TOGETHER), uniform.split(DRAWN_TOGETHER), strict=True)
+        parts = zip(needed(z).split(DRAWN_TOGETHER), uniform.split(DRAWN_TOGETHER), strict=True)
         with torch.no_grad():
             return torch.cat(
                 [draw_images(self.pixelcnn, self.trunk(self._maps(a)), b) for a, b in parts]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vlae.config.schema import FlowConfig, ModelConfig
 from vlae.images import BINARY_IMAGE, FIXED
-from vlae.models.base import Model, Posterior, standard_normal_log_density
+from vlae.models.base import Model, Posterior, needed, standard_normal_log_density
 from vlae.native.network import core_of
 from vlae.nn.flow import AutoregressiveFlow
 from vlae.nn.pixelcnn import PixelCNN
@@ -39,7 +39,11 @@ class VLAE(Model):
         self.latent_dim = config.latent_dim
         decoder = config.decoder
         autoregressive = decoder.kind == "pixelcnn"
-        self.encoder = self.posterior_flow = self.prior_flow = self.trunk = self.pixelcnn = None
+        self.encoder: Encoder | None = None
+        self.posterior_flow: AutoregressiveFlow | None = None
+        self.prior_flow: AutoregressiveFlow | None = None
+        self.trunk: Decoder | None = None
+        self.pixelcnn: PixelCNN | None = None
         if self.latent_dim:
             hidden = config.trunk_hidden
             self.encoder = Encoder(config.trunk_maps, hidden)
@@ -65,7 +69,7 @@ class VLAE(Model):
 
     def encode(self, x: Tensor) -> Posterior:
         """Images (B, 1, 28, 28) of 0/1 -> q(z|x), with a context for an IAF."""
-        h = self.encoder(x)
+        h = needed(self.encoder)(x)
         context = h if self.posterior_flow is not None else None
         full = torch.promote_types(h.dtype, torch.float32)
         return Posterior(self.mean(h).to(full), 0.5 * self.log_std(h).to(full), context)
@@ -93,11 +97,11 @@ class VLAE(Model):
     def logits(self, x: Tensor, maps: Tensor | None) -> Tensor:
         """Bernoulli logits (B, 1, 28, 28) of each pixel, given the trunk's maps and, with a
         PixelCNN, the pixels of x before it."""
-        return maps if self.pixelcnn is None else self.pixelcnn(x, maps)
+        return needed(maps) if self.pixelcnn is None else self.pixelcnn(x, maps)
 
     def log_likelihood(self, x: Tensor, z: Tensor | None) -> Tensor:
         """log p(x|z), or log p(x) without a latent variable, nats (B,)."""
-        maps = None if z is None else self.trunk(z)
+        maps = None if z is None else needed(self.trunk)(z)
         core = None if self.pixelcnn is None else core_of(self.pixelcnn, x)
         if core is None:
             return bernoulli_log_likelihood(self.logits(x, maps), x)
@@ -112,10 +116,10 @@ class VLAE(Model):
     @torch.no_grad()
     def sample_images(self, z: Tensor | None, uniform: Tensor) -> Tensor:
         """x ~ p(x|z), bits (B, 1, 28, 28)."""
-        maps = None if z is None else self.trunk(z)
+        maps = None if z is None else needed(self.trunk)(z)
         if self.pixelcnn is not None:
             return draw_pixels(self.pixelcnn, maps, uniform)
-        return (uniform < torch.sigmoid(maps.to(uniform.dtype))).to(uniform.dtype)
+        return (uniform < torch.sigmoid(needed(maps).to(uniform.dtype))).to(uniform.dtype)
 
 
 def new_flow(config: FlowConfig, dim: int, context_dim: int = 0) -> AutoregressiveFlow:

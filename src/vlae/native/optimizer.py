@@ -11,7 +11,7 @@ from vlae.native.structures import StepEntry, array_of
 
 @torch.no_grad()
 def adamax_and_average(
-    optimizer: torch.optim.Adamax, average: Sequence[Tensor], polyak: float
+    optimizer: torch.optim.Optimizer, average: Sequence[Tensor], polyak: float
 ) -> None:
     """Do `optimizer.step()` and `average <- polyak average + (1 - polyak) weights` at once, for
     float32 weights on the CPU. The optimizer's state is the same."""

@@ -67,7 +67,7 @@ class ColourEncoder(nn.Module):
     widths: a ResNet's feature maps at each of the three sizes.
     """
 
-    def __init__(self, kind: str, widths: tuple[int, int, int], outputs: int) -> None:
+    def __init__(self, kind: str, widths: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         ends = [stage_channels(kind, width) for width in widths]
         self.input = Conv2d(3, ends[0][0], 3)
@@ -92,7 +92,7 @@ class ColourDecoder(nn.Module):
     widths: as of the encoder, the largest maps first.
     """
 
-    def __init__(self, kind: str, widths: tuple[int, int, int], inputs: int) -> None:
+    def __init__(self, kind: str, widths: tuple[int, ...], inputs: int) -> None:
         super().__init__()
         widths = widths[::-1]
         ends = [stage_channels(kind, width) for width in widths]

@@ -36,7 +36,7 @@ def mapping(value: object, where: str, keys: set[str] | None = None) -> dict:
     return value
 
 
-def checked(kind: type, value: object, where: str, limits: typing.Mapping | None = None) -> Any:
+def checked(kind: Any, value: Any, where: str, limits: typing.Mapping | None = None) -> Any:
     """The value, if it is of this kind and within `limits`: choices, low, high, above.
 
     `where` names it in the VlaeError that is raised otherwise. A float may be written as an

@@ -9,7 +9,7 @@ import reprlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vlae.errors import VlaeError, one_line
 
@@ -46,7 +46,7 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
         raise VlaeError(f"{path}: cannot be read: {error}") from None
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """The value in a JSON file; VlaeError where there is none."""
     text = read_text(path)
     try:

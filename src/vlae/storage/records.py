@@ -6,6 +6,7 @@ raises VlaeError, naming the file, where what is recorded cannot be used.
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -222,7 +223,7 @@ def check_record(path: Path, record: object, of: dict[str, str], fields: dict[st
     return record
 
 
-def _is(value: object, kind: type) -> bool:
+def _is(value: Any, kind: type) -> bool:
     """Return True if a JSON value is of this kind, and of a size that can be drawn.
 
     A float may be written as an integer, never as NaN; text is one printable line.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call write(temporary path in the same folder), sync, and rename it to `path`.
 
     Nothing is left behind when `write` fails. Raises VlaeError where the folder cannot

@@ -79,7 +79,7 @@ class CapturedStep:
         changed: Sequence[Tensor],
     ) -> None:
         self.update, self.inputs, self.changed = update, inputs, changed
-        self.graph = None
+        self.graph: torch.cuda.CUDAGraph | None = None
 
     def body(self) -> None:
         """Run what is captured; works on any device."""
@@ -106,7 +106,9 @@ class CapturedStep:
         return self
 
     def __call__(self, indices: Tensor, random: torch.Generator) -> None:
-        """One step with the images `indices` (B,)."""
+        """One step with the images `indices` (B,). Raises RuntimeError before `capture`."""
+        if self.graph is None:
+            raise RuntimeError("this step has not been captured")
         self.inputs.fill(indices, random)
         self.graph.replay()
 

@@ -60,7 +60,7 @@ class ProcessGroup:
         """Each weight's gradient becomes the mean over the processes, in one message."""
         if self.size == 1:
             return
-        gradients = [weight.grad for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         flat = self.all_reduce_mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
         parts = flat.split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
@@ -77,9 +77,10 @@ class ProcessGroup:
         is raised in all."""
         if self.size == 1:
             return make()
-        made, said = None, b""
+        made: list[Made] = []
+        said = b""
         try:
-            made = make()
+            made.append(make())
         except VlaeError as error:
             said = str(error).encode()[:LINE]
         # As numbers, not as an object: those travel pickled.
@@ -90,7 +91,7 @@ class ProcessGroup:
         for said in (bytes(line.tolist()).rstrip(b"\0") for line in lines):
             if said:
                 raise VlaeError(said.decode(errors="replace"))
-        return made
+        return made[0]
 
     def broadcast(self, tensors: list[Tensor]) -> None:
         """Give the main process's values to all processes."""

@@ -23,7 +23,7 @@ class OptimizerKind:
     the count of steps. fused: what does its step and the average of the weights in one pass of
     the C++ core, on a CPU in bfloat16; None where there is no such pass."""
 
-    build: type[torch.optim.Optimizer]
+    build: Callable[..., torch.optim.Optimizer]
     moments: tuple[str, ...]
     fused: Step | None = None
 

@@ -110,7 +110,7 @@ class Progress:
 
     def end_epoch(self, row: dict) -> None:
         """Tell the row, and begin the next epoch."""
-        if not self.silent:
+        if self.live is not None:
             self.live.log(row)
             text = (
                 f"{self.run.name}: epoch {row['epoch']}  ELBO {row['elbo']:.2f}  "

@@ -13,6 +13,7 @@ import json
 import logging
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -57,7 +58,7 @@ class Published:
         for name in FILES:
             source, target = self.folder / name, folder / name
             if source != target:
-                write_atomically(target, lambda path, source=source: shutil.copyfile(source, path))
+                write_atomically(target, partial(shutil.copyfile, source))
 
     def state(self) -> SavedState:
         """The training state that goes on from it: averaged weights only."""

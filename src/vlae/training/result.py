@@ -75,6 +75,8 @@ def _stretches(saved: SavedState, steps_per_epoch: int) -> list[dict]:
     it."""
     worked = [part for part in saved.history if part["to_step"] > part["from_step"]]
     worked = worked or saved.history[-1:]
+    if saved.schedule is None:
+        raise ValueError("a state whose schedule is not known has no results")
     start = saved.start or {"checkpoint_sha256": None, "stretches": []}
     names = ("device", "hardware", "precision", "core", "torch")
     told = {k: ", ".join(dict.fromkeys(p.get(k, "PyTorch") for p in worked)) for k in names}

@@ -46,6 +46,8 @@ def beginning(
 def take_over(run: Run, dataset: Dataset, schedule: Schedule) -> None:
     """Make the results of a published checkpoint that has the budget behind it."""
     recorded = published(run, dataset, schedule)
+    if recorded is None:
+        raise VlaeError(f"{run.name}: the published checkpoint that was to be taken over is gone")
     recorded.copy_to(paths.checkpoint(run.name))
     epochs = recorded.record["epochs"]
     logger.info("%s: %s has all %d epochs: taken over", run.name, recorded.folder, epochs)

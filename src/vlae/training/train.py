@@ -181,7 +181,12 @@ def _begin(
         lambda: beginning(run, dataset, base, belongs_to, schedule, job.from_scratch), device
     )
     if begun is None:
-        group.agree(lambda: group.is_main and take_over(run, dataset, schedule), device)
+
+        def taken_over() -> None:
+            if group.is_main:
+                take_over(run, dataset, schedule)
+
+        group.agree(taken_over, device)
         return None
     begun[1].schedule = schedule.end
     return begun

@@ -56,13 +56,16 @@ def read_tar(path: Path, counts: Counts) -> Arrays:
             raise
         why = one_line(error) or type(error).__name__
         raise VlaeError(f"{path}: a damaged tar.gz file ({why})") from None
+    contents = {}
     for name, images in wanted.items():
-        if found[name] is None:
+        content = found[name]
+        if content is None:
             raise VlaeError(f"{path}: {name} missing")
-        if len(found[name]) != images * RECORD:
-            raise VlaeError(f"{path}: {name} has {len(found[name]):,} bytes, {_size_of(images)}")
-    train = b"".join(found[name] for name in TRAIN_MEMBERS)
-    return _splits(path, train, path, found[TEST_MEMBER], counts)
+        if len(content) != images * RECORD:
+            raise VlaeError(f"{path}: {name} has {len(content):,} bytes, {_size_of(images)}")
+        contents[name] = content
+    train = b"".join(contents[name] for name in TRAIN_MEMBERS)
+    return _splits(path, train, path, contents[TEST_MEMBER], counts)
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes | None:
@@ -71,7 +74,8 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes | None:
         member = archive.getmember(name)
     except KeyError:
         return None
-    return archive.extractfile(member).read() if member.isreg() else None
+    file = archive.extractfile(member) if member.isreg() else None
+    return None if file is None else file.read()
 
 
 def _size_of(images: int) -> str:

@@ -141,7 +141,8 @@ def read_drawings_npz(path: Path, most: int) -> Drawings:
 def read_drawings_zip(path: Path, key: str, most: int) -> Drawings:
     """The drawings of one of the two published archives, `most` at most, by its `key` of
     ZIP_FILES. What is no drawing in it is passed over. VlaeError if it is damaged."""
-    images, alphabets, numbers, seen = [], [], [], set()
+    images, alphabets, numbers = [], [], []
+    seen: set[str] = set()
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
