@@ -14,7 +14,7 @@ SOURCES = sorted(
     if path.suffix in (".py", ".smk")
 )
 SOURCES.append(PROJECT / "Snakefile")
-SAFE_LOADERS = {"SafeLoader", "CSafeLoader", "_UniqueKeyLoader", "LockLoader"}
+SAFE_LOADERS = {"SafeLoader", "CSafeLoader", "_UniqueKeyLoader"}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 EXECUTES = {"eval", "exec", "compile", "__import__"}
 OBJECTS = {"send_object_list", "recv_object_list", "broadcast_object_list", "gather_object"}

@@ -588,7 +588,7 @@ def test_dvc_is_killed(disturb):
 
     def kill(training):
         process = training.hold()
-        ancestor(process, "dvc_fast.py").kill()
+        ancestor(process, "dvc_atomic.py").kill()
         training.disturbed()
 
     training = disturb("SIGKILL of dvc in the job", kill)

@@ -1,7 +1,6 @@
 """A thousand runs: the right jobs are planned, and nothing is done anew for every run."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +24,7 @@ stages:
 COUNT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import dvc_fast, record
+import record
 from dvc.utils import strictyaml
 calls, parse = [], strictyaml.parse_yaml
 def counted(text, path, typ="safe"):
@@ -81,46 +80,6 @@ def test_putting_results_in_place_reads_dvc_lock_as_often_for_few_runs_as_for_ma
         assert yaml.safe_load(lock.read_text()) == whole
         counts.add(reads)
     assert len(counts) == 1
-
-
-# Each in a process of its own: importing dvc_fast changes DVC.
-REWRITE = """
-import sys
-from dvc import dvcfile
-if sys.argv[1] == "quick":
-    sys.path.insert(0, sys.argv[2])
-    import dvc_fast
-with dvcfile.modify_yaml("dvc.lock") as content:
-    stages = content["stages"]
-    names = list(stages)
-    stages[names[0]] = {**stages[names[0]], "cmd": "another: command # of 'many' words " * 5}
-    moved = dict(stages.pop(names[2]))
-    stages["new@stage"] = {"cmd": "yes", "outs": [{"path": "x", "md5": "1" * 20 + "e" + "2" * 11}]}
-    stages[names[2]] = moved
-"""
-
-
-def test_dvc_lock_is_written_as_dvc_does_to_the_byte(tmp_path):
-    written = []
-    for who in ("dvc", "quick"):
-        shutil.copy(PROJECT / "dvc.lock", tmp_path)
-        call(tmp_path, sys.executable, "-c", REWRITE, who, str(SCRIPTS))
-        written.append((tmp_path / "dvc.lock").read_bytes())
-    assert written[0] == written[1]
-
-
-@pytest.mark.parametrize("text", ["", "schema: '2.0'\n", "# mine\nschema: '2.0'\nstages: {}\n"])
-def test_a_dvc_lock_of_another_layout_is_left_to_dvc(tmp_path, text):
-    code = REWRITE.split("with ")[0] + (
-        "with dvcfile.modify_yaml('dvc.lock') as content:\n"
-        "    content.setdefault('stages', {})['one'] = {'cmd': 'true'}\n"
-    )
-    written = []
-    for who in ("dvc", "quick"):
-        (tmp_path / "dvc.lock").write_text(text)
-        call(tmp_path, sys.executable, "-c", code, who, str(SCRIPTS))
-        written.append((tmp_path / "dvc.lock").read_bytes())
-    assert written[0] == written[1]
 
 
 def test_shares_of_an_evaluation_are_even_and_hold_every_block_once():

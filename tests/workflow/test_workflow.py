@@ -263,7 +263,7 @@ def test_on_a_cluster_the_trainer_knows_its_time_limit(built, tmp_path):
         lambda tree: tree["defaults"]["binary"]["training"].update(learning_rate=0.01)
     )
     jobs = workflow.do("snakemake", "-n", "-p", "--profile", "slurm", "--config", "shards=3")
-    assert "export VLAE_MINUTES=718; python workflow/scripts/dvc_fast.py" in jobs
+    assert "export VLAE_MINUTES=718; python workflow/scripts/dvc_atomic.py" in jobs
     assert f"vlae evaluate {RUNS[0]} --shard 3/3" in jobs
     assert "VLAE_MINUTES" not in workflow.do("snakemake", "-n", "-p", "--cores", "2")
 

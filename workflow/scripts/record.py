@@ -31,7 +31,7 @@ from dvc.exceptions import DvcException
 from dvc.utils.serialize import ParseError
 from dvc.utils.strictyaml import YAMLValidationError
 
-import dvc_fast  # noqa: F401 - DVC reads and writes dvc.lock more quickly for it
+import dvc_atomic  # noqa: F401 - DVC replaces dvc.lock as a whole
 import hand_on
 import run_cache
 from console import say, stop
@@ -42,7 +42,7 @@ from vlae.config.stages import reconfigured
 
 for name in ("dvc", "dvc_data", "dvc_objects"):  # what they have to say is said here, in one line
     logging.getLogger(name).setLevel(logging.CRITICAL)
-DVC = (sys.executable, Path(__file__).with_name("dvc_fast.py"), "--wait-for-lock")
+DVC = (sys.executable, Path(__file__).with_name("dvc_atomic.py"), "--wait-for-lock")
 
 
 def bring_recipes_up_to_date():

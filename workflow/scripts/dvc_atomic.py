@@ -1,0 +1,36 @@
+"""Run `dvc` with one patch, for DVC 3.67:
+
+    python workflow/scripts/dvc_atomic.py ARGUMENTS
+
+DVC writes dvc.lock beside the old one, which it replaces when it is complete. Without the patch
+DVC empties the file and fills it again. If it is killed meanwhile, or the disk is full, it leaves
+a part of the file, which may even be valid and lack the last stages.
+Replaced: dvc.utils.serialize._common._dump_data.
+
+tests/workflow/test_patches.py fails when that function has moved, or when DVC no longer needs it.
+"""
+
+import os
+import sys
+
+from dvc.cli import main
+from dvc.utils.serialize import _common
+
+
+def dump_atomically(path, data, dumper, fs=None, **options):
+    """Write `data` to `path` by `dumper`, all of it or nothing. The repository's lock is held."""
+    path = os.fspath(path)
+    new = f"{path}.tmp"
+    with open(new, "w", encoding="utf-8") as file:
+        dumper(data, file, **options)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+
+
+if not hasattr(_common, "_dump_data"):
+    sys.exit("vlae: error: this DVC writes dvc.lock in an unknown way (dvc_atomic.py)")
+_common._dump_data = dump_atomically
+
+if __name__ == "__main__":
+    sys.exit(main())
