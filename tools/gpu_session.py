@@ -44,9 +44,9 @@ from vlae.hardware import (  # noqa: E402
 from vlae.options import positive  # noqa: E402
 from vlae.randomness import generator  # noqa: E402
 from vlae.storage import paths  # noqa: E402
+from vlae.storage.paths import BY_HAND, CHECKPOINT_FILES  # noqa: E402
 from vlae.storage.read import read_json, read_safetensors  # noqa: E402
 from vlae.storage.write import write_atomically, write_json  # noqa: E402
-from vlae.training.published import BY_HAND, FILES  # noqa: E402
 from vlae.training.step import Arithmetic, new_step  # noqa: E402
 from vlae.training.train_state import new_train_state  # noqa: E402
 
@@ -244,7 +244,7 @@ def fitted_budget(training: Training, params: Params, seconds: float) -> tuple[i
 
 def carried(run: str) -> dict[str, Path]:
     """What of a run travels: name in the archive -> file here."""
-    files = {f"{run}/{BY_HAND}/{name}": paths.checkpoint(run) / name for name in FILES}
+    files = {f"{run}/{BY_HAND}/{name}": paths.checkpoint(run) / name for name in CHECKPOINT_FILES}
     for block in sorted((paths.scratch(run) / "evaluation").glob("*.npz")):
         files[f"{run}/evaluation/{block.name}"] = block
     return {name: path for name, path in files.items() if path.exists()}

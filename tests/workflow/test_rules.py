@@ -38,6 +38,19 @@ def test_a_drawing_is_remade_when_its_code_changes(module):
     assert f'code_behind("{module}")' in (RULES / "common.smk").read_text()
 
 
+def test_planning_loads_neither_torch_nor_what_draws():
+    """Every call of snakemake plans, and PyTorch alone takes seconds and 600 MB."""
+    heavy = "{'torch', 'pandas', 'matplotlib', 'scipy.io'}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, record; print(sorted({heavy} & set(sys.modules)))"],
+        env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'workflow' / 'scripts'}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_module_that_is_missing_is_not_passed_over():
     with pytest.raises(FileNotFoundError, match=r"no module vlae\.report\.nothing"):
         script("imports").source_files("vlae.report.nothing", ROOT / "src")

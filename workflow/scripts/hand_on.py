@@ -13,8 +13,9 @@ from pathlib import Path
 
 from vlae.config.schema import Params
 from vlae.storage import paths
+from vlae.storage.paths import CHECKPOINT_FILES, MODEL, RECORD, RECORDED
 from vlae.storage.write import sha256, write_atomically, write_json
-from vlae.training.published import FILES, MODEL, RECORD, RECORDED, decay_epochs, recipe_sha256
+from vlae.training.identity import decay_epochs, recipe_sha256
 
 
 def wanted(stage) -> bool:
@@ -30,7 +31,7 @@ def hand_on(params: Params, stage, cache) -> None:
     folder = paths.scratch(run.name) / RECORDED
     for out in stage.outs:
         name, stored = Path(out.def_path).name, Path(cache.oid_to_path(out.hash_info.value))
-        if name in FILES:
+        if name in CHECKPOINT_FILES:
             write_atomically(
                 folder / name, lambda path, stored=stored: shutil.copyfile(stored, path)
             )

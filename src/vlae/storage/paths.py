@@ -3,6 +3,11 @@
 import os
 from pathlib import Path
 
+# The files of a checkpoint: weights, record and learning curve.
+MODEL, RECORD, CURVE = CHECKPOINT_FILES = ("model.safetensors", "train.json", "curve.csv")
+# Folders in scratch/RUN that may hold a checkpoint to go on from.
+BY_HAND, RECORDED = "published", "recorded"
+
 
 def scratch(run: str) -> Path:
     """Training states and evaluation blocks of a run; VLAE_SCRATCH moves the whole folder,
@@ -22,7 +27,7 @@ def checkpoint(run: str) -> Path:
 
 def model(run: str) -> Path:
     """The averaged weights of a run."""
-    return checkpoint(run) / "model.safetensors"
+    return checkpoint(run) / MODEL
 
 
 def evaluation(run: str) -> Path:

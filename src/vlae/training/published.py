@@ -8,8 +8,6 @@ another machine has trained is put by hand. Of several the furthest is taken.
 """
 
 import csv
-import hashlib
-import json
 import logging
 import shutil
 from dataclasses import dataclass
@@ -22,16 +20,16 @@ from vlae.config.schema import Run, as_dict
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
 from vlae.storage import paths
+from vlae.storage.paths import BY_HAND, CHECKPOINT_FILES, CURVE, MODEL, RECORD, RECORDED
 from vlae.storage.read import read_json, read_safetensors, read_text
 from vlae.storage.records import TRAINING, check_record
 from vlae.storage.write import sha256, write_atomically
-from vlae.training.saved_state import SavedState, recipe_numbers, settings
+from vlae.training.identity import decay_epochs, recipe_sha256, settings
+from vlae.training.saved_state import SavedState
 from vlae.training.schedule import Schedule
 
 logger = logging.getLogger(__name__)
 
-MODEL, RECORD, CURVE = FILES = ("model.safetensors", "train.json", "curve.csv")
-BY_HAND, RECORDED = "published", "recorded"  # folders in scratch/RUN
 NEEDED = TRAINING | {"steps": int, "data_sha256": str, "checkpoint_sha256": str, "config": dict}
 # What a stretch of training says of itself; a record of before stretches were noted is one.
 STRETCH = ("seconds", "device", "hardware", "precision", "core", "torch", "git_revision")
@@ -55,7 +53,7 @@ class Published:
 
     def copy_to(self, folder: Path) -> None:
         """Write its files to another folder, as they are."""
-        for name in FILES:
+        for name in CHECKPOINT_FILES:
             source, target = self.folder / name, folder / name
             if source != target:
                 write_atomically(target, partial(shutil.copyfile, source))
@@ -137,19 +135,6 @@ def _read_curve(path: Path) -> list[dict]:
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise VlaeError(f"{CURVE} is no learning curve: {error}") from error
     return rows
-
-
-def recipe_sha256(run: Run) -> str | None:
-    """SHA-256 of the numbers in a run's recipe: of what the code does. None without a recipe."""
-    numbers = recipe_numbers(run)
-    if numbers is None:
-        return None
-    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
-
-
-def decay_epochs(record: dict) -> int:
-    """The decay that a train.json ends with; those of before there was one have none."""
-    return record["config"]["training"].get("decay_epochs", 0)
 
 
 def stretches(record: dict) -> list[dict]:

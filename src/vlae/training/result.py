@@ -8,9 +8,10 @@ from torch import Tensor
 from vlae.config.schema import Run, as_dict
 from vlae.data.dataset import Dataset
 from vlae.storage import paths
+from vlae.storage.paths import CURVE, MODEL, RECORD
 from vlae.storage.write import sha256, write_json, write_safetensors, write_text
+from vlae.training.identity import recipe_sha256
 from vlae.training.progress import COLUMNS
-from vlae.training.published import CURVE, MODEL, RECORD, recipe_sha256
 from vlae.training.saved_state import SavedState
 
 

@@ -20,16 +20,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vlae.config.schema import Run, as_dict
+from vlae.config.schema import Run
 from vlae.errors import VlaeError
 from vlae.storage import paths
-from vlae.storage.read import read_json, read_safetensors, shown
+from vlae.storage.read import read_safetensors, shown
 from vlae.storage.write import write_safetensors
+from vlae.training.identity import identity
 from vlae.training.schedule import DECAYS
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
 # What a row of the curve, and a part of the history, have at least.
 CURVE_KEYS = {"epoch", "step", "loss", "elbo", "kl"}
 HISTORY = {"from_step", "to_step", "seconds", "device", "hardware", "precision", "torch"}
@@ -56,40 +56,6 @@ class SavedState:
     def first_step(self) -> int:
         """The step at which this stretch of training began, with moments of zero."""
         return self.start["step"] if self.start else 0
-
-
-def settings(training: dict) -> dict:
-    """A training's configuration without what only decides its end."""
-    return {k: v for k, v in training.items() if k not in ("epochs", "decay_epochs", "decay")}
-
-
-def recipe_numbers(run: Run) -> object:
-    """Return what the code does for this run, in numbers; None where no recipe has been
-    written."""
-    recipe = paths.recipe(run.name, "train")
-    if not recipe.exists():
-        return None
-    known = read_json(recipe)
-    if not isinstance(known, dict) or "numbers" not in known:
-        raise VlaeError(f"{recipe} is no recipe; `vlae recipe` writes it")
-    return known["numbers"]
-
-
-def identity(run: Run, data_sha256: str) -> dict:
-    """All that the weights after a given step depend on, machine and library versions aside,
-    where training began from nothing.
-
-    data_sha256: of the training images (Dataset.training_sha256).
-    """
-    return {
-        "format": FORMAT,
-        "run": run.name,
-        "dataset": run.dataset,
-        "data_sha256": data_sha256,
-        "recipe": recipe_numbers(run),
-        "model": as_dict(run.model),
-        "training": settings(as_dict(run.training)),
-    }
 
 
 def state_path(run: Run, data_sha256: str) -> Path:

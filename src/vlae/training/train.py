@@ -25,6 +25,7 @@ from vlae.models.build import build_model
 from vlae.randomness import generator
 from vlae.storage.tensors import copy_into
 from vlae.training.distributed import SINGLE, ProcessGroup, in_processes, processes_for
+from vlae.training.identity import identity
 from vlae.training.interrupt import Interrupt
 from vlae.training.optimizer import set_learning_rate
 from vlae.training.progress import Progress
@@ -34,7 +35,6 @@ from vlae.training.saved_state import (
     SavedState,
     before_decay,
     exclusive,
-    identity,
     save_state,
     state_path,
 )
