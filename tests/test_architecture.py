@@ -19,9 +19,10 @@ ALLOWED = {
     "evaluation": {"storage", "data", "config", "models"},
     # Params for type checkers; the errors of decompressions, and the classifier that judges them.
     "report": {"storage", "config", "evaluation"},
+    "library": {"storage", "data", "config", "models", "evaluation", "report"},
 }
 # Modules outside of the rooms: what they may import of them, everything included.
-COMMANDS = {"cli", "recipes", "__main__"}
+COMMANDS = {"cli", "recipes", "__main__", "__init__"}
 
 
 def imported(path) -> set[str]:

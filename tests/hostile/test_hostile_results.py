@@ -211,10 +211,9 @@ def checkpoint(folder: Path, name: str = RUN) -> Path:
 
 def read_checkpoint(params, content: bytes):
     with empty_folder() as folder:
-        (folder / "model.safetensors").write_bytes(content)
-        outcome = attempt(
-            "checkpoint", folder, read_model, params.runs[RUN], folder / "model.safetensors"
-        )
+        path = folder / "model.safetensors"
+        path.write_bytes(content)
+        outcome = attempt("checkpoint", folder, read_model, RUN, params.runs[RUN].model, path)
     if not isinstance(outcome, VlaeError):
         assert all(weight.isfinite().all() for weight in outcome.parameters())
     return outcome
@@ -483,7 +482,7 @@ def _metadata(path: Path) -> dict:
 
 def test_the_written_files_are_read(trained, tmp_path):
     folder, params = trained
-    assert read_model(params.runs[RUN], checkpoint(folder))
+    assert read_model(RUN, params.runs[RUN].model, checkpoint(folder))
     save_file(load_file(checkpoint(folder)), tmp_path / "a")  # one without a name in it
-    assert read_model(params.runs[RUN], tmp_path / "a")
+    assert read_model(RUN, params.runs[RUN].model, tmp_path / "a")
     assert isinstance(read_state(STATE), SavedState)

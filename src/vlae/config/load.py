@@ -199,3 +199,26 @@ def _build(schema: typing.Any, values: object, where: str) -> typing.Any:
             else checked(kind, value, at, known[name].metadata)
         )
     return schema(**built)
+
+
+def recorded_model(config: dict, where: str) -> ModelConfig | ColourModelConfig:
+    """The configuration of a model from the `config` of its train.json, which lies at `where`.
+
+    Settings that are younger than the record have their old value. Raises VlaeError, naming
+    `where`, if it is the configuration of no model.
+    """
+    values = mapping(config.get("model"), where)
+    schema = ModelConfig if "decoder" in values else ColourModelConfig
+    return _build(schema, _with_unsaid(schema, values), where)
+
+
+def _with_unsaid(schema: typing.Any, values: dict) -> dict:
+    """Add the settings that go unsaid in records (vlae.config.schema.as_dict)."""
+    types = typing.get_type_hints(schema)
+    whole = dict(values)
+    for one in fields(schema):
+        if is_dataclass(types[one.name]) and isinstance(values.get(one.name), dict):
+            whole[one.name] = _with_unsaid(types[one.name], values[one.name])
+        elif one.name not in values and one.metadata.get("unsaid") is not None:
+            whole[one.name] = one.metadata["unsaid"]
+    return whole

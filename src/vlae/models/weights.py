@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from vlae.config.schema import Run
+from vlae.config.schema import ColourModelConfig, ModelConfig, Run
 from vlae.errors import VlaeError
 from vlae.models.base import Model
 from vlae.models.build import build_model
@@ -26,21 +26,24 @@ def load_model(run: Run, device: torch.device) -> Model:
     recorded = record.get("checkpoint_sha256")  # records of before have none
     if recorded is not None and path.exists() and sha256(path) != recorded:
         raise VlaeError(f"{path} is not the checkpoint that train.json beside it describes")
-    return read_model(run, path).to(device).eval()
+    return read_model(run.name, run.model, path).to(device).eval()
 
 
-def read_model(run: Run, path: Path) -> Model:
-    """The run's model with the weights of a file. Raises VlaeError for a file that is missing,
-    unreadable, of another run or model, or has weights that are not finite."""
+def read_model(name: str, config: ModelConfig | ColourModelConfig, path: Path) -> Model:
+    """The model of the run of that name, with the weights of a file.
+
+    Raises VlaeError for a file that is missing, unreadable or of another run or model, and for
+    weights that are not finite.
+    """
     if not path.exists():
-        raise VlaeError(f"{path} is missing; train it with `vlae train {run.name}`")
+        raise VlaeError(f"{path} is missing; train it with `vlae train {name}`")
     try:
         tensors, about = read_safetensors(path)
     except ValueError as error:
         raise VlaeError(f"{path} is no readable checkpoint: {error}") from error
-    if about.get("run", run.name) != run.name:
-        raise VlaeError(f"{path} is a checkpoint of {about['run']}, not of {run.name}")
-    model = build_model(run.model)
+    if about.get("run", name) != name:
+        raise VlaeError(f"{path} is a checkpoint of {about['run']}, not of {name}")
+    model = build_model(config)
     copy_into(dict(model.named_parameters()), tensors, str(path))
     if not all(weight.isfinite().all() for weight in model.parameters()):
         raise VlaeError(f"{path} has weights that are not finite")

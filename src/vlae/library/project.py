@@ -1,0 +1,133 @@
+"""Finds the project that recorded results come from: a clone of the repository.
+
+A recorded file is taken from `results/`, or from DVC's cache or remote by the MD5 in dvc.lock.
+"""
+
+import configparser
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import yaml
+
+from vlae.config.load import load_params
+from vlae.config.schema import Params
+from vlae.errors import VlaeError
+from vlae.storage.read import read_text
+
+HOME = "VLAE_HOME"  # the environment variable that names a clone
+LOCK = "dvc.lock"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A clone of the repository. `root` is its folder."""
+
+    root: Path
+
+    @cached_property
+    def params(self) -> Params:
+        """Its params.yaml. Raises VlaeError if that cannot be read."""
+        return load_params(self.root / "params.yaml")
+
+    def file(self, path: Path) -> Path:
+        """Return where a recorded file is, given its path below the root: in its place, or as an
+        object in DVC's cache or remote.
+
+        Raises VlaeError if it has not been recorded, cannot be had, or is not what was recorded.
+        """
+        if (self.root / path).exists():
+            return self.root / path
+        md5 = self.recorded_md5(path)
+        if md5 is None:
+            raise VlaeError(f"{path} has not been recorded in {self.root / LOCK}")
+        for store in self._stores():
+            found = store / "files" / "md5" / md5[:2] / md5[2:]
+            if found.exists():
+                if md5_of(found) != md5:
+                    raise VlaeError(f"{found} has changed since it was recorded; remove it")
+                return found
+        raise VlaeError(
+            f"{path} is neither in {self.root} nor in DVC's cache or a local remote; "
+            f"type `dvc pull {path}` there"
+        )
+
+    def recorded_md5(self, path: Path) -> str | None:
+        """Return the MD5 that dvc.lock has for a file, given its path below the root."""
+        return self._recorded.get(str(path))
+
+    @cached_property
+    def _recorded(self) -> dict[str, str]:
+        """The MD5 of every recorded output, by its path."""
+        path = self.root / LOCK
+        if not path.exists():
+            return {}
+        try:
+            stages = yaml.load(read_text(path), yaml.CSafeLoader)["stages"]
+            outs = [out for stage in stages.values() for out in stage.get("outs", ())]
+            return {out["path"]: out["md5"] for out in outs if "md5" in out}
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+            raise VlaeError(
+                f"{path} cannot be read: {str(error) or type(error).__name__}"
+            ) from None
+
+    def _stores(self) -> Iterator[Path]:
+        """The folders that may have an object: the cache first, then remotes that are folders."""
+        settings = configparser.ConfigParser(interpolation=None)
+        folder = self.root / ".dvc"
+        settings.read([folder / "config", folder / "config.local"])
+        yield folder / settings.get("cache", "dir", fallback="cache")
+        for section in settings.sections():
+            url = settings.get(section, "url", fallback="")
+            if "remote" in section and url and "://" not in url:
+                yield folder / url
+
+
+def md5_of(path: Path) -> str:
+    """MD5 of a file, by which DVC names it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def find_project(home: str | os.PathLike | None = None) -> Project:
+    """Return the project in the folder `home`, or the first of: the folder that VLAE_HOME names,
+    the current folder or one above it, the clone that the package was installed from.
+
+    Raises VlaeError if there is none.
+    """
+    named = home or os.environ.get(HOME)
+    if named:
+        if not _is_project(Path(named)):
+            raise VlaeError(f"{named} is no clone of the vlae repository: it has no params.yaml")
+        return Project(Path(named).absolute())
+    for folder in _usual_places():
+        if _is_project(folder):
+            return Project(folder)
+    raise VlaeError(
+        "no clone of the vlae repository was found, which has the recorded results; "
+        f"set {HOME} to its folder, or pass it as `home`"
+    )
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / "params.yaml").exists() and (folder / LOCK).exists()
+
+
+def _usual_places() -> Iterator[Path]:
+    here = Path.cwd()
+    yield from (here, *here.parents)
+    yield Path(__file__).parents[3]  # an editable installation
+    try:
+        origin = importlib.metadata.distribution("vlae").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    url = urlsplit(json.loads(origin)["url"]) if origin else None
+    if url is not None and url.scheme == "file":  # `pip install FOLDER` records it (PEP 610)
+        yield Path(url2pathname(url.path))
