@@ -4,7 +4,7 @@ import re
 import typing
 from typing import Any
 
-from vlae.errors import VlaeError
+from vlae.errors import VlaeError, suggestion
 from vlae.storage.read import shown
 
 NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*(-[a-z0-9_]+)?")
@@ -28,8 +28,8 @@ def mapping(value: object, where: str, keys: set[str] | None = None) -> dict:
     if keys is not None:
         for key in value:
             if key not in keys:
-                known = ", ".join(sorted(keys))
-                raise VlaeError(f"{where}: unknown key {shown(key)}; known: {known}")
+                hint = suggestion(key, sorted(keys), "known")
+                raise VlaeError(f"{where}: unknown key {shown(key)}; {hint}")
         for key in sorted(keys):
             if key not in value:
                 raise VlaeError(f"{where}: key {key!r} is missing")
