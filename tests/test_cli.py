@@ -87,20 +87,31 @@ def test_the_steps_by_hand(tmp_path, monkeypatch, capsys):
     for command in ("train", "evaluate", "sample"):
         assert main([command, run]) == 0
     assert "NLL" in capsys.readouterr().out
-    assert main(["table", "table1_static_mnist"]) == 0
-    assert main(["figure", "figure1_static_mnist"]) == 0
+
+    def draw():
+        assert main(["table", "table1_static_mnist"]) == 0
+        assert main(["figure", "figure1_static_mnist"]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    assert draw() == [
+        "written: results/tables/table1_static_mnist.{csv,md,tex,html}",
+        "written: results/figures/figure1_static_mnist.{png,pdf}",
+    ]
     assert "1 epoch" in (tmp_path / "results/tables/table1_static_mnist.md").read_text()
     assert main(["verify", "--images", "10"]) == 0
-    assert "as recorded" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{run}: as recorded" in said
+    assert "1 tables and 1 figures: as drawn from the results here" in said
     # As if evaluated on a GPU, with noise that is not this machine's.
     about = tmp_path / f"results/evaluations/{run}.json"
     record = json.loads(about.read_text())
     about.write_text(json.dumps(record | {"device": "cuda", "seed": record["seed"] + 1}))
+    draw()
     assert main(["verify", "--images", "20"]) == 0
     assert "the noise of cuda is another) on 20 images" in capsys.readouterr().out
     about.write_text(json.dumps(record | {"seed": record["seed"] + 1}))  # on the same device
     assert main(["verify", "--images", "20"]) == 2
-    assert "NOT as recorded" in capsys.readouterr().out
+    assert f"{run}: NOT as recorded" in capsys.readouterr().out
     about.write_text(json.dumps(record))
     model = tmp_path / f"results/checkpoints/{run}/model.safetensors"
     content = bytearray(model.read_bytes())

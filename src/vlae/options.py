@@ -108,21 +108,7 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     )
     sub = command("sample", "samples and decompressions for the figures", machine)
     sub.add_argument("run", metavar="RUN")
-    sub.add_argument(
-        "--out", metavar="FILE.png", help="draw samples into a picture, and record nothing"
-    )
-    sub.add_argument(
-        "-n",
-        type=whole(1, MOST_IN_A_PICTURE),
-        metavar="N",
-        help=f"samples in the picture (default: {IN_A_PICTURE})",
-    )
-    sub.add_argument(
-        "--seed",
-        type=whole(0, 2**63 - 1),
-        metavar="S",
-        help="of the picture's samples (default: that of the run's evaluation)",
-    )
+    _add_picture_options(sub)
     sub = command("classifier", "train the classifier that judges decompressions")
     sub.add_argument("dataset", metavar="DATASET")
     command("recipe", "write results/recipes: what the code does for each run")
@@ -169,6 +155,24 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
         action="store_true",
         default=os.environ.get("VLAE_FROM_SCRATCH") == "1",
         help="do not go on from the run's published checkpoint (default: $VLAE_FROM_SCRATCH)",
+    )
+
+
+def _add_picture_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--out", metavar="FILE.png", help="draw samples into a picture, and record nothing"
+    )
+    sub.add_argument(
+        "-n",
+        type=whole(1, MOST_IN_A_PICTURE),
+        metavar="N",
+        help=f"samples in the picture (default: {IN_A_PICTURE})",
+    )
+    sub.add_argument(
+        "--seed",
+        type=whole(0, 2**63 - 1),
+        metavar="S",
+        help="of the picture's samples (default: that of the run's evaluation)",
     )
 
 

@@ -32,6 +32,7 @@ os.environ.update(
 )
 sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
+import failures
 import single_instance
 import slurm_status_patch
 from console import say, stop
@@ -244,7 +245,15 @@ def clock(wildcards, resources):
     return f"export VLAE_MINUTES={max(runtime - 2, 0.5)}; " if runtime else ""
 
 
+def say_why_jobs_failed():
+    """What is on the screen when a job has failed, unless Snakemake was asked for whole logs."""
+    if not command_line().show_failed_logs:
+        failures.say_why(workflow.scheduler.failed)
+
+
 slurm_status_patch.install()
+if "all" in map(str, command_line().quiet or ()):
+    failures.show_errors()
 PARAMS = checked_params()
 LEFT_OUT, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")

@@ -180,7 +180,7 @@ def _merge(defaults: object, changes: object, where: str) -> dict:
     for key, value in changes.items():
         if key not in defaults:
             known = ", ".join(k if isinstance(k, str) else shown(k) for k in defaults)
-            hint = nearest(key, defaults) or f"known: {known}"
+            hint = "; ".join(filter(None, (f"known: {known}", nearest(key, defaults))))
             raise VlaeError(f"{where}: unknown key {shown(key)}; {hint}")
         nested = isinstance(defaults[key], dict)
         merged[key] = _merge(defaults[key], value, f"{where}.{key}") if nested else value
