@@ -8,7 +8,7 @@ CORES  ?= all
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 ENVIRONMENT := .venv/complete
-SNAKEMAKE   := .venv/bin/snakemake --cores $(CORES) --show-failed-logs
+SNAKEMAKE   := .venv/bin/snakemake --cores $(CORES)
 
 # So that Python may keep what it has compiled: every start is faster for it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,7 +20,8 @@ help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 reproduce: $(ENVIRONMENT)  ## draw every table and figure from the recorded results; trains nothing
-	@$(SNAKEMAKE) --config train=false
+	@$(SNAKEMAKE) --quiet all --config train=false
+	@echo "make: results/tables and results/figures are what the recorded results give"
 	@$(MAKE) --no-print-directory results/report.html
 
 # A file at a time in each process, in the order of tests/conftest.py.

@@ -22,6 +22,10 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 
 
+onerror:
+    say_why_jobs_failed()
+
+
 rule all:
     default_target: True
     input:

@@ -7,8 +7,10 @@ import sys
 import time
 
 import pytest
+import yaml
 
 from miniature import PROJECT, small_params, write_data
+from pipeline import generate_files
 from vlae.cli import main
 from vlae.config.stages import configurations
 
@@ -31,8 +33,9 @@ def test_help_names_every_command_and_is_quick(tmp_path):
         done = vlae("--help", cwd=tmp_path)
         times.append(time.perf_counter() - started)
     assert done.returncode == 0
-    for command in ("fetch", "train", "evaluate", "sample", "recipe", "table", "figure", "verify"):
+    for command in ("fetch", "train", "evaluate", "sample", "recipe", "table", "figure"):
         assert command in done.stdout
+    assert all(command in done.stdout for command in ("list", "show", "verify", "classifier"))
     assert min(times) < 1
     for command in ("train", "evaluate"):
         assert "nats" in done.stdout or "minutes" in vlae(command, "--help", cwd=tmp_path).stdout
@@ -78,6 +81,39 @@ def test_wrong_options_exit_with_2(arguments):
     assert stop.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "unit"), [("--minutes", "minutes"), ("--checkpoint-seconds", "seconds")]
+)
+@pytest.mark.parametrize("value", ["-1", "0", "soon", "inf"])
+@pytest.mark.parametrize("by_environment", [True, False])
+def test_a_time_is_refused_in_its_own_unit(
+    monkeypatch, capsys, option, unit, value, by_environment
+):
+    arguments = ["train", "x"]
+    if by_environment:
+        monkeypatch.setenv("VLAE_" + option[2:].replace("-", "_").upper(), value)
+    else:
+        arguments.append(f"{option}={value}")
+    with pytest.raises(SystemExit):
+        main(arguments)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: {value!r} is no positive number of {unit}" in said
+
+
+def test_fetch_says_what_it_has_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VLAE_DATA_MIRROR", str(tmp_path / "mirror"))
+    tree = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    generate_files(tmp_path / "mirror", [tree["datasets"]["static_mnist"]])
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert main(["fetch", "static_mnist"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    splits = tree["datasets"]["static_mnist"]["splits"]
+    assert line == "static_mnist: data/static_mnist.npz ({}, {}, {} images)".format(
+        *(f"{splits[split]} {split}" for split in ("train", "valid", "test"))
+    )
+
+
 def test_the_steps_by_hand(tmp_path, monkeypatch, capsys):
     """fetch is tested elsewhere; from the prepared data to verify, by the commands."""
     monkeypatch.chdir(tmp_path)
@@ -87,20 +123,31 @@ def test_the_steps_by_hand(tmp_path, monkeypatch, capsys):
     for command in ("train", "evaluate", "sample"):
         assert main([command, run]) == 0
     assert "NLL" in capsys.readouterr().out
-    assert main(["table", "table1_static_mnist"]) == 0
-    assert main(["figure", "figure1_static_mnist"]) == 0
+
+    def draw():
+        assert main(["table", "table1_static_mnist"]) == 0
+        assert main(["figure", "figure1_static_mnist"]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    assert draw() == [
+        "written: results/tables/table1_static_mnist.{csv,md,tex,html}",
+        "written: results/figures/figure1_static_mnist.{png,pdf}",
+    ]
     assert "1 epoch" in (tmp_path / "results/tables/table1_static_mnist.md").read_text()
     assert main(["verify", "--images", "10"]) == 0
-    assert "as recorded" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{run}: as recorded" in said
+    assert "1 tables and 1 figures: as drawn from the results here" in said
     # As if evaluated on a GPU, with noise that is not this machine's.
     about = tmp_path / f"results/evaluations/{run}.json"
     record = json.loads(about.read_text())
     about.write_text(json.dumps(record | {"device": "cuda", "seed": record["seed"] + 1}))
+    draw()
     assert main(["verify", "--images", "20"]) == 0
     assert "the noise of cuda is another) on 20 images" in capsys.readouterr().out
     about.write_text(json.dumps(record | {"seed": record["seed"] + 1}))  # on the same device
     assert main(["verify", "--images", "20"]) == 2
-    assert "NOT as recorded" in capsys.readouterr().out
+    assert f"{run}: NOT as recorded" in capsys.readouterr().out
     about.write_text(json.dumps(record))
     model = tmp_path / f"results/checkpoints/{run}/model.safetensors"
     content = bytearray(model.read_bytes())

@@ -5,15 +5,13 @@ Heavy modules are imported by the command that needs them, so that --help is qui
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlae import __version__, logs
+from vlae import logs
 from vlae.errors import BAD_INPUT, STOPPED, VlaeError
-from vlae.options import positive
+from vlae.options import IN_A_PICTURE, PARAMS, Command, parser
 
 if TYPE_CHECKING:
     from vlae.config.schema import Params, Run
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 75 stopped at the clock, 2 bad input."""
-    options = _parser().parse_args(arguments)
+    options = parser(COMMANDS).parse_args(arguments)
     logs.to_stderr()
     try:
         return options.command(options) or 0
@@ -72,6 +70,37 @@ def _check_unchanged(options: argparse.Namespace, run: "Run") -> None:
         )
 
 
+def _is_recorded(options: argparse.Namespace, run: "Run") -> bool:
+    """Return True if results/ are those of this configuration: that of ./params.yaml, whatever
+    file --params names."""
+    from vlae.config.load import load_params
+
+    if not PARAMS.exists() or PARAMS.resolve() == Path(options.params).resolve():
+        return True
+    return load_params(PARAMS).runs.get(run.name, run) == run
+
+
+def _check_recorded(options: argparse.Namespace, run: "Run") -> None:
+    if not _is_recorded(options, run):
+        raise VlaeError(
+            f"{options.params}: runs.{run.name} is not as in {PARAMS}, whose results are in "
+            "results/; give it a name of its own"
+        )
+
+
+def _outside_results(name: str) -> Path:
+    """The path of --out. Raises VlaeError for a folder, and for a file in results/."""
+    path = Path(name)
+    if path.is_dir():
+        raise VlaeError(f"--out {name}: is a folder; name a file")
+    if path.resolve().is_relative_to(Path("results").resolve()):
+        raise VlaeError(
+            f"--out {name}: only what params.yaml configures is written to results/; name a file "
+            "elsewhere"
+        )
+    return path
+
+
 def _dataset(params: "Params", run: "Run") -> "Dataset":
     from vlae.data.dataset import load
 
@@ -82,13 +111,16 @@ def _fetch(options: argparse.Namespace) -> None:
     from vlae.data.fetch import fetch
 
     spec = _params(options).dataset(options.dataset)
-    fetch(options.dataset, spec, mirror=os.environ.get("VLAE_DATA_MIRROR"))
+    path = fetch(options.dataset, spec, mirror=os.environ.get("VLAE_DATA_MIRROR"))
+    sizes = ", ".join(f"{count} {split}" for split, count in spec["splits"].items())
+    print(f"{options.dataset}: {path} ({sizes} images)")
 
 
 def _train(options: argparse.Namespace) -> int:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "train")
+    _check_recorded(options, run)
     dataset = _dataset(params, run)
     from vlae.training.train import train
 
@@ -110,43 +142,78 @@ def _evaluate(options: argparse.Namespace) -> None:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "evaluate")
+    if options.out and options.shard:
+        raise VlaeError("--shard leaves its part in scratch/: there is nothing for --out to write")
+    out = _outside_results(options.out) if options.out else None
     dataset = _dataset(params, run)
-    from vlae.evaluation.evaluate import evaluate
+    from vlae.evaluation.evaluate import asked_for, evaluate
 
+    by_hand = not _is_recorded(options, run)
     record = evaluate(
-        run, dataset, options.device, options.precision, options.shard, options.samples
+        run,
+        dataset,
+        options.device,
+        options.precision,
+        options.shard,
+        options.samples,
+        out,
+        by_hand,
     )
     _check_unchanged(options, run)
-    if record:
-        from vlae.storage.records import estimator
+    if record is None:
+        return
+    from vlae.storage.records import estimator, evaluation_file
 
-        print(
-            f"{run.name}: NLL {record['nll']:.2f} ± {record['nll_se']:.2f} nats "
-            f"({estimator(record)}, "
-            f"{record['n_test']} test images), ELBO {record['elbo']:.2f}, KL {record['kl']:.2f}"
-        )
+    print(
+        f"{run.name}: NLL {record['nll']:.2f} ± {record['nll_se']:.2f} nats "
+        f"({estimator(record)}, "
+        f"{record['n_test']} test images), ELBO {record['elbo']:.2f}, KL {record['kl']:.2f}"
+    )
+    if out:
+        print(f"written to {out}; nothing recorded")
+    elif by_hand or asked_for(run.evaluation, options.samples) != run.evaluation:
+        print(f"nothing recorded: these are not the settings of runs.{run.name} in {PARAMS}")
+    else:
+        print(f"recorded in {evaluation_file(run.name)}")
 
 
 def _sample(options: argparse.Namespace) -> None:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "sample")
+    if options.out:
+        return _sample_picture(options, run)
+    if options.n is not None or options.seed is not None:
+        raise VlaeError(
+            "-n and --seed go with --out FILE.png; what is recorded in results/ has settings of "
+            "its own"
+        )
+    _check_recorded(options, run)
     dataset = _dataset(params, run)
     from vlae.evaluation.sample import write_samples
+    from vlae.storage import paths
 
     write_samples(run, dataset, device=options.device)
     _check_unchanged(options, run)
+    print(f"{run.name}: recorded in {paths.samples(run.name)}")
+
+
+def _sample_picture(options: argparse.Namespace, run: "Run") -> None:
+    path = _outside_results(options.out)
+    count = IN_A_PICTURE if options.n is None else options.n
+    seed = run.evaluation.seed if options.seed is None else options.seed
+    from vlae.evaluation.sample import draw_picture
+
+    draw_picture(path, run, count, seed, options.device)
+    print(f"{run.name}: {count} samples (seed {seed}) in {path}; nothing recorded")
 
 
 def _classifier(options: argparse.Namespace) -> None:
     params = _params(options)
-    if options.dataset not in params.classifiers:
-        known = ", ".join(params.classifiers) or "none"
-        raise VlaeError(f"no classifier of {options.dataset!r} in params.yaml; there are: {known}")
+    config = params.classifier(options.dataset)
     from vlae.data.dataset import load
     from vlae.evaluation.classifier import write_classifier
 
-    config = params.classifiers[options.dataset]
     record = write_classifier(config, load(options.dataset, params.image_kind(options.dataset)))
     if _params(options).classifiers.get(options.dataset) != config:
         raise VlaeError(
@@ -170,133 +237,64 @@ def _table(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.report.tables.registry import write_table
 
-    write_table(options.name, params, Path("."))
+    _say_written(write_table(options.name, params, Path(".")))
 
 
 def _figure(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.report.figures.registry import write_figure
 
-    write_figure(options.name, params, Path("."))
+    _say_written(write_figure(options.name, params, Path(".")))
+
+
+def _say_written(files: list[Path]) -> None:
+    """A line with the files of one table or figure, which differ in their endings."""
+    endings = ",".join(path.suffix[1:] for path in files)
+    print(f"written: {files[0].with_suffix('')}.{{{endings}}}")
 
 
 def _verify(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.evaluation.verify import verify
+    from vlae.report.verify import verify_drawings
 
-    for line in verify(params, options.images):
-        print(line, flush=True)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N")
-    return int(match[1]), int(match[2])
-
-
-def _positive(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive integer")
-    return int(text)
+    wrong = []
+    for check in (verify_drawings(params, Path(".")), verify(params, options.images)):
+        try:
+            for line in check:
+                print(line, flush=True)
+        except VlaeError as error:  # the other is checked all the same
+            wrong.append(str(error))
+    if wrong:
+        raise VlaeError("; ".join(wrong))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vlae",
-        description="Variational Lossy Autoencoder (Chen et al., ICLR 2017), step by step. "
-        "Likelihoods are in nats an image. Runs and data sets are those of params.yaml.",
-        epilog="Exit status: 0 done, 75 stopped at the clock with the state saved, 2 bad input.",
-    )
-    parser.add_argument("--version", action="version", version=f"vlae {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--params", default="params.yaml", metavar="FILE", help="default: %(default)s"
-    )
-    machine = argparse.ArgumentParser(add_help=False)
-    machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    arithmetic = argparse.ArgumentParser(add_help=False)
-    arithmetic.add_argument(
-        "--precision",
-        choices=("auto", "bfloat16", "float32"),
-        default="auto",
-        help="of the networks; likelihoods are float32 in any case "
-        "(auto: bfloat16 where the processor has it)",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def _list(options: argparse.Namespace) -> None:
+    params = _params(options)
+    from vlae.report.overview import leftovers, list_runs
 
-    def command(
-        name: str,
-        function: Callable[[argparse.Namespace], int | None],
-        help: str,
-        *parents: argparse.ArgumentParser,
-    ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, parents=[common, *parents], help=help, description=help)
-        sub.set_defaults(command=function)
-        return sub
-
-    sub = command("fetch", _fetch, "download or take from a mirror, verify and prepare a data set")
-    sub.add_argument("dataset", metavar="DATASET")
-    sub = command("train", _train, "train a run, or go on where it stopped", machine, arithmetic)
-    sub.add_argument("run", metavar="RUN")
-    _add_training_options(sub)
-    sub = command(
-        "evaluate",
-        _evaluate,
-        "importance-sampled log-likelihood of the test set, nats an image",
-        machine,
-        arithmetic,
-    )
-    sub.add_argument("run", metavar="RUN")
-    sub.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="only the I-th of N parts, left in scratch/"
-    )
-    sub.add_argument(
-        "--samples",
-        type=_positive,
-        metavar="K",
-        help="so many for every image, and no deep level (default: as configured)",
-    )
-    sub = command("sample", _sample, "samples and decompressions for the figures", machine)
-    sub.add_argument("run", metavar="RUN")
-    sub = command("classifier", _classifier, "train the classifier that judges decompressions")
-    sub.add_argument("dataset", metavar="DATASET")
-    command("recipe", _recipe, "write results/recipes: what the code does for each run")
-    sub = command("table", _table, "draw a table from the recorded results: csv, md, tex, html")
-    sub.add_argument("name", metavar="NAME")
-    sub = command("figure", _figure, "draw a figure from the recorded results: png, pdf")
-    sub.add_argument("name", metavar="NAME")
-    sub = command("verify", _verify, "check that each checkpoint still does what its record says")
-    sub.add_argument("--images", type=_positive, default=50, help="test images (default: 50)")
-    return parser
+    print(list_runs(params, Path(".")))
+    for line in leftovers(params, Path(".")):
+        print(line)
 
 
-def _add_training_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--minutes",
-        type=positive("minutes"),
-        default=os.environ.get("VLAE_MINUTES"),
-        help="stop with a checkpoint before so many minutes of wall time have passed and exit "
-        "with 75 (default: $VLAE_MINUTES, else no limit)",
-    )
-    sub.add_argument(
-        "--checkpoint-seconds",
-        type=positive("seconds"),
-        default=os.environ.get("VLAE_CHECKPOINT_SECONDS", 120),
-        metavar="SECONDS",
-        help="between two saves of the state (default: $VLAE_CHECKPOINT_SECONDS, else 120)",
-    )
-    sub.add_argument(
-        "--processes",
-        type=_positive,
-        default=os.environ.get("VLAE_PROCESSES"),
-        metavar="N",
-        help="that share every batch (default: $VLAE_PROCESSES, else one for each GPU that "
-        "`gpus` of the run wants and that is there, on a CPU one)",
-    )
-    sub.add_argument(
-        "--from-scratch",
-        action="store_true",
-        default=os.environ.get("VLAE_FROM_SCRATCH") == "1",
-        help="do not go on from the run's published checkpoint (default: $VLAE_FROM_SCRATCH)",
-    )
+def _show(options: argparse.Namespace) -> None:
+    params = _params(options)
+    from vlae.report.overview import show_run
+
+    print(show_run(params, params.run(options.run), Path(".")))
+
+
+COMMANDS: dict[str, Command] = {
+    "fetch": _fetch,
+    "train": _train,
+    "evaluate": _evaluate,
+    "sample": _sample,
+    "classifier": _classifier,
+    "recipe": _recipe,
+    "table": _table,
+    "figure": _figure,
+    "list": _list,
+    "show": _show,
+    "verify": _verify,
+}

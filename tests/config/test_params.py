@@ -7,7 +7,15 @@ import yaml
 
 from miniature import PROJECT
 from vlae.config.load import load_params
-from vlae.config.schema import ColourModelConfig, ColourTrainingConfig, as_dict
+from vlae.config.schema import (
+    ClassifierConfig,
+    ColourModelConfig,
+    ColourTrainingConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+    as_dict,
+)
 from vlae.errors import VlaeError
 
 TEXT = (PROJECT / "params.yaml").read_text()
@@ -184,6 +192,18 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
         (assign(*RUN, "training", {"learning_rate": float("nan")}), "must be a number"),
         (assign(*RUN, "training", {"learning_rate": float("inf")}), "finite"),
         (assign(*RUN, "training", {"epochs": 0}), "epochs must be at least 1"),
+        (assign(*RUN, "training", {"learning_rate": 100}), "learning_rate must be at most 1"),
+        (assign(*COLOUR_RUN, "training", {"learning_rate": 2}), "learning_rate must be at most 1"),
+        (assign("classifiers", "cifar10", "learning_rate", 100), "must be at most 1"),
+        (assign(*RUN, "training", {"epochs": 10**7}), "epochs must be at most 1000000"),
+        (assign(*RUN, "training", {"batch_size": 10**6}), "batch_size must be at most 100000"),
+        (assign(*RUN, "training", {"init_images": 10**6}), "init_images must be at most 100000"),
+        (assign(*RUN, "training", {"free_bits": 544}), "free_bits must be at most 543 "),
+        (assign(*COLOUR_RUN, "training", {"free_bits": 1e6}), "free_bits must be at most 170"),
+        (assign(*RUN, "evaluation", {"importance_samples": 10**7}), "must be at most 1000000"),
+        (assign(*RUN, "evaluation", {"deep_samples": 10**7}), "must be at most 1000000"),
+        (assign(*RUN, "dataset", "static_mnst"), "did you mean 'static_mnist'"),
+        (assign(*RUN, "training", {"learnin_rate": 0.1}), "did you mean 'learning_rate'"),
         (assign("datasets", "omniglot", "unavailable", 1), "omniglot.unavailable must be str"),
         (assign("classifiers", "cifar99", {}), "classifiers.'cifar99': no data set of that name"),
         (assign("classifiers", "static_mnist", {}), "only colour data sets have labels"),
@@ -258,6 +278,31 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, change, said):
 def test_a_data_set_may_have_alternative_files(tmp_path):
     params = load_changed(tmp_path, other_files("chardata_mat", {"all": AN_ENTRY}))
     assert params.dataset("omniglot")["alternative"]["files"] == {"all": AN_ENTRY}
+
+
+def numeric_fields(schema):
+    for one in dataclasses.fields(schema):
+        if dataclasses.is_dataclass(one.type):
+            yield from numeric_fields(one.type)
+        elif one.type in (int, float, tuple[int, ...], tuple[float, ...]):
+            yield one
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        ModelConfig,
+        TrainingConfig,
+        ColourModelConfig,
+        ColourTrainingConfig,
+        EvaluationConfig,
+        ClassifierConfig,
+    ],
+)
+def test_every_number_has_a_ceiling(schema):
+    """But for seeds, any of which is as good as another."""
+    without = {one.name for one in numeric_fields(schema) if one.metadata["high"] is None}
+    assert without <= {"seed", "binarization_seed"}
 
 
 def test_deep_samples_matter_only_where_there_are_deep_images(tmp_path):

@@ -11,6 +11,7 @@ import torch
 import vlae.evaluation.blocks
 import vlae.recipes
 from miniature import small_params, write_data
+from vlae.cli import main
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.evaluation.evaluate import evaluate
@@ -484,3 +485,53 @@ def test_a_missing_or_damaged_checkpoint_is_one_clear_line(trained, monkeypatch,
         path.write_bytes(damaged)
         with pytest.raises(VlaeError, match="static_mnist-vlae_factorized"):
             evaluated(trained, "static_mnist-vlae_factorized")
+
+
+def recorded_files(folder):
+    return {path: path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["static_mnist-vlae", "dynamic_mnist-pixelcnn"])
+def test_other_settings_by_hand_are_printed_and_not_recorded(
+    trained, monkeypatch, tmp_path, capsys, name
+):
+    folder, _ = trained
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path))
+    assert main(["evaluate", name, "--precision", "float32"]) == 0
+    assert f"recorded in results/evaluations/{name}.json" in capsys.readouterr().out
+    before, blocks = recorded_files(folder), set((tmp_path / name).rglob("images-*"))
+    out = tmp_path / "elsewhere.json"
+    for options in (
+        ["--samples", "3"],
+        ["--samples", "20"],
+        ["--samples", "3", "--out", str(out)],
+    ):
+        assert main(["evaluate", name, *options]) == 0
+        said = capsys.readouterr().out
+        assert f"{name}: NLL" in said and "nothing recorded" in said
+        assert recorded_files(folder) == before
+    assert json.loads(out.read_text())["config"]["importance_samples"] == 3
+    # The blocks of the recorded configuration are still there for an evaluation that goes on.
+    assert {p for p in (tmp_path / name).rglob("images-*") if "by-hand" not in p.parts} == blocks
+    assert main(["evaluate", name, "--out", str(out)]) == 0
+    recorded = json.loads((folder / f"results/evaluations/{name}.json").read_text())
+    assert json.loads(out.read_text()) == recorded
+    assert recorded_files(folder) == before
+
+
+def test_another_params_file_records_nothing_of_a_run_that_is_configured_otherwise(
+    trained, monkeypatch, tmp_path, capsys
+):
+    folder, _ = trained
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path / "scratch"))
+    name, other = "static_mnist-vlae", tmp_path / "params.yaml"
+    small_params(tmp_path, evaluation={"importance_samples": 4})
+    before = recorded_files(folder)
+    assert main(["evaluate", name, "--params", str(other)]) == 0
+    assert "nothing recorded" in capsys.readouterr().out
+    for command in ("train", "sample"):
+        assert main([command, name, "--params", str(other)]) == 2
+        assert "is not as in params.yaml" in capsys.readouterr().err
+    assert recorded_files(folder) == before

@@ -110,7 +110,7 @@ def test_cropped_kernels_equal_ordinary_masked_convolutions(
         weight = layer.weight(direction)
         square = torch.zeros(*weight.shape[:2], weight.shape[3], weight.shape[3]).double()
         square[:, :, : weight.shape[2]] = weight
-        return torch.nn.functional.conv2d(h, square, layer.bias, padding=layer.half)
+        return torch.nn.functional.conv2d(h, square, layer.bias, padding=layer.padding)
 
     elu = torch.nn.functional.elu
     h = full(model.input, x)

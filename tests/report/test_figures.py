@@ -438,7 +438,9 @@ def test_the_same_results_give_the_same_bytes(tmp_path, name, trained, monkeypat
 
 def test_unknown_figure(tmp_path):
     for function in (figure_outputs, lambda name: figure_inputs(name, params())):
-        with pytest.raises(VlaeError, match="no figure 'figure9'; there are figure1_static_mnist"):
+        with pytest.raises(
+            VlaeError, match="no figure 'figure9'; there are: figure1_static_mnist"
+        ):
             function("figure9")
 
 

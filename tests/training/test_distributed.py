@@ -193,5 +193,14 @@ def test_what_is_wrong_is_said_once(project):
     assert state.read_bytes() == b"damaged"
 
 
+def test_a_weight_without_a_gradient_is_refused():
+    """Its place in the message would be taken by the next weight's gradient."""
+    weights = [torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3, 4))]
+    weights[0].grad = torch.ones(2)
+    with pytest.raises(ValueError, match=r"a weight of shape \(3, 4\) has no gradient"):
+        ProcessGroup(0, 2).average_gradients(weights)
+    SINGLE.average_gradients(weights)  # alone there is nothing to average
+
+
 def test_on_a_cpu_threads_share_the_work_and_not_processes(tmp_path):
     assert processes_for(2, torch.device("cpu")) == 1

@@ -32,16 +32,18 @@ os.environ.update(
 )
 sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
-import drawn
+import failures
 import single_instance
 import slurm_status_patch
 from console import say, stop
 from imports import source_files
 from vlae.errors import VlaeError
+from vlae.report.drawn import agrees
 from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.config.load import load_params
 from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
 from vlae.report.tables.registry import TABLES as ALL_TABLES, table_inputs, table_outputs
+from vlae.report.verify import drawings
 
 NOTES = Path(".snakemake", "vlae")
 
@@ -157,29 +159,23 @@ def renew(note, outputs):
 
 def redraw_what_disagrees():
     """Let Snakemake draw again what is not as it was drawn from the results as they are, by content
-    (workflow/scripts/drawn.py), whatever the files' times say."""
-    kinds = {
-        "tables": (TABLES, table_inputs, table_outputs),
-        "figures": (FIGURES, figure_inputs, figure_outputs),
-    }
+    (vlae.report.drawn), whatever the files' times say."""
     changed = []
-    for kind, (names, inputs_of, outputs_of) in kinds.items():
-        (NOTES / "drawn" / kind).mkdir(parents=True, exist_ok=True)
-        for name in names:
-            note, outputs = note_of(kind, name), outputs_of(name)
-            results = drawn_from(inputs_of(name, PARAMS))
-            if not drawn.agrees(drawn.record_of(kind, name), results, outputs):
-                renew(note, [Path(path) for path in outputs])
-                if all(map(os.path.exists, [*results, *outputs])):
-                    changed.append(f"{kind}/{name}")
-            elif not note.exists():
-                note.touch()
-                os.utime(note, (0, 0))  # older than what is drawn
+    for kind, name, inputs, outputs in drawings(PARAMS):
+        sign, results = disagrees(kind, name), drawn_from(inputs)
+        sign.parent.mkdir(parents=True, exist_ok=True)
+        if not agrees(kind, name, results, outputs):
+            renew(sign, [Path(path) for path in outputs])
+            if all(map(os.path.exists, [*results, *outputs])):
+                changed.append(f"{kind}/{name}")
+        elif not sign.exists():
+            sign.touch()
+            os.utime(sign, (0, 0))  # older than what is drawn
     if changed:
         say(f"not what the recorded results give, to be drawn again: {', '.join(changed)}")
 
 
-def note_of(kind, name):
+def disagrees(kind, name):
     """The input by which Snakemake learns that a drawing does not agree with its results."""
     return [] if DRAWING else NOTES / "drawn" / kind / name
 
@@ -249,7 +245,15 @@ def clock(wildcards, resources):
     return f"export VLAE_MINUTES={max(runtime - 2, 0.5)}; " if runtime else ""
 
 
+def say_why_jobs_failed():
+    """What is on the screen when a job has failed, unless Snakemake was asked for whole logs."""
+    if not command_line().show_failed_logs:
+        failures.say_why(workflow.scheduler.failed)
+
+
 slurm_status_patch.install()
+if "all" in map(str, command_line().quiet or ()):
+    failures.show_errors()
 PARAMS = checked_params()
 LEFT_OUT, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")

@@ -5,7 +5,7 @@ localrules:
 rule figure:
     """A figure of the paper, or one of all runs, from recorded results."""
     input:
-        lambda wildcards: note_of("figures", wildcards.figure),
+        lambda wildcards: disagrees("figures", wildcards.figure),
         results=lambda wildcards: drawn_from(figure_inputs(wildcards.figure, PARAMS)),
         code=CODE_OF_FIGURES,
     output:
@@ -16,7 +16,7 @@ rule figure:
             labels={"figure": "{figure}"},
         ),
         "results/figures/{figure}.pdf",
-        record="results/drawn/figures/{figure}.json",
+        note="results/drawn/figures/{figure}.json",
     log:
         "results/logs/figure/{figure}.log",
     wildcard_constraints:
@@ -26,9 +26,5 @@ rule figure:
     threads: 1
     resources:
         mem_mb=1000,
-    params:
-        script=shlex.quote(str(SCRIPTS / "drawn.py")),
-        drawn=lambda wildcards: figure_outputs(wildcards.figure),
     shell:
-        "python -m vlae figure {wildcards.figure} > {log} 2>&1 && python {params.script}"
-        " {output.record} --from {input.results} --drawn {params.drawn}"
+        "python -m vlae figure {wildcards.figure} > {log} 2>&1"

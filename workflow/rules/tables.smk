@@ -5,7 +5,7 @@ localrules:
 rule table:
     """The paper's rows and ours, side by side, or its claims with our verdicts."""
     input:
-        lambda wildcards: note_of("tables", wildcards.table),
+        lambda wildcards: disagrees("tables", wildcards.table),
         results=lambda wildcards: drawn_from(table_inputs(wildcards.table, PARAMS)),
         code=CODE_OF_TABLES,
     output:
@@ -18,7 +18,7 @@ rule table:
         "results/tables/{table}.md",
         "results/tables/{table}.tex",
         "results/tables/{table}.html",
-        record="results/drawn/tables/{table}.json",
+        note="results/drawn/tables/{table}.json",
     log:
         "results/logs/table/{table}.log",
     wildcard_constraints:
@@ -28,9 +28,5 @@ rule table:
     threads: 1
     resources:
         mem_mb=1000,
-    params:
-        script=shlex.quote(str(SCRIPTS / "drawn.py")),
-        drawn=lambda wildcards: table_outputs(wildcards.table),
     shell:
-        "python -m vlae table {wildcards.table} > {log} 2>&1 && python {params.script}"
-        " {output.record} --from {input.results} --drawn {params.drawn}"
+        "python -m vlae table {wildcards.table} > {log} 2>&1"

@@ -18,7 +18,7 @@ from vlae.config.schema import (
     TrainingConfig,
 )
 from vlae.data.spec import check_dataset
-from vlae.errors import VlaeError
+from vlae.errors import VlaeError, nearest, suggestion
 from vlae.images import COLOUR, image_kind
 from vlae.storage.checked import check_name, checked, mapping
 from vlae.storage.read import read_text, shown
@@ -106,7 +106,8 @@ def _params(tree: object) -> Params:
         name: _classifier(name, block, datasets)
         for name, block in mapping(top["classifiers"], "classifiers").items()
     }
-    return Params(datasets, {name: runs[name] for name in blocks}, classifiers)
+    inherited = {kind: defaults[kind] for kind in kinds}
+    return Params(datasets, {name: runs[name] for name in blocks}, classifiers, inherited)
 
 
 def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
@@ -115,7 +116,8 @@ def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict
     optional = {"gpus": defaults["gpus"], "comparison": ""}
     block = mapping(optional | block, where, {"dataset", *optional, *PARTS})
     if not isinstance(block["dataset"], str) or block["dataset"] not in datasets:
-        raise VlaeError(f"{where}.dataset: no data set {shown(block['dataset'])} under datasets")
+        name, hint = block["dataset"], suggestion(block["dataset"], datasets)
+        raise VlaeError(f"{where}.dataset: no data set {shown(name)} under datasets; {hint}")
     kind = image_kind(datasets[block["dataset"]]).name
     if kind not in defaults:
         raise VlaeError(
@@ -141,7 +143,7 @@ def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict
 def _classifier(name: object, block: object, datasets: dict[str, dict]) -> ClassifierConfig:
     where = f"classifiers.{shown(name)}"
     if not isinstance(name, str) or name not in datasets:
-        raise VlaeError(f"{where}: no data set of that name")
+        raise VlaeError(f"{where}: no data set of that name; {suggestion(name, datasets)}")
     if image_kind(datasets[name]) is not COLOUR:
         raise VlaeError(f"{where}: only colour data sets have labels")
     return _build(ClassifierConfig, block, where)
@@ -154,8 +156,8 @@ def _repetition(name: str, block: dict, originals: dict[str, Run], seeds: dict) 
     block = mapping(block, where, {"dataset", "repeats", "seed"})
     repeats = checked(str, block["repeats"], f"{where}.repeats")
     if repeats not in originals:
-        known = ", ".join(originals)
-        raise VlaeError(f"{where}.repeats: no run {shown(repeats)} to repeat; there are: {known}")
+        hint = suggestion(repeats, originals)
+        raise VlaeError(f"{where}.repeats: no run {shown(repeats)} to repeat; {hint}")
     original = originals[repeats]
     if block["dataset"] != original.dataset:
         raise VlaeError(
@@ -178,7 +180,8 @@ def _merge(defaults: object, changes: object, where: str) -> dict:
     for key, value in changes.items():
         if key not in defaults:
             known = ", ".join(k if isinstance(k, str) else shown(k) for k in defaults)
-            raise VlaeError(f"{where}: unknown key {shown(key)}; known: {known}")
+            hint = "; ".join(filter(None, (f"known: {known}", nearest(key, defaults))))
+            raise VlaeError(f"{where}: unknown key {shown(key)}; {hint}")
         nested = isinstance(defaults[key], dict)
         merged[key] = _merge(defaults[key], value, f"{where}.{key}") if nested else value
     return merged

@@ -2,6 +2,7 @@
 
 from vlae.config.schema import ColourModelConfig, ModelConfig, Run
 from vlae.errors import VlaeError
+from vlae.images import COLOUR, FIXED
 
 
 def check_run(run: Run, where: str) -> None:
@@ -17,6 +18,12 @@ def check_run(run: Run, where: str) -> None:
         )
     if len(run.training.betas) != 2 or max(run.training.betas) >= 1:
         raise VlaeError(f"{where}.training.betas must be two numbers below 1")
+    kind = COLOUR if isinstance(run.model, ColourModelConfig) else FIXED
+    if run.training.free_bits > kind.uniform_loss:
+        raise VlaeError(
+            f"{where}.training.free_bits must be at most {kind.uniform_loss:.0f} (the nats of an "
+            f"image whose values are all as probable), not {run.training.free_bits}"
+        )
     if run.training.polyak >= 1:
         raise VlaeError(f"{where}.training.polyak must be below 1")
     evaluation = run.evaluation

@@ -3,17 +3,22 @@
 They hold no defaults: those stand in params.yaml.
 """
 
+import math
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from vlae.data.spec import MOST_IMAGES
-from vlae.errors import VlaeError
-from vlae.images import ImageKind, image_kind
+from vlae.errors import VlaeError, suggestion
+from vlae.images import COLOUR, ImageKind, image_kind
 
 # Nothing sensible comes near these; a slip of the finger or a hostile file does.
 WIDEST = 100_000  # units of a layer
 MOST_MAPS = 10_000
 DEEPEST = 1000  # layers, blocks, steps of a flow
+MOST_EPOCHS = 1_000_000
+LARGEST_BATCH = 100_000  # images in one step
+MOST_SAMPLES = 1_000_000  # importance samples of an image
+MOST_FREE_BITS = math.ceil(COLOUR.uniform_loss)  # nats: more than an image has
 CODE_SIDE = 8  # of the latent maps of a colour image, a quarter of its side
 
 
@@ -108,17 +113,17 @@ class ColourModelConfig:
 class TrainingConfig:
     """Settings of a run's training; free_bits in nats an image."""
 
-    epochs: int = _range(low=1, high=MOST_IMAGES)
-    decay_epochs: int = _range(low=0, high=MOST_IMAGES, unsaid=0)  # the last ones
+    epochs: int = _range(low=1, high=MOST_EPOCHS)
+    decay_epochs: int = _range(low=0, high=MOST_EPOCHS, unsaid=0)  # the last ones
     decay: str = _choice("linear", "cosine", unsaid="linear")  # vlae.training.schedule
-    batch_size: int = _range(low=1, high=MOST_IMAGES)
+    batch_size: int = _range(low=1, high=LARGEST_BATCH)
     optimizer: str = _choice("adamax", "adam", unsaid="adamax")  # vlae.training.optimizer
-    learning_rate: float = _range(above=0)
+    learning_rate: float = _range(above=0, high=1)
     betas: tuple[float, ...] = _range(low=0, high=1)
     polyak: float = _range(low=0, high=1)
-    free_bits: float = _range(low=0)
+    free_bits: float = _range(low=0, high=MOST_FREE_BITS)  # vlae.config.rules
     split: str = _choice("train", "train+valid")
-    init_images: int = _range(low=2, high=MOST_IMAGES)
+    init_images: int = _range(low=2, high=LARGEST_BATCH)
     seed: int = _range(low=0)
 
 
@@ -127,7 +132,7 @@ class ColourTrainingConfig(TrainingConfig):
     """A training with soft free bits (appendix C): `free_bits` is their floor, and gamma is
     updated after every `gamma_steps` steps, by the mean KL of those."""
 
-    gamma_steps: int = _range(low=1, high=MOST_IMAGES)
+    gamma_steps: int = _range(low=1, high=MOST_EPOCHS)
 
 
 @dataclass(frozen=True)
@@ -135,21 +140,21 @@ class EvaluationConfig:
     """Settings of an evaluation: importance_samples for each of `images` (0: all), and
     deep_samples for deep_images of them (docs/evaluation.md)."""
 
-    importance_samples: int = _range(low=1, high=MOST_IMAGES)
+    importance_samples: int = _range(low=1, high=MOST_SAMPLES)
     seed: int = _range(low=0)
     binarization_seed: int = _range(low=0)
     images: int = _range(low=0, high=MOST_IMAGES)
     deep_images: int = _range(low=0, high=MOST_IMAGES)
-    deep_samples: int = _range(low=1, high=MOST_IMAGES)
+    deep_samples: int = _range(low=1, high=MOST_SAMPLES)
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
     """Settings of the classifier that judges decompressions (vlae.evaluation.classifier)."""
 
-    epochs: int = _range(low=1, high=MOST_IMAGES)
-    batch_size: int = _range(low=2, high=MOST_IMAGES)
-    learning_rate: float = _range(above=0)
+    epochs: int = _range(low=1, high=MOST_EPOCHS)
+    batch_size: int = _range(low=2, high=LARGEST_BATCH)
+    learning_rate: float = _range(above=0, high=1)
     seed: int = _range(low=0)
 
 
@@ -172,16 +177,17 @@ class Run:
 @dataclass(frozen=True)
 class Params:
     """`datasets`: name -> plain mapping as in the file; `runs`: name -> Run; `classifiers`: data
-    set -> ClassifierConfig."""
+    set -> ClassifierConfig; `defaults`: kind of image -> plain mapping as in the file."""
 
     datasets: dict[str, dict]
     runs: dict[str, Run]
     classifiers: dict[str, ClassifierConfig]
+    defaults: dict[str, dict]
 
     def run(self, name: str) -> Run:
         """The run of that name. Raises VlaeError with the known names."""
         if name not in self.runs:
-            raise VlaeError(f"no run {name!r} in params.yaml; there are: {', '.join(self.runs)}")
+            raise VlaeError(f"no run {name!r} in params.yaml; {suggestion(name, self.runs)}")
         return self.runs[name]
 
     def why_not_trained(self, name: str) -> str:
@@ -196,11 +202,18 @@ class Params:
         """The runs that repeat run `name` with other seeds, in the order of the file."""
         return [run.name for run in self.runs.values() if run.repeats == name]
 
+    def classifier(self, name: str) -> ClassifierConfig:
+        """The classifier of the data set of that name. Raises VlaeError with the known names."""
+        if name not in self.classifiers:
+            hint = suggestion(name, self.classifiers)
+            raise VlaeError(f"no classifier of {name!r} in params.yaml; {hint}")
+        return self.classifiers[name]
+
     def dataset(self, name: str) -> dict:
         """The data set of that name. Raises VlaeError with the known names."""
         if name not in self.datasets:
-            known = ", ".join(self.datasets)
-            raise VlaeError(f"no data set {name!r} in params.yaml; there are: {known}")
+            hint = suggestion(name, self.datasets)
+            raise VlaeError(f"no data set {name!r} in params.yaml; {hint}")
         return self.datasets[name]
 
 

@@ -3,7 +3,7 @@
 import re
 
 from vlae.data.formats.registry import FORMATS
-from vlae.errors import VlaeError
+from vlae.errors import VlaeError, suggestion
 from vlae.images import BINARIZATIONS, FIXED, KINDS
 from vlae.storage.checked import LONGEST_NAME, checked, mapping
 from vlae.storage.read import shown
@@ -59,7 +59,8 @@ def _check_files(spec: dict, where: str) -> None:
     needed, known = form.needed, (*form.needed, *form.optional)
     for key in files:
         if key not in known:
-            raise VlaeError(f"{where}.files: unknown key {shown(key)}; known: {', '.join(known)}")
+            hint = suggestion(key, known, "known")
+            raise VlaeError(f"{where}.files: unknown key {shown(key)}; {hint}")
     for key in needed:
         if key not in files:
             raise VlaeError(f"{where}.files: key {key!r} is missing")

@@ -6,7 +6,7 @@ What each key of the record is: docs/evaluation.md.
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class Plan:
 
     epochs: of the training. samples: of every image, in the blocks `first`. index: the test images
     of the deep level, in the blocks `deep`. draws: the blocks of each further binarization.
-    belongs_to: what every block depends on.
+    belongs_to: what every block depends on. folder: where the blocks are saved.
     """
 
     epochs: int
@@ -63,6 +63,7 @@ class Plan:
     deep: list[Block]
     draws: list[list[Block]]
     belongs_to: dict
+    folder: Path
 
     @property
     def blocks(self) -> list[Block]:
@@ -77,20 +78,26 @@ def evaluate(
     precision: str = "auto",
     shard: tuple[int, int] | None = None,
     samples: int | None = None,
+    out: Path | None = None,
+    by_hand: bool = False,
 ) -> dict | None:
-    """Evaluate the run's checkpoint and write results/evaluations/RUN.{json,npz}.
+    """Evaluate the run's checkpoint, write results/evaluations/RUN.{json,npz}, return the record.
 
     With shard (i, n), i from 1 to n, only the i-th of n shares is computed and left in
     scratch/; nothing is written to results/ and None returned. Blocks that are there
     already, whoever computed them, are used. `samples` overrides importance_samples and
-    leaves the deep level out: so many samples for every image is what was asked for.
-    Raises VlaeError for a missing or foreign checkpoint.
+    leaves the deep level out: so many samples for every image is what was asked for. With other
+    settings than the run's own, and `by_hand`, nothing is written to results/. With `out` the
+    record is written there instead. Raises VlaeError for a missing or foreign checkpoint.
     """
+    own = run.evaluation
+    run = replace(run, evaluation=asked_for(own, samples))
+    by_hand = by_hand or run.evaluation != own
     on = choose_device(device)
     precision = choose_precision(precision, on)
     set_arithmetic(on, precision)
     model = load_model(run, on)
-    plan = _plan(run, dataset, samples)
+    plan = _plan(run, dataset, by_hand)
     test = cache(partial(test_input, dataset, run.evaluation))
     mine = plan.blocks if shard is None else shares(plan.blocks, shard[1])[shard[0] - 1]
     made_by = {
@@ -100,22 +107,36 @@ def evaluate(
         "hardware": describe(on),
     }
     parts = {
-        block.name: _compute(block, run, test, model, plan.belongs_to, made_by)
+        block.name: _compute(block, run, test, model, plan, made_by)
         for block in tqdm(mine, unit="block", disable=None)
     }
     if shard is not None:
         logger.info("%s: shard %d of %d, %d blocks", run.name, *shard, len(mine))
         return None
-    return _gather(run, dataset, plan, parts)
+    record, arrays = _gather(run, dataset, plan, parts)
+    if out is not None:
+        write_json(out, record)
+    elif not by_hand:
+        base = paths.evaluation(run.name)
+        write_npz(base.with_name(base.name + ".npz"), **arrays)
+        write_json(base.with_name(base.name + ".json"), record)
+    return record
 
 
-def _plan(run: Run, dataset: Dataset, samples: int | None) -> Plan:
+def asked_for(config: EvaluationConfig, samples: int | None) -> EvaluationConfig:
+    """The evaluation with so many samples for every image and no deep level; for None as it is."""
+    return replace(config, importance_samples=samples, deep_images=0) if samples else config
+
+
+def _plan(run: Run, dataset: Dataset, by_hand: bool) -> Plan:
+    """`by_hand`: blocks have a place of their own, so that they replace none of the run's."""
     config, training = run.evaluation, read_training(Path(), run.name, run.dataset)
     if training is None:
         raise VlaeError(f"{paths.model(run.name)}: no {training_file(run.name)} to go with it")
     images = len(dataset.test[: config.images] if config.images else dataset.test)
-    wanted = config.deep_images if run.model.latent_dim and not samples else 0
-    samples = (samples or config.importance_samples) if run.model.latent_dim else 1
+    wanted = config.deep_images if run.model.latent_dim else 0
+    samples = config.importance_samples if run.model.latent_dim else 1
+    folder = paths.scratch(run.name) / "evaluation"
     index = deep_subset(images, wanted, config.seed)
     draws = []
     if dataset.kind.binarization == "dynamic":
@@ -134,6 +155,7 @@ def _plan(run: Run, dataset: Dataset, samples: int | None) -> Plan:
             "seed": config.seed,
             "binarization_seed": config.binarization_seed,
         },
+        folder / "by-hand" if by_hand else folder,
     )
 
 
@@ -142,29 +164,29 @@ def _compute(
     run: Run,
     test: Callable[[int], Tensor],
     model: Model,
-    belongs_to: dict,
+    plan: Plan,
     made_by: dict,
 ) -> dict[str, np.ndarray]:
     """The arrays of a block, as they were saved, or computed now and saved; `test` gives the test
     images in the binarization of a seed."""
-    path = paths.scratch(run.name) / "evaluation" / f"{block.name}.npz"
+    path = plan.folder / f"{block.name}.npz"
     points = len(curve_points(block.samples)) if model.latent_dim else 1
-    part = read_block(path, belongs_to | block.key, len(block.images), points)
+    part = read_block(path, plan.belongs_to | block.key, len(block.images), points)
     if part is not None:
         return part
     config = run.evaluation
     draw = config.binarization_seed if block.draw is None else block.draw
     x = test(draw)[block.images].to(made_by["device"])
     part = estimates(model, x, block.images, block.samples, config.seed, made_by["precision"])
-    part["about"] = np.array(json.dumps(belongs_to | block.key | made_by))
+    part["about"] = np.array(json.dumps(plan.belongs_to | block.key | made_by))
     write_npz(path, **part)
     return part
 
 
 def _gather(
     run: Run, dataset: Dataset, plan: Plan, parts: dict[str, dict[str, np.ndarray]]
-) -> dict:
-    """Write the evaluation from all of its blocks; returns its record."""
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """The record of the evaluation and the arrays beside it, from all of its blocks."""
     made_by = [json.loads(str(parts[block.name].pop("about"))) for block in plan.blocks]
     whole = joined([parts[block.name] for block in plan.first])
     further = None
@@ -185,10 +207,7 @@ def _gather(
         arrays["deep_index"] = further["index"]
         for key in ("log_likelihood", "ess", "curve"):
             arrays[f"deep_{key}"] = further[key].astype(np.float32)
-    base = paths.evaluation(run.name)
-    write_npz(base.with_name(base.name + ".npz"), **arrays)
-    write_json(base.with_name(base.name + ".json"), record)
-    return record
+    return record, arrays
 
 
 def test_input(dataset: Dataset, config: EvaluationConfig, binarization_seed: int) -> Tensor:

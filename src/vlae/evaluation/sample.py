@@ -1,5 +1,7 @@
 """Samples of the model and "decompressions" of test images (figures 1 to 4)."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from vlae.config.schema import Run
 from vlae.data.batches import as_stored
 from vlae.data.dataset import Dataset
 from vlae.evaluation.evaluate import test_input
+from vlae.evaluation.picture import check_path, save_grid
 from vlae.hardware import choose_device
 from vlae.models.base import Model
 from vlae.models.weights import load_model
@@ -18,7 +21,7 @@ from vlae.storage.write import write_npz
 COUNT = 100  # samples that figures are made from
 # Test images that are decompressed, by the kind of image; of colour ones a classifier judges them.
 DECOMPRESSED = {"binary": COUNT, "colour": 500}
-AT_ONCE = 100  # images decompressed together
+AT_ONCE = 100  # images drawn together
 
 
 @torch.no_grad()
@@ -31,7 +34,12 @@ def draw_samples(
     if model.latent_dim:
         noise = torch.randn((count, model.latent_dim), generator=generator(seed, "sample code"))
         z = model.sample_prior(noise.to(device, dtype))
-    return model.sample_images(z, uniform.to(device, dtype))
+    pieces = []
+    for start in range(0, count, AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        code = None if z is None else z[part]
+        pieces.append(model.sample_images(code, uniform[part].to(device, dtype)))
+    return torch.cat(pieces)
 
 
 @torch.no_grad()
@@ -49,6 +57,19 @@ def decompress(model: Model, x: Tensor, seed: int) -> Tensor:
     return torch.cat(pieces)
 
 
+def images_of(x: Tensor) -> np.ndarray:
+    """A model's images as they are recorded and shown: uint8 (n, 28, 28) of 0 and 1, or
+    (n, 3, 32, 32) of 0 to 255."""
+    return as_stored(x).cpu().numpy()
+
+
+def draw_picture(path: Path, run: Run, count: int, seed: int, device: str = "auto") -> None:
+    """Draw `count` samples of the run's model into a picture; nothing is recorded."""
+    check_path(path)
+    on = choose_device(device)
+    save_grid(path, images_of(draw_samples(load_model(run, on), count, seed, on)))
+
+
 def write_samples(
     run: Run, dataset: Dataset, count: int | None = None, device: str = "auto"
 ) -> None:
@@ -62,16 +83,16 @@ def write_samples(
     model = load_model(run, on)
     seed = run.evaluation.seed
     x = test_input(dataset, run.evaluation, run.evaluation.binarization_seed)
-    images = min(count or DECOMPRESSED[model.kind], len(x))
-    index = torch.linspace(0, len(x) - 1, images).round().long()
+    decompressed = min(count or DECOMPRESSED[model.kind], len(x))
+    index = torch.linspace(0, len(x) - 1, decompressed).round().long()
     index = index if model.latent_dim else index[:0]
     originals = x[index].to(on)
     again = decompress(model, originals, seed) if model.latent_dim else originals
     samples = draw_samples(model, count or COUNT, seed, on)
-    as_bytes = {"originals": originals, "decompressions": again, "samples": samples}
+    images = {"originals": originals, "decompressions": again, "samples": samples}
     write_npz(
         paths.samples(run.name),
-        **{k: as_stored(v).cpu().numpy() for k, v in as_bytes.items()},
+        **{name: images_of(x) for name, x in images.items()},
         originals_index=index.numpy().astype(np.int32),
         sample_seed=np.array(seed),
     )

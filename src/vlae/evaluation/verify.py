@@ -43,8 +43,9 @@ def verify(params: Params, images: int) -> Iterator[str]:
     for run in params.runs.values():
         base = paths.evaluation(run.name)
         about, values = base.with_name(base.name + ".json"), base.with_name(base.name + ".npz")
-        record = read_evaluation(Path(), run.name, run.dataset)
-        if record is None or not values.exists():
+        # The two are recorded together; one alone is nothing that can be checked.
+        record = read_evaluation(Path(), run.name, run.dataset) if values.exists() else None
+        if record is None:
             yield f"{run.name}: not evaluated"
             continue
         for key, kind in MADE_FROM.items():

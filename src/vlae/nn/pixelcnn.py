@@ -36,7 +36,7 @@ class MaskedConv2d(WeightNorm):
     cropped kernel are not masked.
     """
 
-    half: int  # type: ignore[assignment]  # hides nn.Module.half(), not used here
+    padding: int
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class MaskedConv2d(WeightNorm):
         mask = causal_mask(kernel, own_pixel).repeat(1, inputs, 1, 1)
         mask[:, inputs - free :] = 1
         super().__init__((outputs, inputs, *mask.shape[2:]), mask=mask, direction=direction)
-        self.half = kernel // 2
+        self.padding = kernel // 2
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """(B, C, H, W) -> (B, out, H, W), from the rows above and the pixels to the left."""
-        return F.conv2d(F.pad(x, (self.half, self.half, self.half, 0)), weight, bias)
+        return F.conv2d(F.pad(x, (self.padding, self.padding, self.padding, 0)), weight, bias)
 
 
 class PointwiseBlock(nn.Module):

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import yaml
 
-from vlae.errors import VlaeError
+from vlae.errors import VlaeError, suggestion
 
 BOUNDS = ("none", "<", "≤")
 QUANTITIES = {  # what claims are about, and the units it may be in, the first without a word
@@ -109,7 +109,7 @@ def table_names() -> list[str]:
 def paper_table(name: str) -> PaperTable:
     """The printed rows of table `name`; VlaeError when there is no such table."""
     if name not in paper()["tables"]:
-        raise VlaeError(f"no table {name!r}; there are {', '.join(table_names())}")
+        raise VlaeError(f"no table {name!r}; {suggestion(name, table_names())}")
     table = dict(paper()["tables"][name])
     rows, bound = table.pop("rows"), table.pop("bound")
     # A group holds for the rows that follow, until the next one.

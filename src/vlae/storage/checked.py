@@ -4,7 +4,7 @@ import re
 import typing
 from typing import Any
 
-from vlae.errors import VlaeError
+from vlae.errors import VlaeError, suggestion
 from vlae.storage.read import shown
 
 NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*(-[a-z0-9_]+)?")
@@ -28,8 +28,8 @@ def mapping(value: object, where: str, keys: set[str] | None = None) -> dict:
     if keys is not None:
         for key in value:
             if key not in keys:
-                known = ", ".join(sorted(keys))
-                raise VlaeError(f"{where}: unknown key {shown(key)}; known: {known}")
+                hint = suggestion(key, sorted(keys), "known")
+                raise VlaeError(f"{where}: unknown key {shown(key)}; {hint}")
         for key in sorted(keys):
             if key not in value:
                 raise VlaeError(f"{where}: key {key!r} is missing")
@@ -59,6 +59,8 @@ def checked(kind: Any, value: Any, where: str, limits: typing.Mapping | None = N
         raise VlaeError(f"{where} must be printable text, not {shown(value)}")
     if kind is float and value != value:
         raise VlaeError(f"{where} must be a number, not {shown(value)}")
+    if kind is float and abs(value) == float("inf"):
+        raise VlaeError(f"{where} must be finite, not {shown(value)}")
     if "choices" in limits and value not in limits["choices"]:
         choices = ", ".join(limits["choices"])
         raise VlaeError(f"{where} must be one of {choices}, not {shown(value)}")
@@ -67,8 +69,6 @@ def checked(kind: Any, value: Any, where: str, limits: typing.Mapping | None = N
         raise VlaeError(f"{where} must be at least {low}, not {shown(value)}")
     if high is not None and value > high:
         raise VlaeError(f"{where} must be at most {high}, not {shown(value)}")
-    if above is not None and not above < value < float("inf"):
-        raise VlaeError(f"{where} must be greater than {above} and finite, not {shown(value)}")
-    if kind is float and value == float("inf"):
-        raise VlaeError(f"{where} must be finite, not {shown(value)}")
+    if above is not None and value <= above:
+        raise VlaeError(f"{where} must be greater than {above}, not {shown(value)}")
     return value

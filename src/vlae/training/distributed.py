@@ -57,10 +57,14 @@ class ProcessGroup:
         return values if self.size == 1 else _MeanWithGradient.apply(values, self)
 
     def average_gradients(self, weights: list[Tensor]) -> None:
-        """Each weight's gradient becomes the mean over the processes, in one message."""
+        """Each weight's gradient becomes the mean over the processes, in one message.
+
+        Raises ValueError for a weight without a gradient: the message would be shorter than that
+        of the other processes, and its parts would belong to other weights.
+        """
         if self.size == 1:
             return
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        gradients = [_gradient(weight) for weight in weights]
         flat = self.all_reduce_mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
         parts = flat.split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
@@ -98,6 +102,12 @@ class ProcessGroup:
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), 0)
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    if weight.grad is None:
+        raise ValueError(f"a weight of shape {tuple(weight.shape)} has no gradient")
+    return weight.grad
 
 
 class _MeanWithGradient(torch.autograd.Function):

@@ -198,6 +198,26 @@ def place_labels(wanted: list[float], distance: float) -> list[float]:
     return result
 
 
+def draw_labels(axes: "Axes", labels: list[tuple[float, str, str]], height: float) -> None:
+    """Write labels (value, text, colour) at the right of a panel, each joined to its value.
+
+    height: of the panel, in inches. Call it once the axis has its limits.
+    """
+    low, high = axes.get_ylim()
+    wanted = [(value - low) / (high - low) for value, *_ in labels]
+    placed = place_labels(wanted, LABEL / height)
+    for at, y, (_, text, colour) in zip(wanted, placed, labels, strict=True):
+        axes.plot(
+            (1.005, 1.04),
+            (at, y),
+            color=colour,
+            linewidth=0.5,
+            clip_on=False,
+            transform=axes.transAxes,
+        )
+        axes.text(1.05, y, text, color=colour, size=7, va="center", transform=axes.transAxes)
+
+
 def _draw_bounds(axes: "Axes", column: Panels) -> None:
     if not column.bounds:
         axes.set(xticks=[], yticks=[])
@@ -229,7 +249,7 @@ def _draw_panel(
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10), integer=True))
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.5)
     axes.set_axisbelow(True)
-    labels = []  # (value, text, colour)
+    labels: list[tuple[float, str, str]] = []
     for line in series:
         axes.plot(line.epoch, line.training, color=line.colour, **LINES["training images"])
         for epoch, training in line.repeated:
@@ -244,19 +264,7 @@ def _draw_panel(
             axes.axhline(line.paper, color=line.colour, zorder=1, **LINES["paper, test images"])
             ends[", paper"] = line.paper
         labels += [(y, f"{line.label}{which} {y:.2f}", line.colour) for which, y in ends.items()]
-    wanted = [(value - low) / (high - low) for value, *_ in labels]
-    for at, y, (_, text, colour) in zip(
-        wanted, place_labels(wanted, LABEL / height), labels, strict=True
-    ):
-        axes.plot(
-            (1.005, 1.04),
-            (at, y),
-            color=colour,
-            linewidth=0.5,
-            clip_on=False,
-            transform=axes.transAxes,
-        )
-        axes.text(1.05, y, text, color=colour, size=7, va="center", transform=axes.transAxes)
+    draw_labels(axes, labels, height)
 
 
 def _legend(figure: "Figure", size: tuple[float, float], left_out: set[str]) -> None:

@@ -14,8 +14,8 @@ from vlae.report.figures.learning_curves import (
     ABREAST,
     COLOURS,
     GREY,
+    draw_labels,
     panel_of,
-    place_labels,
     short,
 )
 from vlae.storage.records import estimator, read_originals, read_per_image, read_results
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # Inches of the panels against K: a panel, room for its ticks and labels, and for the rest.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 3.4, 3.2, 0.6, 1.6, 0.35, 0.6
 HEAD_LINE, FOOT_LINES = 0.4, 0.35  # remarks above and below all panels
-LABEL = 0.14  # from one label's line to the next
 # Printed dots of the per-image figure: pixels are drawn ZOOM dots wide, so that all are alike.
 SHOWN, ZOOM = 5, 3  # images of a group; the groups are best, median and worst
 MARGIN, HISTOGRAM, GAP, HEAD, FOOT, ROW = 40, 520, 50, 110, 110, 176
@@ -78,7 +77,7 @@ def draw_against_k(params: "Params", root: Path, dpi: int) -> "Figure":
 
 
 def _draw_against_k(axes: "Axes", runs: list[tuple[str, dict, str]], unit: Unit) -> None:
-    labels = []  # (value, text, colour)
+    labels: list[tuple[float, str, str]] = []
     for run, record, colour in runs:
         k, nll, se = (np.array([p[key] for p in record["curve"]]) for key in ("k", "nll", "se"))
         nll, se = nll * unit.per_nat, se * unit.per_nat
@@ -99,20 +98,7 @@ def _draw_against_k(axes: "Axes", runs: list[tuple[str, dict, str]], unit: Unit)
     axes.set(xlabel="importance samples K of an image", ylabel=f"NLL ({unit.name})")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.5)
     axes.set_axisbelow(True)
-    low, high = axes.get_ylim()
-    wanted = [(value - low) / (high - low) for value, *_ in labels]
-    for at, y, (_, text, colour) in zip(
-        wanted, place_labels(wanted, LABEL / HEIGHT), labels, strict=True
-    ):
-        axes.plot(
-            (1.005, 1.04),
-            (at, y),
-            color=colour,
-            linewidth=0.5,
-            clip_on=False,
-            transform=axes.transAxes,
-        )
-        axes.text(1.05, y, text, color=colour, size=7, va="center", transform=axes.transAxes)
+    draw_labels(axes, labels, HEIGHT)
 
 
 def choose(nll: np.ndarray, count: int) -> dict[str, np.ndarray]:

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlae.errors import VlaeError
+from vlae.errors import VlaeError, suggestion
+from vlae.report.drawn import write_note
 from vlae.report.figures.image_grids import draw_images
 from vlae.report.figures.learning_curves import draw_curves
 from vlae.report.figures.likelihoods import draw_against_k, draw_per_image
@@ -114,7 +115,8 @@ def build_figure(name: str, params: "Params", root: Path | str = ".") -> "Figure
 
 
 def write_figure(name: str, params: "Params", root: Path | str = ".") -> list[Path]:
-    """Write results/figures/NAME.{png,pdf} under `root`, each whole or not at all.
+    """Write results/figures/NAME.{png,pdf} under `root`, each whole or not at all, and the note of
+    what they were drawn from (vlae.report.drawn).
 
     The same results give the same bytes. Raises as build_figure does.
     """
@@ -122,6 +124,7 @@ def write_figure(name: str, params: "Params", root: Path | str = ".") -> list[Pa
     written = [Path(root, output) for output in figure_outputs(name)]
     for path in written:
         write_atomically(path, partial(_save, figure, kind=path.suffix[1:]))
+    write_note("figures", name, figure_inputs(name, params), figure_outputs(name), root)
     return written
 
 
@@ -143,5 +146,5 @@ def _style() -> Iterator[None]:
 
 def _entry(name: str) -> Entry:
     if name not in FIGURES:
-        raise VlaeError(f"no figure {name!r}; there are {', '.join(FIGURES)}")
+        raise VlaeError(f"no figure {name!r}; {suggestion(name, FIGURES)}")
     return FIGURES[name]

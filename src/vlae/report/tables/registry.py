@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlae.errors import VlaeError
+from vlae.errors import VlaeError, suggestion
+from vlae.report.drawn import write_note
 from vlae.report.paper import table_names
 from vlae.report.tables import claims, code_content, decoder_windows, paper_table
 from vlae.report.tables.table import Table
@@ -54,7 +55,8 @@ def build_table(name: str, params: "Params", root: Path | str = ".") -> Table:
 
 
 def write_table(name: str, params: "Params", root: Path | str = ".") -> list[Path]:
-    """Write results/tables/NAME.{csv,md,tex,html} under `root`, each whole or not at all.
+    """Write results/tables/NAME.{csv,md,tex,html} under `root`, each whole or not at all, and the
+    note of what they were drawn from (vlae.report.drawn).
 
     The csv has full precision; the others are for readers. Raises as build_table does.
     """
@@ -63,10 +65,11 @@ def write_table(name: str, params: "Params", root: Path | str = ".") -> list[Pat
     paths = [Path(root, output) for output in table_outputs(name)]
     for path, text in zip(paths, texts, strict=True):
         write_text(path, text)
+    write_note("tables", name, table_inputs(name, params), table_outputs(name), root)
     return paths
 
 
 def _entry(name: str) -> Entry:
     if name not in TABLES:
-        raise VlaeError(f"no table {name!r}; there are {', '.join(TABLES)}")
+        raise VlaeError(f"no table {name!r}; {suggestion(name, TABLES)}")
     return TABLES[name]

@@ -1,0 +1,131 @@
+"""What there is: all runs in a list, one run in detail, and what is left over of deleted ones."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from tabulate import tabulate
+
+from vlae.config.schema import Params, Run
+from vlae.errors import VlaeError, one_line
+from vlae.report.paper import printed_nll
+from vlae.report.verify import drawings
+from vlae.storage import paths
+from vlae.storage.records import estimator, read_results
+from vlae.units import rounded, rounded_error
+
+HEADINGS = ("run", "data set", "NLL", "±", "unit", "paper", "epochs", "state")
+# Of records: what is shown elsewhere, and what only machines read.
+NOT_SHOWN = {"run", "dataset", "config", "curve", "stretches", "draws"}
+
+
+def list_runs(params: Params, root: Path) -> str:
+    """A table with a line for each run, from the recorded results under `root`: its NLL in nats,
+    of colour images in bits/dim, beside the paper's."""
+    rows = [_row(params, run, root) for run in params.runs.values()]
+    return tabulate(
+        rows, HEADINGS, disable_numparse=True, colalign=("left", "left", *["right"] * 2)
+    )
+
+
+def _row(params: Params, run: Run, root: Path) -> tuple[str, ...]:
+    unit, asked = params.image_kind(run.dataset).unit, run.training.epochs
+    begin, paper = (run.name, run.dataset), rounded(printed_nll(run.name))
+    try:
+        training, evaluation = read_results(root, run.name, run.dataset)
+    except VlaeError as error:
+        return *begin, "", "", unit.short, paper, "", str(error)
+    if training is None:
+        why = params.why_not_trained(run.name)
+        state = "not trained" + (f": {why}" if why else "")
+        return *begin, "", "", unit.short, paper, f"0 of {asked}", state
+    done = training["epochs"]
+    epochs = str(done) if done == asked else f"{done} of {asked}"
+    if evaluation is None:
+        return *begin, "", "", unit.short, paper, epochs, "trained, not evaluated"
+    nll, nll_se = (evaluation[key] * unit.per_nat for key in ("nll", "nll_se"))
+    state = f"evaluated ({estimator(evaluation)})"
+    return *begin, rounded(nll), rounded_error(nll_se), unit.short, paper, epochs, state
+
+
+def show_run(params: Params, run: Run, root: Path) -> str:
+    """The run's settings that are not the defaults, and its records under `root`: what computed
+    them, and what they say of themselves."""
+    lines = [f"{run.name}, on {run.dataset} ({params.datasets[run.dataset]['title']})"]
+    if run.repeats:
+        lines.append(f"repeats {run.repeats} with seed {run.training.seed}")
+    lines += ["", "settings that are not the defaults"]
+    lines += [f"  {line}" for line in _changed(params, run)] or ["  none"]
+    training, evaluation = read_results(root, run.name, run.dataset)
+    printed = printed_nll(run.name)
+    if printed is not None:
+        unit = params.image_kind(run.dataset).unit
+        lines += ["", f"the paper: {rounded(printed)} {unit.name}"]
+    for name, record in (("training", training), ("evaluation", evaluation)):
+        lines += ["", name]
+        lines += [f"  {key}: {value}" for key, value in _flat(record or {}) if _shown(key)]
+        lines += [] if record else ["  not recorded"]
+    return "\n".join(lines)
+
+
+def _changed(params: Params, run: Run) -> Iterator[str]:
+    usual = dict(_flat(params.defaults[params.image_kind(run.dataset).name]))
+    parts = {part: asdict(getattr(run, part)) for part in ("model", "training", "evaluation")}
+    for key, value in _flat(parts):
+        if value != usual[key]:
+            yield f"{key}: {value} (default {usual[key]})"
+
+
+def _shown(key: str) -> bool:
+    return key.partition(".")[0] not in NOT_SHOWN
+
+
+def _flat(tree: dict, before: str = "") -> Iterator[tuple[str, str]]:
+    """(key, value) of a tree of mappings, keys joined by dots; a value is one line."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        elif isinstance(value, list | tuple):
+            yield f"{before}{key}", one_line(", ".join(map(_text, value)))
+        else:
+            yield f"{before}{key}", _text(value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    plain = {None: "none", True: "true", False: "false"}
+    return plain[value] if value is None or isinstance(value, bool) else one_line(value)
+
+
+def leftovers(params: Params, root: Path) -> Iterator[str]:
+    """A line for each run, data set, table and figure that has files under `root` and is not in
+    `params` any more, with the command that removes them. Nothing is removed here."""
+    drawn = {name for _, name, *_ in drawings(params)}
+    known = {*params.runs, *params.datasets}
+    found: dict[str, list[Path]] = {}
+    for names, places in (
+        (known, ("checkpoints/*", "evaluations/*", "samples/*", "classifiers/*", "recipes/*")),
+        (drawn, ("tables/*", "figures/*", "drawn/*/*")),
+    ):
+        for place in places:
+            for path in sorted(Path(root, "results").glob(place)):
+                _note(found, names, path)
+    for path in sorted(Path(root, "data").glob("*.npz")):
+        _note(found, known, path)
+    # A folder for the training states of several projects may hold other runs.
+    shared = "VLAE_SCRATCH" in os.environ
+    for path in sorted(Path(root, paths.scratch("x").parent).glob("*/")):
+        if not shared or path.name in found:
+            _note(found, known, path)
+    for name, files in found.items():
+        command = shlex.join(["rm", "-r", *(os.path.relpath(path, root) for path in files)])
+        yield f"left over of {name}, which params.yaml does not have; to remove it: {command}"
+
+
+def _note(found: dict[str, list[Path]], known: set[str], path: Path) -> None:
+    name = path.name.partition(".")[0]
+    if name and name not in known:
+        found.setdefault(name, []).append(path)
