@@ -1,5 +1,6 @@
 """The library from any folder: recorded models are found, checked and used."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -10,14 +11,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import vlae
 from miniature import PROJECT, small_params, write_data
+from vlae.config.load import recorded_model
 from vlae.errors import VlaeError
 from vlae.evaluation.likelihood import estimates
 from vlae.images import COLOUR, FIXED
 from vlae.library.images import check_images
 from vlae.library.project import find_project
+from vlae.storage.read import read_json
 
 RUN = "static_mnist-vlae"
 DECODER = "dynamic_mnist-pixelcnn"
@@ -244,6 +248,36 @@ def test_what_is_not_there_is_named(clone, tmp_path):
         vlae.load(RUN, home=home)
 
 
+def test_the_runs_are_what_is_recorded(clone, tmp_path):
+    table = vlae.runs(clone)
+    project = find_project(clone)
+    assert list(table.index) == list(project.params.runs)
+    record = read_json(project.file(Path(f"results/evaluations/{RUN}.json")))
+    row = table.loc[RUN]
+    assert row.nll == record["nll"]
+    assert (row.dataset, row.unit, row.paper) == ("static_mnist", "nats", 79.03)
+    colour = read_json(project.file(Path("results/evaluations/cifar10-vlae_7x4.json")))
+    assert table.loc["cifar10-vlae_7x4"].nll == pytest.approx(colour["bits_per_dim"])
+    untrained = table.loc["omniglot-vlae"]
+    assert math.isnan(untrained.nll)
+    assert untrained.epochs == 0
+    assert untrained.state.startswith("not trained")
+    # Results that lie in their place are read there.
+    home = copy_of(clone, tmp_path / "clone")
+    for path in (f"results/evaluations/{RUN}.json", f"results/checkpoints/{RUN}/train.json"):
+        (home / path).parent.mkdir(parents=True)
+        shutil.copy(project.file(Path(path)), home / path)
+    (home / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    assert vlae.runs(home).nll.count() == 1
+
+
+def test_a_picture_of_all_of_it(model, images, tmp_path):
+    path = tmp_path / "out.png"
+    vlae.save_grid(path, images, model.decompress(images), model.sample(len(images)))
+    with Image.open(path) as picture:
+        assert picture.size[1] > 3 * 28
+
+
 def test_test_images_are_evenly_spaced_and_the_recorded_draw(tmp_path):
     write_data(tmp_path, small_params(tmp_path))
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
@@ -260,9 +294,6 @@ def test_test_images_are_evenly_spaced_and_the_recorded_draw(tmp_path):
 
 def test_every_recorded_model_is_described_by_its_record(clone):
     """The configuration in train.json is the one in params.yaml, for all recorded runs."""
-    from vlae.config.load import recorded_model
-    from vlae.storage.read import read_json
-
     project = find_project(clone)
     recorded = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
     runs = [name for name in project.params.runs if f"train@{name}" in recorded]

@@ -8,7 +8,9 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +60,21 @@ class Project:
             f"{path} is neither in {self.root} nor in DVC's cache or a local remote; "
             f"type `dvc pull {path}` there"
         )
+
+    @contextmanager
+    def files(self, paths: Iterable[Path]) -> Iterator[Path]:
+        """A folder that has those of the recorded files `paths` that can be had, each below it as
+        below the root: the root itself, or a temporary folder of links."""
+        wanted = [path for path in paths if (self.root / path).exists() or self.recorded_md5(path)]
+        if all((self.root / path).exists() for path in wanted):
+            yield self.root
+            return
+        with tempfile.TemporaryDirectory(prefix="vlae-") as folder:
+            for path in wanted:
+                link = Path(folder, path)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(self.file(path).absolute())
+            yield Path(folder)
 
     def recorded_md5(self, path: Path) -> str | None:
         """Return the MD5 that dvc.lock has for a file, given its path below the root."""

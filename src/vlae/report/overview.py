@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tabulate import tabulate
@@ -21,33 +21,64 @@ HEADINGS = ("run", "data set", "NLL", "±", "unit", "paper", "epochs", "state")
 NOT_SHOWN = {"run", "dataset", "config", "curve", "stretches", "draws"}
 
 
-def list_runs(params: Params, root: Path) -> str:
-    """A table with a line for each run, from the recorded results under `root`: its NLL in nats,
-    of colour images in bits/dim, beside the paper's."""
-    rows = [_row(params, run, root) for run in params.runs.values()]
-    return tabulate(
-        rows, HEADINGS, disable_numparse=True, colalign=("left", "left", *["right"] * 2)
-    )
+@dataclass(frozen=True)
+class Summary:
+    """One run: `nll` with its standard error and the `paper`'s printed value, in `unit`; `epochs`
+    trained of those `wanted`; `state` in words. None where nothing is recorded or printed."""
+
+    run: str
+    dataset: str
+    nll: float | None
+    nll_se: float | None
+    unit: str
+    paper: float | None
+    epochs: int
+    wanted: int
+    state: str
 
 
-def _row(params: Params, run: Run, root: Path) -> tuple[str, ...]:
-    unit, asked = params.image_kind(run.dataset).unit, run.training.epochs
-    begin, paper = (run.name, run.dataset), rounded(printed_nll(run.name))
+def summaries(params: Params, root: Path) -> list[Summary]:
+    """Summarise each run, in the order of params.yaml, from the recorded results under `root`."""
+    return [_summary(params, run, root) for run in params.runs.values()]
+
+
+def _summary(params: Params, run: Run, root: Path) -> Summary:
+    unit = params.image_kind(run.dataset).unit
+    nll, nll_se, epochs = None, None, 0
     try:
         training, evaluation = read_results(root, run.name, run.dataset)
     except VlaeError as error:
-        return *begin, "", "", unit.short, paper, "", str(error)
-    if training is None:
+        training, evaluation, state = None, None, str(error)
+    else:
         why = params.why_not_trained(run.name)
         state = "not trained" + (f": {why}" if why else "")
-        return *begin, "", "", unit.short, paper, f"0 of {asked}", state
-    done = training["epochs"]
-    epochs = str(done) if done == asked else f"{done} of {asked}"
-    if evaluation is None:
-        return *begin, "", "", unit.short, paper, epochs, "trained, not evaluated"
-    nll, nll_se = (evaluation[key] * unit.per_nat for key in ("nll", "nll_se"))
-    state = f"evaluated ({estimator(evaluation)})"
-    return *begin, rounded(nll), rounded_error(nll_se), unit.short, paper, epochs, state
+    if training is not None:
+        epochs, state = training["epochs"], "trained, not evaluated"
+    if evaluation is not None:
+        nll, nll_se = (evaluation[key] * unit.per_nat for key in ("nll", "nll_se"))
+        state = f"evaluated ({estimator(evaluation)})"
+    paper, wanted = printed_nll(run.name), run.training.epochs
+    return Summary(run.name, run.dataset, nll, nll_se, unit.short, paper, epochs, wanted, state)
+
+
+def list_runs(params: Params, root: Path) -> str:
+    """The summaries as a table for the terminal, a line for each run."""
+    rows = [
+        (
+            one.run,
+            one.dataset,
+            rounded(one.nll),
+            rounded_error(one.nll_se),
+            one.unit,
+            rounded(one.paper),
+            str(one.epochs) if one.epochs == one.wanted else f"{one.epochs} of {one.wanted}",
+            one.state,
+        )
+        for one in summaries(params, root)
+    ]
+    return tabulate(
+        rows, HEADINGS, disable_numparse=True, colalign=("left", "left", *["right"] * 2)
+    )
 
 
 def show_run(params: Params, run: Run, root: Path) -> str:
