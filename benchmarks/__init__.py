@@ -1,1 +1,1 @@
-"""Measurements of how fast the code is, side by side with a baseline in the same run."""
+"""Measures the speed of the code against a baseline in the same run."""

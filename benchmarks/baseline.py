@@ -1,8 +1,8 @@
-"""The baseline: the very same network written the usual way.
+"""The baseline: the same network in a straightforward PyTorch implementation.
 
-PyTorch's own operations in single precision, channels first, full k x k kernels multiplied
-by their masks, `F.elu`, one operation after the other. It computes the same function as
-`vlae.models.vlae.VLAE` with the same weights (`tests/test_benchmarks.py`).
+It uses PyTorch's own operations one after the other, in single precision with channels first, full
+k x k kernels multiplied by their masks, and `F.elu`. With the same weights it computes the same
+function as `vlae.models.vlae.VLAE` (`tests/test_benchmarks.py`).
 """
 
 import copy
@@ -22,27 +22,27 @@ from vlae.nn.weightnorm import WeightNorm
 
 
 class FullMaskedConv2d(WeightNorm):
-    """A masked convolution whose kernel is stored whole."""
+    """A masked convolution that stores the full kernel."""
 
     def __init__(self, layer: MaskedConv2d):
         cropped = layer.mask.expand(len(layer.gain), -1, -1, -1)
-        mask = _whole(cropped[:1], 0)
-        super().__init__(tuple(_whole(cropped, 0).shape), mask=mask, direction=False)
+        mask = _full(cropped[:1], 0)
+        super().__init__(tuple(_full(cropped, 0).shape), mask=mask, direction=False)
         self.gain, self.bias = nn.Parameter(layer.gain.clone()), nn.Parameter(layer.bias.clone())
         if layer.direction is not None:
-            self.direction = nn.Parameter(_whole(layer.direction.detach(), 1))
+            self.direction = nn.Parameter(_full(layer.direction.detach(), 1))
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
 
-def _whole(kernel: Tensor, fill: float) -> Tensor:
-    """Rows below the centre added: (O, I, k // 2 + 1, k) -> (O, I, k, k)."""
+def _full(kernel: Tensor, fill: float) -> Tensor:
+    """Add the rows below the centre: (O, I, k // 2 + 1, k) -> (O, I, k, k)."""
     return F.pad(kernel, (0, 0, 0, kernel.shape[-1] // 2), value=fill).contiguous()
 
 
 def baseline_of(model: VLAE) -> VLAE:
-    """A copy of the model in the usual form. Run it inside `baseline_operations`."""
+    """Return a copy of the model in the baseline's form; run it in `baseline_operations`."""
     model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     if model.pixelcnn is not None:
         stack = model.pixelcnn
@@ -50,14 +50,14 @@ def baseline_of(model: VLAE) -> VLAE:
         for block in stack.masked:
             block.first, block.second = map(FullMaskedConv2d, (block.first, block.second))
         stack.directions = nn.ParameterList(
-            nn.Parameter(_whole(direction.detach(), 1)) for direction in stack.directions
+            nn.Parameter(_full(direction.detach(), 1)) for direction in stack.directions
         )
     return model
 
 
 @contextmanager
 def baseline_operations() -> Iterator[None]:
-    """PyTorch's own ELU everywhere, and no C++ core."""
+    """Use PyTorch's own ELU everywhere and no C++ core."""
     activations = {**made.ACTIVATIONS, "elu": F.elu}
     with (
         patch.object(made, "ACTIVATIONS", activations),

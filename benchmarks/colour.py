@@ -1,8 +1,8 @@
-"""make bench, of the colour model: images a second of a training step, and the memory it needs.
+"""make bench, colour model: images per second and memory of a training step.
 
-Writes results/benchmarks_colour.json and .md. Without a GPU the CPU alone is measured, in turn
-with PyTorch alone; what autograd keeps between forward and backward pass does not depend on the
-machine.
+Writes results/benchmarks_colour.json and .md. On a CPU, steps with the C++ core alternate with
+steps in PyTorch alone. The memory that autograd saves between forward and backward pass does not
+depend on the machine.
 """
 
 import argparse
@@ -39,7 +39,7 @@ MIB = 2**20
 
 
 class Step:
-    """A training step of `run` on noise, again and again."""
+    """A repeatable training step of `run` on images of noise."""
 
     def __init__(self, run: Run, batch: int, device: torch.device, precision: str):
         random = torch.Generator().manual_seed(0)
@@ -56,10 +56,10 @@ class Step:
             torch.cuda.synchronize()
 
     def kept(self) -> int:
-        """Bytes that autograd keeps for the backward pass, beside the weights themselves."""
+        """Return the bytes that autograd saves for the backward pass, except weights and input."""
         ours = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
         ours.add(self.x.untyped_storage().data_ptr())
-        storages: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+        storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that addresses are unique
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
@@ -109,16 +109,16 @@ def report(found: dict) -> str:
         "# The colour model: speed and memory of a training step",
         "",
         f"{about['machine']}, {about['threads']} thread(s), {about['precision']}, PyTorch "
-        f"{about['torch']}; load average {about['load_average']} at first. Written by "
+        f"{about['torch']}; load average {about['load_average']} at the start. Written by "
         "`make bench`.",
         "",
-        "*Kept*: what autograd holds between forward and backward pass; the weights, their "
-        "gradients, Adamax's two moments and the average come to 20 bytes a weight. *Peak*: what "
-        "was allocated on the GPU at most. *Beside PyTorch*: how many times the images a second "
-        "that PyTorch's operations alone make of the same step, in turn in the same run.",
+        "*Saved*: memory that autograd holds between forward and backward pass. Weights, "
+        "gradients, Adamax's two moments and the average need another 20 bytes per weight. "
+        "*Peak*: the largest allocation on the GPU. *Against PyTorch*: speed relative to "
+        "PyTorch's operations alone, measured alternately in the same run.",
         "",
-        "| run | weights | batch | kept (MiB) | of each image | peak (MiB) | images/s "
-        "| beside PyTorch |",
+        "| run | weights | batch | saved (MiB) | per image | peak (MiB) | images/s "
+        "| against PyTorch |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, run in found["runs"].items():
@@ -133,7 +133,7 @@ def report(found: dict) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3, help="steps of each batch size")
+    parser.add_argument("--repeats", type=int, default=3, help="steps per batch size")
     parser.add_argument("--out", type=Path, default=ROOT / "results", help="folder to write to")
     options = parser.parse_args()
     device = choose_device("auto")

@@ -1,4 +1,4 @@
-"""Importance sampling and sampling: ours against the usual way."""
+"""Importance sampling and sampling: ours and the baseline."""
 
 import resource
 
@@ -11,8 +11,10 @@ from vlae.models.vlae import VLAE
 
 @torch.no_grad()
 def one_image_at_a_time(model: VLAE, x: torch.Tensor, samples: int, batch: int = 128) -> None:
-    """The usual estimate: each image copied `samples` times, and the whole model, encoder
-    included, run on the copies in batches. `model`: the usual form of it."""
+    """The baseline's estimate: run the complete model, encoder included, on copies of each image.
+
+    There are `samples` copies, processed in batches. `model` has the baseline's form.
+    """
     with baseline_operations():
         for image in x:
             log_w = []
@@ -25,13 +27,13 @@ def one_image_at_a_time(model: VLAE, x: torch.Tensor, samples: int, batch: int =
 
 
 def streamed(model: VLAE, x: torch.Tensor, samples: int, precision: str) -> None:
-    """Ours: the encoder once an image, images x samples decoded together."""
+    """Our estimate: run the encoder once per image, and decode images x samples together."""
     estimates(model, x, range(len(x)), samples, 0, precision)
 
 
 @torch.no_grad()
 def raster(model: VLAE, maps: torch.Tensor, uniform: torch.Tensor, rows: int) -> None:
-    """The usual way to draw pixels, the first `rows` rows of them: the whole network for each."""
+    """The baseline's way to draw pixels: the complete network for each; only the first `rows`."""
     with baseline_operations():
         x = torch.zeros_like(uniform)
         for row in range(rows):
@@ -42,8 +44,10 @@ def raster(model: VLAE, maps: torch.Tensor, uniform: torch.Tensor, rows: int) ->
 
 @torch.no_grad()
 def full_passes(model: VLAE, noise: torch.Tensor, variables: int) -> None:
-    """The usual way to invert an autoregressive flow, its last step's first `variables` only:
-    a full pass of the network for each variable."""
+    """The baseline's way to invert an autoregressive flow: a full pass for each variable.
+
+    Only the first `variables` of the last step are inverted.
+    """
     with baseline_operations():
         made = model.prior_flow.steps[-1]
         z = torch.zeros_like(noise)
@@ -53,5 +57,5 @@ def full_passes(model: VLAE, noise: torch.Tensor, variables: int) -> None:
 
 
 def peak_mib() -> float:
-    """Most memory that this process has held, MiB."""
+    """Return the peak memory of this process, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

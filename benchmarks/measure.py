@@ -1,4 +1,4 @@
-"""Times of two things side by side: taken in turn, so that a machine's mood meets both."""
+"""Times functions alternately, so that other load on the machine affects all of them alike."""
 
 import os
 import statistics
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of the runs of one thing."""
+    """Seconds of each run of one function."""
 
     seconds: tuple[float, ...]
 
@@ -35,7 +35,7 @@ def once(function: Callable[[], object]) -> float:
 
 
 def in_turn(*functions: Callable[[], object], runs: int, warm_up: int = 1) -> list[Times]:
-    """Each function `runs` times, A B A B …, after `warm_up` rounds that do not count."""
+    """Time each function `runs` times, A B A B …, after `warm_up` rounds that do not count."""
     seconds: list[list[float]] = [[] for _ in functions]
     for turn in tqdm(range(-warm_up, runs), leave=False, disable=None):
         for function, times in zip(functions, seconds, strict=True):
@@ -46,7 +46,7 @@ def in_turn(*functions: Callable[[], object], runs: int, warm_up: int = 1) -> li
 
 
 def ratio(slow: Times, fast: Times, slow_work: float = 1, fast_work: float = 1) -> dict:
-    """How many times the work a second: median over pairs of neighbouring runs, and spread."""
+    """Return the speed of `fast` over that of `slow`: median over pairs of runs, and range."""
     scale = fast_work / slow_work
     pairs = [s / f * scale for s, f in zip(slow.seconds, fast.seconds, strict=True)]
     return {
@@ -59,5 +59,5 @@ def ratio(slow: Times, fast: Times, slow_work: float = 1, fast_work: float = 1) 
 
 
 def load() -> float:
-    """Other programs' share of this machine: the load average of the last minute."""
+    """Return the load average of the last minute, a measure of other programs' activity."""
     return round(os.getloadavg()[0], 2)

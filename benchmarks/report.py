@@ -1,4 +1,4 @@
-"""results/benchmarks.md and .png from the figures."""
+"""Writes results/benchmarks.md and .png from the measurements."""
 
 from pathlib import Path
 
@@ -23,18 +23,18 @@ def write_markdown(found: dict, path: Path) -> None:
         f"{about['torch']}; our core: {about['core']}"
         + (f" ({about['no_core_because']})" if about["no_core_because"] else "")
         + f"; "
-        f"revision {about['git_revision']}; load average {about['load_average']} at first.",
-        "Written by `make bench`. Ratios: median over pairs of neighbouring runs (least–most).",
+        f"revision {about['git_revision']}; load average {about['load_average']} at the start.",
+        "Written by `make bench`. Ratios: median over pairs of consecutive runs (min–max).",
         "",
         "## A training step",
         "",
-        "Against the same network written the usual way: PyTorch's own operations, single",
-        "precision, channels first, whole kernels multiplied by their masks. The limit: the",
+        "The baseline is the same network in straightforward PyTorch: its own operations, single",
+        "precision, channels first, full kernels multiplied by their masks. The limit is the",
         "useful multiply-adds of forward and backward pass at the rate of a large bfloat16",
         "matrix product on the same machine.",
         "",
     ]
-    head = ["run", "batch", "ours", "ratio", "images/s", "usual", "limit", "of it"]
+    head = ["run", "batch", "ours", "ratio", "images/s", "baseline", "limit", "of limit"]
     rows = [
         [
             name,
@@ -59,20 +59,20 @@ def write_markdown(found: dict, path: Path) -> None:
             [
                 [
                     f"log-likelihood, K = {equal['k']}: "
-                    f"{equal['images_x_samples_per_second']:,} images x samples a second",
-                    "one image at a time, the encoder run on every copy",
+                    f"{equal['images_x_samples_per_second']:,} images x samples per second",
+                    "one image at a time, with the encoder run on every copy",
                     _spread(equal),
                 ],
                 [
-                    f"the K = {two['samples'][1]:,} number of 10,000 images from "
+                    f"K = {two['samples'][1]:,} estimate for 10,000 images from "
                     f"K = {two['samples'][0]} on all and {two['samples'][1]:,} on {two['images']}",
-                    "K samples for all images, the usual way (work counted, "
-                    f"{two['saved_work']:g}x less, times the row above)",
+                    "baseline with K samples for all images (computed: "
+                    f"{two['saved_work']:g}x less work, times the row above)",
                     f"**{two['ratio']:g}x**",
                 ],
                 [
                     f"{sampling['pixels']['images']} images drawn, given their codes",
-                    "raster order, the whole network for each pixel (28 of 784 pixels timed)",
+                    "raster order, the complete network for each pixel (28 of 784 pixels timed)",
                     _spread(sampling["pixels"]),
                 ],
                 [
@@ -88,7 +88,7 @@ def write_markdown(found: dict, path: Path) -> None:
         "## The pipeline itself",
         "",
         *_table(
-            ["what", "seconds (least–most)"],
+            ["what", "seconds (min–max)"],
             [
                 [
                     name,

@@ -1,7 +1,7 @@
-"""make bench: what the core gains, each figure as a ratio with its baseline in the same run.
+"""make bench: speed of the code as ratios to a baseline in the same run.
 
-Writes results/benchmarks.json, .md and .png. A figure's two sides are timed in turn, so that
-what else the machine does meets both; quote the ratios, not the times.
+Writes results/benchmarks.json, .md and .png. The two sides of a ratio are timed alternately, so
+that other load on the machine affects both. Quote the ratios, not the times.
 """
 
 import argparse
@@ -39,14 +39,14 @@ RESULTS = ROOT / "results"
 
 
 def training(runs: dict[str, Run], repeats: int) -> dict:
-    """Images a second of a training step, of each kind of run."""
+    """Measure images per second of a training step, for each kind of run."""
     found = {}
     for name, run in runs.items():
         batch = run.training.batch_size
         ours, baseline, work = ours_and_baseline(run, batch)
         baseline_times, our_times = in_turn(baseline, ours, runs=repeats)
         result = ratio(baseline_times, our_times)
-        macs = 3 * multiply_adds(ours.model)  # forward, and twice as much backward
+        macs = 3 * multiply_adds(ours.model)  # the backward pass costs two forward passes
         limit = matmul_rate() * torch.get_num_threads() / macs if "bfloat16" in work else None
         result |= {
             "batch": batch,
@@ -62,7 +62,7 @@ def training(runs: dict[str, Run], repeats: int) -> dict:
 
 
 def likelihood(run: Run, repeats: int) -> dict:
-    """Images x samples a second of the importance-sampled likelihood."""
+    """Measure images x samples per second of the importance-sampled likelihood."""
     model = new_model(run, made_up_images(64), FIXED, CPU)
     baseline = baseline_of(model)
     precision = choose_precision("auto", CPU)
@@ -78,8 +78,8 @@ def likelihood(run: Run, repeats: int) -> dict:
         "k": samples,
         "images_x_samples_per_second": round(16 * samples / ours.median),
     }
-    # The same number to the same standard error: 4,096 samples for all 10,000 images, or 64 for
-    # all and 4,096 for a subset. Work is counted in images x samples.
+    # Two ways to the same estimate: many samples for all 10,000 images, or few samples for all
+    # and many for a subset. Work is counted in images x samples.
     config = run.evaluation
     images, few, many = 10_000, config.deep_images, config.deep_samples
     work = images * config.importance_samples + few * many
@@ -102,7 +102,7 @@ def drawn(model: VLAE, maps: torch.Tensor, uniform: torch.Tensor) -> torch.Tenso
 
 
 def sampling(run: Run, repeats: int) -> dict:
-    """Drawing 64 images given their codes, and codes from the prior."""
+    """Measure drawing 64 images given their codes, and codes from the prior."""
     model = new_model(run, made_up_images(64), FIXED, CPU)
     baseline = baseline_of(model)
     uniform = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -126,7 +126,7 @@ def sampling(run: Run, repeats: int) -> dict:
 
 
 def growth(run: Run, repeats: int) -> dict:
-    """How time grows: with K, images and batch, ours and the usual way; seconds."""
+    """Measure seconds against K, images, batch (also the baseline) and latent size."""
     model = new_model(run, made_up_images(64), FIXED, CPU)
     precision = choose_precision("auto", CPU)
     x = made_up_images(64).unsqueeze(1).float()
@@ -158,7 +158,7 @@ def growth(run: Run, repeats: int) -> dict:
 
 
 def machine() -> dict:
-    """What the figures were measured on and with."""
+    """Describe the machine and the software of the measurements."""
     git = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     done = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     precision = choose_precision("auto", CPU)
@@ -178,7 +178,7 @@ def machine() -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=0, help="default: all cores")
-    parser.add_argument("--repeats", type=int, default=7, help="pairs of runs a figure")
+    parser.add_argument("--repeats", type=int, default=7, help="pairs of runs per ratio")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder to write to")
     options = parser.parse_args()
     if options.threads:

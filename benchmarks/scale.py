@@ -1,11 +1,11 @@
-"""How the workflow grows with the number of runs: seconds, memory, jobs and files.
+"""Cost of the workflow against the number of runs: seconds, memory, jobs and files.
 
     python -m benchmarks.scale [--runs 10 100] [--shards 16]
 
-makes for each count a project of its own in a temporary folder: one tiny run, really trained
-and evaluated on made-up digits, and its repetitions with other seeds. Their results are
-simulated: copies of the first one's, each file a little different, recorded by DVC itself.
-Printed as JSON; the seconds are the processor's, so that other programs matter less.
+For each number it creates a project in a temporary folder. One tiny run is really trained and
+evaluated on synthetic digits; the others repeat it with other seeds. Their results are simulated:
+copies of the first run's results, each slightly changed, recorded by DVC itself. The output is
+JSON. Seconds are CPU time, which depends less on other programs.
 """
 
 import argparse
@@ -47,7 +47,7 @@ TINY = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one command: the processor's seconds, MiB of its largest process, what it printed."""
+    """Cost of one command: CPU seconds, MiB of its largest process, and its output."""
 
     seconds: float
     mib: float
@@ -58,7 +58,7 @@ class Cost:
 
 
 class Project:
-    """The workflow with so many runs, in a folder of its own under git."""
+    """A copy of the workflow in its own git repository."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -73,12 +73,12 @@ class Project:
             self.env |= {f"GIT_{role}_NAME": "a test", f"GIT_{role}_EMAIL": "test@example.org"}
 
     def cost(self, *command: str) -> Cost:
-        """Run a command in the folder and measure it; it has to succeed."""
+        """Run a command in the folder and measure it. Raises RuntimeError if it fails."""
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(
                 command, cwd=self.folder, env=self.env, stdout=said, stderr=subprocess.STDOUT
             )
-            _, status, usage = os.wait4(process.pid, 0)  # with those that it has waited for
+            _, status, usage = os.wait4(process.pid, 0)  # includes children it has waited for
             process.returncode = os.waitstatus_to_exitcode(status)
             said.seek(0)
             text = said.read()
@@ -99,7 +99,7 @@ def run_names(count: int) -> list[str]:
 
 
 def new_project(folder: Path, count: int) -> Project:
-    """The tree of this repository with a params.yaml of so many runs, and made-up data."""
+    """Create a copy of this repository with `count` runs in params.yaml and synthetic data."""
     for name in TREE.split():
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def new_project(folder: Path, count: int) -> Project:
 
 
 def simulate_results(project: Project, count: int) -> None:
-    """Results of every run: really made for the first, copied with a difference for the rest."""
+    """Create the results of every run: computed for the first, changed copies for the others."""
     for step in ("train", "evaluate", "sample"):
         project.cost(sys.executable, "-m", "vlae", step, FIRST)
     folder = project.folder
@@ -160,7 +160,7 @@ def simulate_results(project: Project, count: int) -> None:
 
 
 PARAMS = "from vlae.config.load import load_params; load_params('params.yaml')"
-# What `dvc repro` does after a stage's command, for all of them, and with one dump of dvc.lock.
+# Does what `dvc repro` does after a stage's command, for all stages, with one dump of dvc.lock.
 RECORD = """
 from dvc.repo import Repo
 with Repo() as repo, repo.lock:
@@ -174,7 +174,7 @@ with Repo() as repo, repo.lock:
 
 
 def forget(project: Project, stage: str) -> None:
-    """dvc.lock without this stage."""
+    """Remove a stage from dvc.lock."""
     path = project.folder / "dvc.lock"
     pattern = rf"^  {re.escape(stage)}:\n(    .*\n)+"
     path.write_text(re.sub(pattern, "", path.read_text(), flags=re.MULTILINE))
@@ -185,7 +185,7 @@ def files(folder: Path, *parts: str) -> int:
 
 
 def measure(folder: Path, count: int, shards: int) -> dict:
-    """What a project of so many runs costs, from the first look to a clone of its results."""
+    """Measure a project with `count` runs, from the first plan to a clone of its results."""
     project = new_project(folder / "project", count)
     python, stage = sys.executable, f"sample@{run_names(count)[-1]}"
     found = {"params.yaml read": project.python(PARAMS)}

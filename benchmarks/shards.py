@@ -1,12 +1,11 @@
-"""How evenly the shards of an evaluation share its work, and what each costs beside it.
+"""Balance of an evaluation's shards, and their fixed cost.
 
     python -m benchmarks.shards RUN [--shards 1 2 4 8 16]
 
-computes all blocks of a recorded run's evaluation on one thread, in a scratch folder of its own,
-and takes the processor's seconds of each and of the start before the first one (Python, torch,
-model, data). From them: what each of so many jobs has to do. Efficiency is the seconds of a
-single job / (jobs x seconds of the slowest). Seconds of the processor, because those of the
-wall also measure what else the machine does.
+It computes all blocks of a recorded run's evaluation on one thread, in its own scratch folder. It
+measures the CPU seconds of each block and of the start before the first one (Python, torch, model,
+data), and derives the seconds of each shard. Efficiency is the seconds of a single job / (jobs x
+seconds of the slowest job). CPU time is used because wall time also depends on other programs.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from vlae.evaluation.blocks import Block
 
 
 def block_seconds(name: str) -> tuple[float, list[tuple[Block, float]]]:
-    """Seconds before the first block, and each block with its own."""
+    """Return the CPU seconds before the first block, and each block with its own."""
     torch.set_num_threads(1)
     params = load_params("params.yaml")
     run = params.run(name)
@@ -55,7 +54,7 @@ def block_seconds(name: str) -> tuple[float, list[tuple[Block, float]]]:
 
 
 def shared(start: float, blocks: list[tuple[Block, float]], count: int) -> dict:
-    """Of so many jobs: seconds of the quickest and the slowest, efficiency."""
+    """Return seconds of the quickest and slowest of `count` jobs, and their efficiency."""
     seconds = {block.name: spent for block, spent in blocks}
     shares = evaluate.shares([block for block, _ in blocks], count)
     jobs = [start + sum(seconds[block.name] for block in share) for share in shares]

@@ -1,4 +1,4 @@
-"""Training steps: ours against the usual way, and against the processor's limit."""
+"""Training steps: ours, the baseline, and the processor's limit."""
 
 from dataclasses import replace
 
@@ -22,13 +22,13 @@ CPU = torch.device("cpu")
 
 
 def made_up_images(count: int) -> torch.Tensor:
-    """Random bits, uint8 (count, 28, 28): what the pixels are does not change the time."""
+    """Return random bits, uint8 (count, 28, 28); the time does not depend on the pixels."""
     random = torch.Generator().manual_seed(0)
     return torch.randint(0, 2, (count, SIDE, SIDE), generator=random, dtype=torch.uint8)
 
 
 class Step:
-    """A training step of `run` on made-up images, again and again."""
+    """A repeatable training step of `run` on synthetic images."""
 
     def __init__(self, run: Run, model: VLAE, precision: str, batch: int):
         self.precision = precision
@@ -47,7 +47,7 @@ class Step:
 
 
 def ours_and_baseline(run: Run, batch: int) -> tuple[Step, Step, str]:
-    """(our step, the usual one, what does the work in ours)."""
+    """Return our step, the baseline's step, and the precision and backend of ours."""
     model = new_model(run, made_up_images(64), FIXED, CPU)
     precision = choose_precision("auto", CPU)
     baseline = Step(run, baseline_of(model), "float32", batch)
@@ -66,22 +66,22 @@ def ours_and_baseline(run: Run, batch: int) -> tuple[Step, Step, str]:
 
 
 def multiply_adds(model: VLAE) -> float:
-    """Useful multiply-adds of one image's forward pass: each output times its unmasked inputs."""
+    """Return one image's useful multiply-adds in a forward pass, without masked inputs."""
     total = 0.0
 
     def count(layer: WeightNorm, inputs: tuple, output: torch.Tensor) -> None:
         nonlocal total
         direction = layer.direction if len(inputs) == 1 else inputs[1]
-        kept = direction.numel()
+        weights = direction.numel()
         if layer.mask is not None:
-            kept = int((layer.mask != 0).expand(direction.shape).sum())
+            weights = int((layer.mask != 0).expand(direction.shape).sum())
         if direction.dim() == 2:
             places = 1
-        elif isinstance(layer, nn.Module) and layer.unit_dim == 1:  # transposed: by its input
+        elif isinstance(layer, nn.Module) and layer.unit_dim == 1:  # transposed: input pixels
             places = inputs[0].shape[2] * inputs[0].shape[3]
         else:
             places = output.shape[2] * output.shape[3]
-        total += kept * places
+        total += weights * places
 
     layers = [m for m in model.modules() if isinstance(m, WeightNorm)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
@@ -99,7 +99,7 @@ def multiply_adds(model: VLAE) -> float:
 
 
 def matmul_rate() -> float:
-    """Multiply-adds a second of a large bfloat16 matrix product, the best of ten."""
+    """Return the multiply-adds per second of a large bfloat16 matrix product, best of ten."""
     from benchmarks.measure import once
 
     a, b = (torch.randn(1024, 1024).bfloat16() for _ in range(2))

@@ -1,7 +1,7 @@
-"""The two-level likelihood against all samples for all images, on what is recorded.
+"""Checks the two-level likelihood against all samples for all images, on recorded values.
 
-Of each run the images of its deep level have all K' samples. They are taken for the whole
-test set; the two-level estimate is made from a quarter of them, drawn anew 20,000 times.
+The images of a run's second level have all K' samples. Here they play the role of the complete
+test set. Two-level estimates use a random quarter of them, drawn 20,000 times.
 """
 
 import sys
@@ -13,7 +13,7 @@ DRAWS = 20_000
 
 
 def check(path: Path) -> str:
-    """A row of docs/evaluation.md; nats."""
+    """Return a row of the table in docs/evaluation.md, in nats."""
     with np.load(path, allow_pickle=False) as arrays:
         index = arrays["deep_index"]
         few = -arrays["log_likelihood"][index].astype(np.float64)
@@ -24,7 +24,7 @@ def check(path: Path) -> str:
     subsets = random.permuted(np.tile(np.arange(images), (DRAWS, 1)), axis=1)[:, :part]
     drawn = difference[subsets]
     errors = few.mean() + drawn.mean(1) - many.mean()
-    left = 1 - part / images  # a finite population, here
+    left = 1 - part / images  # correction for a finite population
     predicted = np.sqrt(drawn.var(1, ddof=1) / part * left)
     cells = [
         path.stem,

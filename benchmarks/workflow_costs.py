@@ -1,4 +1,4 @@
-"""What the workflow itself costs: starts, looking at the DAG, doing nothing, a large DAG."""
+"""Cost of the workflow itself: starting, planning, doing nothing, a large DAG."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ rule evaluate:
 
 
 def seconds(*command: str, folder: Path = ROOT, runs: int = 3) -> dict:
-    """Median, least and most wall-clock seconds of a command."""
+    """Return median, minimum and maximum of a command's wall-clock seconds."""
     times = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -40,7 +40,7 @@ def seconds(*command: str, folder: Path = ROOT, runs: int = 3) -> dict:
 
 
 def costs() -> dict[str, dict]:
-    """Name -> seconds. The workflow's own calls are made in this repository as it stands."""
+    """Return seconds by name. The workflow's own calls run in this repository as it is."""
     python, snakemake = sys.executable, str(Path(sys.executable).with_name("snakemake"))
     found = {
         "vlae --help": seconds(python, "-m", "vlae", "--help"),
@@ -48,7 +48,7 @@ def costs() -> dict[str, dict]:
         "import torch (for comparison)": seconds(python, "-c", "import torch"),
     }
     drawn = (snakemake, "--cores", "1", "--quiet", "all", "--config", "train=false")
-    seconds(*drawn, runs=1)  # whatever was left to draw
+    seconds(*drawn, runs=1)  # draws everything that is out of date
     found["snakemake, nothing to be done"] = seconds(*drawn)
     found["snakemake -n"] = seconds(snakemake, "-n", "--quiet", "all")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""A short loan of a GPU machine: measure it, train on it, bring the weights home.
+"""Use a GPU machine for a short time: measure it, train on it, bring the weights home.
 
     python tools/gpu_session.py measure --out DIR RUN ...
     python tools/gpu_session.py train --minutes M --out DIR RUN ...
@@ -6,11 +6,12 @@
     python tools/gpu_session.py join DIR
 
 The machine needs python, torch, numpy, safetensors, tqdm and PyYAML, and this tree without
-artifacts/. `measure` needs no data: steps one by one, as a CUDA graph, and compiled, on images of
-noise. `train` trains the runs side by side and fits each one's epochs to the time, the last fifth
-of them decaying, unless --epochs says how many; a run goes on from the checkpoint in scratch/RUN,
-if one is there (docs/gpu.md). `pack` leaves what came out in parts of at most 15 MiB, and `join`,
-at home, puts it where the next `vlae train RUN` or `snakemake` takes it from.
+artifacts/. `measure` times steps on images of noise: launched one by one, as a CUDA graph, and
+compiled. It needs no data. `train` trains the runs in parallel and chooses the epochs that fit
+into the time, with a learning-rate decay over the last fifth; --epochs sets them instead. A run
+continues from the checkpoint in scratch/RUN if there is one (docs/gpu.md). `pack` writes the
+results in parts of at most 15 MiB. `join`, run at home, puts them where the next `vlae train RUN`
+or `snakemake` finds them.
 """
 
 import argparse
@@ -50,10 +51,10 @@ from vlae.storage.write import write_atomically, write_json  # noqa: E402
 from vlae.training.step import Arithmetic, new_step  # noqa: E402
 from vlae.training.train_state import new_train_state  # noqa: E402
 
-COMPARED = 20  # steps whose mean losses are compared
-TOLERANCE = 0.01  # of the loss: the ways to launch the steps differ by rounding only
-DECAYING = 0.2  # of a run's new epochs
-SPARE = 0.94  # of the time that the epochs are chosen for: the speed is not constant
+COMPARED = 20  # number of steps whose mean losses are compared
+TOLERANCE = 0.01  # relative difference of the losses: launch modes differ only by rounding
+DECAYING = 0.2  # fraction of a run's new epochs with a decaying learning rate
+SPARE = 0.94  # fraction of the time to plan for, because the speed is not constant
 PART = 15 * 2**20
 # Ways to launch a training step: (as a graph, compiled).
 WAYS = {"eager": (False, False), "graph": (True, False), "compiled": (True, True)}
@@ -67,7 +68,7 @@ def say(text: str) -> None:
 
 
 def measure(params: Params, run: Run, device: torch.device, way: str, seconds: float) -> dict:
-    """Training steps from the start for so many seconds, on images of noise."""
+    """Time the first training steps on images of noise for `seconds`."""
     kind = params.image_kind(run.dataset)
     random = generator(0, "noise", 0, device.type)
     shape = (20 * run.training.batch_size, *kind.shape)
@@ -108,7 +109,7 @@ def measure(params: Params, run: Run, device: torch.device, way: str, seconds: f
 
 
 def measure_all(options) -> int:
-    """OUT/benchmark.json: each run, each way, written anew after each so that none is lost."""
+    """Write OUT/benchmark.json for every run and way, after each one so that none is lost."""
     params, device = load_params(options.params), choose_device(options.device)
     found = {"hardware": describe(device), "torch": torch.__version__, "runs": {}}
     ways = options.ways or (list(WAYS) if device.type == "cuda" else ["eager"])
@@ -134,7 +135,7 @@ def measure_all(options) -> int:
 
 
 class Training:
-    """`vlae train RUN` as a process, with an epoch count that is fitted to the time."""
+    """A process `vlae train RUN` with a given number of epochs."""
 
     def __init__(self, run: Run, options, params_file: Path):
         self.run, self.options, self.params_file = run, options, params_file
@@ -157,7 +158,7 @@ class Training:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def state(self) -> tuple[dict, int] | None:
-        """What its furthest state says of itself, and its steps; None where there is none."""
+        """Return description and steps of the state with most steps, None without a state."""
         found = []
         for path in paths.scratch(self.run.name).glob("state-*.safetensors"):
             if "before-decay" not in path.name:
@@ -167,9 +168,11 @@ class Training:
 
 
 def fitted(run: Run, about: dict, images: int, seconds: float) -> tuple[int, int]:
-    """(epochs, decay_epochs) that a run with this state can reach in so many seconds, by the
-    speed of its last stretch with any steps."""
-    seconds -= about["history"][-1]["setup_seconds"]  # that it takes once more
+    """Return the (epochs, decay_epochs) that a run with this state can reach in `seconds`.
+
+    The speed is that of its last stretch with any steps. Raises VlaeError if no epoch fits.
+    """
+    seconds -= about["history"][-1]["setup_seconds"]  # needed again after a restart
     speed = 0.0
     for stretch in about["history"]:
         if steps := stretch["to_step"] - stretch["from_step"]:
@@ -181,12 +184,12 @@ def fitted(run: Run, about: dict, images: int, seconds: float) -> tuple[int, int
     if new < 1 or epochs * per_epoch <= about["step"]:
         raise VlaeError(f"{run.name}: not one epoch fits into {seconds:.0f} seconds")
     decay = max(1, round(DECAYING * new)) if start == 0 else max(1, new // 2)
-    least = -(-about["step"] // per_epoch)  # the decay begins behind what has been done
+    least = -(-about["step"] // per_epoch)  # the decay must begin after the steps done
     return epochs, min(decay, epochs - least)
 
 
 def train_all(options) -> int:
-    """Train the runs side by side; exit status 0 if all have reached their budget."""
+    """Train the runs in parallel; return 0 if all have reached their budget."""
     end = time.monotonic() + 60 * options.minutes
     params = load_params(options.params)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -224,8 +227,10 @@ def train_all(options) -> int:
 
 
 def fitted_budget(training: Training, params: Params, seconds: float) -> tuple[int, int] | None:
-    """The budget that `fitted` gives after the trial; None, and a line that says why, where there
-    is none: the other trainings go on."""
+    """Return the budget of `fitted` after the trial.
+
+    If there is none, print the reason and return None; the other trainings continue.
+    """
     run, state = training.run, training.state()
     if state is None:
         say(f"{run.name}: no state after the trial; see {training.log}")
@@ -243,7 +248,7 @@ def fitted_budget(training: Training, params: Params, seconds: float) -> tuple[i
 
 
 def carried(run: str) -> dict[str, Path]:
-    """What of a run travels: name in the archive -> file here."""
+    """Return the files of a run to bring home: name in the archive -> file here."""
     files = {f"{run}/{BY_HAND}/{name}": paths.checkpoint(run) / name for name in CHECKPOINT_FILES}
     for block in sorted((paths.scratch(run) / "evaluation").glob("*.npz")):
         files[f"{run}/evaluation/{block.name}"] = block
@@ -251,7 +256,7 @@ def carried(run: str) -> dict[str, Path]:
 
 
 def pack(options) -> int:
-    """OUT/part.NNN and OUT/parts.json: checkpoints and evaluation blocks of the runs."""
+    """Write checkpoints and evaluation blocks of the runs to OUT/part.NNN and OUT/parts.json."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for run in options.runs:
@@ -270,8 +275,10 @@ def pack(options) -> int:
 
 
 def join(options) -> int:
-    """Put what `pack` left to scratch/RUN. Raises VlaeError for parts that are missing or
-    damaged, and for a checkpoint in the way of another one."""
+    """Copy the files in the parts of `pack` to scratch/RUN.
+
+    Raises VlaeError for damaged parts and for unexpected files in them.
+    """
     parts = read_json(options.parts / "parts.json")
     if not isinstance(parts, dict):
         raise VlaeError(f"{options.parts / 'parts.json'}: not a list of parts")
@@ -286,7 +293,7 @@ def join(options) -> int:
         for member in archive.getmembers():
             run, folder, name = member.name.split("/")
             if not member.isfile() or ".." in (run, folder, name) or folder not in KEPT:
-                raise VlaeError(f"{options.parts}: holds {member.name!r}")
+                raise VlaeError(f"{options.parts}: holds an unexpected file, {member.name!r}")
             piece = archive.extractfile(member).read()
             target = paths.scratch(run) / folder / name
             write_atomically(target, lambda path, piece=piece: path.write_bytes(piece))
@@ -319,26 +326,26 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("measure", measure_all)
     sub.add_argument(
-        "--seconds", type=positive("seconds"), default=5, help="for each way; default 5"
+        "--seconds", type=positive("seconds"), default=5, help="time per way (default: 5)"
     )
     sub.add_argument("--ways", nargs="+", choices=WAYS, metavar="WAY", help=", ".join(WAYS))
     sub = command("train", train_all)
     sub.add_argument(
-        "--minutes", type=positive("minutes"), required=True, help="of wall time, for all"
+        "--minutes", type=positive("minutes"), required=True, help="wall time for all runs"
     )
-    sub.add_argument("--epochs", type=int, help="of each run; by default what fits")
-    sub.add_argument("--decay-epochs", type=int, default=0, help="with --epochs")
+    sub.add_argument("--epochs", type=int, help="epochs per run (default: as many as fit)")
+    sub.add_argument("--decay-epochs", type=int, default=0, help="only with --epochs")
     sub.add_argument(
         "--trial-seconds",
         type=positive("seconds"),
         default=45,
-        help="to find out each run's speed in",
+        help="duration of the trial that measures each run's speed (default: 45)",
     )
-    sub.add_argument("--threads", type=int, help="of each run on a CPU")
+    sub.add_argument("--threads", type=int, help="threads per run on a CPU")
     sub.add_argument(
         "--same-epochs",
         action="store_true",
-        help="the budget of the slowest run for all, so that they can be compared",
+        help="give all runs the slowest run's budget, so that they can be compared",
     )
     command("pack", pack)
     command("join", join)
@@ -346,7 +353,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0 done, 75 stopped at the clock, 2 bad input or a failure."""
+    """Return the exit status: 0 done, 75 stopped by the time limit, 2 bad input or a failure."""
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)

@@ -1,4 +1,4 @@
-"""Kinds of images: their numbers as a data set stores them, and as the models see them."""
+"""Kinds of images: how a data set stores them and how the models see them."""
 
 import math
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from vlae.units import BITS_PER_DIM, COLOUR_IMAGE, NATS, Unit
 
-if TYPE_CHECKING:  # drawing a figure does without PyTorch
+if TYPE_CHECKING:  # drawing a figure does not load PyTorch
     from torch import Tensor
 
-BINARY_IMAGE = (28, 28)  # numbers of a binary image: height, width
+BINARY_IMAGE = (28, 28)  # shape of a binary image: height, width
 BINARIZATIONS = ("fixed", "dynamic")
 
 
@@ -17,13 +17,13 @@ BINARIZATIONS = ("fixed", "dynamic")
 class ImageKind:
     """The properties of a data set's images that other code depends on.
 
-    name: "binary" or "colour"; models, default settings and tables are chosen by it.
-    binarization: "fixed" where bits are stored; "dynamic" where grey values are stored, of which
-        bits are drawn with probability grey / 255 (section 4.1); "none" where the stored numbers
+    name: "binary" or "colour"; selects models, default settings and tables.
+    binarization: "fixed" if bits are stored; "dynamic" if grey values are stored, from which bits
+        are drawn with probability grey / 255 (section 4.1); "none" if the stored values
         themselves are modelled.
-    shape: of a stored image, uint8, (H, W) or (channels, H, W).
-    largest: the largest number that may be stored.
-    levels: how many values a modelled number may have.
+    shape: shape of a stored image, uint8, (H, W) or (channels, H, W).
+    largest: the largest value that may be stored.
+    levels: number of possible values of a modelled pixel or colour.
     unit: the unit in which the paper reports likelihoods of such images.
     """
 
@@ -36,7 +36,7 @@ class ImageKind:
 
     @property
     def uniform_loss(self) -> float:
-        """Nats an image of a model that gives all values the same probability."""
+        """The loss, nats per image, of a model that gives all values equal probability."""
         return math.prod(self.shape) * math.log(self.levels)
 
 
@@ -47,22 +47,25 @@ KINDS = (FIXED, DYNAMIC, COLOUR)
 
 
 def image_kind(dataset: dict) -> ImageKind:
-    """The kind of a block of `datasets:` in params.yaml, by its `kind` and `binarization`."""
+    """Return the kind of images of a block of `datasets:` in params.yaml.
+
+    The block's `kind` and `binarization` determine it.
+    """
     wanted = dataset["kind"], dataset.get("binarization", "none")
     return next(kind for kind in KINDS if (kind.name, kind.binarization) == wanted)
 
 
 def recorded_kind(shape: tuple[int, ...]) -> ImageKind | None:
-    """The kind of recorded images of this shape, as drawn by a model: bits or colour values."""
+    """Return the kind of recorded images (bits or colour values) by shape; None if unknown."""
     return next((kind for kind in (FIXED, COLOUR) if kind.shape == shape), None)
 
 
 def scaled(values: "Tensor") -> "Tensor":
-    """Numbers 0 to 255 of any type -> float in [-1, 1]; double stays double."""
+    """Scale values 0 to 255 to [-1, 1]; integers become float32, other types stay."""
     values = values if values.is_floating_point() else values.float()
     return values / 127.5 - 1
 
 
 def unscaled(x: "Tensor") -> "Tensor":
-    """The inverse: in [-1, 1] -> uint8 numbers 0 to 255, the nearest ones."""
+    """Invert `scaled`: values in [-1, 1] -> the nearest uint8 values 0 to 255."""
     return ((x + 1) * 127.5).round().clamp(0, 255).byte()

@@ -1,7 +1,7 @@
-"""Every random number follows from (seed, what for, which): nothing to carry along.
+"""Derives every random number from (seed, purpose, index), so that no generator state is saved.
 
-A generator is made anew for each step, epoch or image, so that a resumed run, another
-number of shards or another batch of the evaluation draws the very same numbers.
+Each step, epoch or image has its own generator. The numbers therefore do not depend on whether a
+run was resumed, on the number of shards or on the batches of an evaluation.
 """
 
 import hashlib
@@ -10,6 +10,6 @@ import torch
 
 
 def generator(seed: int, purpose: str, index: int = 0, device: str = "cpu") -> torch.Generator:
-    """A generator for one step, epoch, image … of one purpose."""
+    """Return the generator for one purpose and one step, epoch, image, …"""
     digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)

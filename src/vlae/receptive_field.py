@@ -1,14 +1,14 @@
-"""The pixels that masked convolutions see, from their kernels alone."""
+"""Computes the receptive field of masked convolutions from their kernels alone."""
 
 from collections.abc import Iterable
 
-Offset = tuple[int, int]  # of a pixel from the one that sees it: rows down, columns right
+Offset = tuple[int, int]  # (rows down, columns right) from a pixel to one that it sees
 
 
 def causal_taps(kernel: int, own_pixel: bool) -> list[Offset]:
-    """The taps of a masked kernel: pixels at or before its own in raster order.
+    """Return the taps of a masked kernel: the earlier pixels in raster order.
 
-    Type A leaves the pixel itself out, type B (`own_pixel`) keeps it.
+    Type A excludes the pixel itself, type B (`own_pixel`) includes it.
     """
     half = kernel // 2
     above = [(row, column) for row in range(-half, 0) for column in range(-half, half + 1)]
@@ -17,8 +17,10 @@ def causal_taps(kernel: int, own_pixel: bool) -> list[Offset]:
 
 
 def reach(kernels: Iterable[tuple[int, bool]]) -> set[Offset]:
-    """All pixels that the output of masked convolutions, one after the other, depends on; of
-    each (kernel, own_pixel)."""
+    """Return all pixels that the output of a stack of masked convolutions depends on.
+
+    kernels: (kernel, own_pixel) of each convolution.
+    """
     seen = {(0, 0)}
     for kernel, own_pixel in kernels:
         taps = causal_taps(kernel, own_pixel)
@@ -29,5 +31,5 @@ def reach(kernels: Iterable[tuple[int, bool]]) -> set[Offset]:
 def decoder_kernels(
     first_kernel: int, masked_blocks: int, last_masked: bool
 ) -> list[tuple[int, bool]]:
-    """(kernel, own_pixel) of the masked convolutions of a PixelCNN decoder (vlae.nn.pixelcnn)."""
+    """Return (kernel, own_pixel) of each masked convolution in a decoder (vlae.nn.pixelcnn)."""
     return [(first_kernel, False)] + [(3, True)] * (2 * masked_blocks + last_masked)

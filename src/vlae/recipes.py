@@ -1,11 +1,12 @@
-"""Recipes: what the code *does* for a run, in a few numbers, so that a checkpoint goes stale
-when its meaning changes and not when a comment does.
+"""Recipes: a few numbers that summarise what the code computes for a run.
 
-A recipe runs the real code with the run's real configuration in double precision on a tiny
-made-up data set and writes the numbers that come out, rounded far above rounding noise and
-far below any change of meaning. Training depends on the first (initialisation, two
-steps), evaluation and sampling on theirs. Beside the numbers stands the configuration of
-that step as the run has it, wherever in params.yaml it comes from.
+A checkpoint becomes stale when these numbers change, not when a comment does. A recipe runs the
+real code with the run's configuration in double precision on a tiny synthetic data set. Its
+numbers are rounded: coarser than rounding noise, finer than any change of meaning.
+
+Training depends on the recipe `train` (initialisation and two steps), evaluation and sampling on
+their own. Each recipe also contains the step's complete configuration, from wherever in
+params.yaml it comes.
 """
 
 import dataclasses
@@ -34,11 +35,11 @@ from vlae.training.train_state import new_train_state
 
 DIGITS = 7
 IMAGES = 6
-COLOUR_SIDE = 8  # pixels: the colour model takes any multiple of 4, and 32 would take minutes
+COLOUR_SIDE = 8  # pixels; the colour model takes any multiple of 4, and 32 would take minutes
 
 
 def rounded(value: Any) -> Any:
-    """Floats to 7 significant digits, recursively."""
+    """Return `value` with all floats in it rounded to 7 significant digits."""
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -49,8 +50,10 @@ def rounded(value: Any) -> Any:
 
 
 def made_up_images(kind: ImageKind) -> torch.Tensor:
-    """uint8 (6, 28, 28): blobs of different places and sizes, grey or black and white; or
-    (6, 3, 8, 8): a corner of them, each colour in another shade."""
+    """Return 6 synthetic images with blobs of different positions and sizes.
+
+    uint8 (6, 28, 28) of grey values or bits; for colour (6, 3, 8, 8), a corner in three shades.
+    """
     row = torch.arange(28).view(1, 28, 1)
     column = torch.arange(28).view(1, 1, 28)
     number = torch.arange(IMAGES).view(-1, 1, 1)
@@ -63,7 +66,7 @@ def made_up_images(kind: ImageKind) -> torch.Tensor:
 
 
 def run_recipes(run: Run, kind: ImageKind) -> dict[str, dict]:
-    """The recipes of a run: {"train": …, "evaluate": …, "sample": …}."""
+    """Return the recipes of a run: {"train": …, "evaluate": …, "sample": …}."""
     images = made_up_images(kind)
     full, seed = torch.float64, run.training.seed
     state = new_train_state(run, images, kind, torch.device("cpu"), full)
@@ -99,7 +102,7 @@ def run_recipes(run: Run, kind: ImageKind) -> dict[str, dict]:
 
 
 def _summary(tensor: torch.Tensor) -> float:
-    """One number that almost any change of the tensor, also of its order, would change."""
+    """Return a number that changes with almost any change of the tensor's values or order."""
     flat = tensor.detach().flatten().double()
     return float((flat * torch.cos(torch.arange(len(flat), dtype=torch.float64))).sum())
 
@@ -127,7 +130,7 @@ def _evaluation(model: Model, x: torch.Tensor, run: Run, kind: ImageKind) -> dic
 
 
 def _sampling(model: Model, x: torch.Tensor, run: Run) -> dict:
-    """Pixels are bits: their sum over a few images, and the codes behind them."""
+    """Return the numbers of `sample`: summaries of samples, codes and decompressions."""
     seed, device, full = run.evaluation.seed, torch.device("cpu"), torch.float64
     samples = draw_samples(model, 2, seed, device, full)
     made_with = [DECOMPRESSED[model.kind], seed, run.evaluation.binarization_seed]
@@ -143,7 +146,7 @@ def _sampling(model: Model, x: torch.Tensor, run: Run) -> dict:
 
 
 def classifier_recipe(config: ClassifierConfig) -> dict:
-    """Two steps of a classifier's training, and what it then makes of the images."""
+    """Return the recipe of a classifier: two training steps, and its output for the images."""
     images = made_up_images(COLOUR)
     short = dataclasses.replace(config, epochs=2, batch_size=IMAGES)
     model = train_classifier(short, images, torch.arange(IMAGES), torch.float64)
@@ -159,8 +162,8 @@ def classifier_recipe(config: ClassifierConfig) -> dict:
 
 
 def write_recipes(params: Params) -> None:
-    """results/recipes/: one file for each data set and classifier, and three for each run."""
-    torch.set_num_threads(1)  # so small a job only loses by more, on a busy machine a minute
+    """Write results/recipes: one file per data set and classifier, and three per run."""
+    torch.set_num_threads(1)  # more threads only slow down such small work
     for name, spec in params.datasets.items():
         _write(name, "data", data_recipe(name, spec))
     for name, config in params.classifiers.items():

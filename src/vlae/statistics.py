@@ -1,4 +1,4 @@
-"""Means over images, and how well they are known."""
+"""Means over images and their standard errors."""
 
 import math
 
@@ -6,5 +6,5 @@ import numpy as np
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """The mean of two or more values (n,) and its standard error."""
+    """Return the mean of at least two values (n,) and its standard error."""
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))

@@ -1,22 +1,24 @@
-"""Units of likelihood, nats in the code and bits per dimension where they are reported, and how
-many digits are shown."""
+"""Units of likelihood, and the number of digits shown.
+
+The code computes in nats; likelihoods of colour images are reported in bits per dimension.
+"""
 
 import math
 from dataclasses import dataclass
 
-COLOUR_IMAGE = (3, 32, 32)  # numbers of a colour image: colours, height, width
+COLOUR_IMAGE = (3, 32, 32)  # shape of a colour image: colours, height, width
 
 
 def bits_per_dim(nats: float, dimensions: int) -> float:
-    """Nats of an image of so many numbers (3,072 for CIFAR-10) as bits of each of them."""
+    """Convert nats per image to bits per dimension; CIFAR-10 has 3,072 dimensions."""
     return nats / dimensions / math.log(2)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of likelihoods: a number of nats an image times `per_nat` is in this unit.
+    """A unit of likelihood. Nats per image times `per_nat` give the value in this unit.
 
-    `least`: the smallest difference that is worth an axis of its own.
+    least: the smallest range that an axis of a figure should span, in this unit.
     """
 
     name: str
@@ -30,10 +32,10 @@ BITS_PER_DIM = Unit("bits/dim", "bits/dim", bits_per_dim(1.0, math.prod(COLOUR_I
 
 
 def rounded(value: float | None, sign: str = "") -> str:
-    """Two decimals, as the paper prints; nothing for None."""
+    """Format a value with two decimals, as the paper does; None becomes the empty string."""
     return "" if value is None else f"{value:{sign}.2f}"
 
 
 def rounded_error(value: float | None) -> str:
-    """Two digits of a small error, so that no error reads 0.00."""
+    """Format an error with two decimals, or two significant digits if it is below 0.095."""
     return f"{value:.2g}" if value is not None and 0 < value < 0.095 else rounded(value)

@@ -241,9 +241,9 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
         (assign(*RUN, "model", {"decoder": {"first_kernel": 6}}), "must be odd"),
         (assign(*RUN, "model", {"prior": {"flow": "iaf"}}), "must be af or none"),
         (assign(*RUN, "model", {"latent_dim": 0}), "nothing for a flow"),
-        (assign("runs", "../evil", {}), "no valid name"),
-        (assign("runs", "a b", {}), "no valid name"),
-        (assign("runs", 3, {}), "no valid name"),
+        (assign("runs", "../evil", {}), "is not a valid name"),
+        (assign("runs", "a b", {}), "is not a valid name"),
+        (assign("runs", 3, {}), "is not a valid name"),
         (
             assign("datasets", "static_mnist", "files", "train", "path", "../../x"),
             "below data/raw",

@@ -73,7 +73,7 @@ def without(arrays, split):
         (lambda a: a | {"test": a["test"].reshape(4, 784)}, "test is uint8 (4, 784)"),
         (lambda a: a | {"test": a["test"][:0]}, "test is uint8 (0, 28, 28)"),
         (lambda a: a | {"valid": np.uint8(1)}, "valid is uint8 ()"),
-        (lambda a: a | {"valid": a["valid"] * 2}, "valid has the value 2: not binarized"),
+        (lambda a: a | {"valid": a["valid"] * 2}, "valid has the value 2, so it is not binarized"),
         (lambda a: a | {"test": np.array([{}])}, "Object arrays cannot be loaded"),
     ],
 )

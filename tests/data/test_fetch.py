@@ -398,7 +398,7 @@ def test_right_file_with_other_content_than_told(tiny, root):
 
 def test_grey_values_are_no_fixed_binarization(grey, root):
     spec = grey[0] | {"binarization": "fixed"}
-    with pytest.raises(VlaeError, match="tiny: train has the value 255: not binarized"):
+    with pytest.raises(VlaeError, match="tiny: train has the value 255, so it is not binarized"):
         get(spec, root)
     assert not (root / "data/tiny.npz").exists()
 

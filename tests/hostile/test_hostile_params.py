@@ -177,7 +177,7 @@ def test_a_key_that_is_no_text_among_the_defaults(tmp_path, key):
 def test_a_name_that_is_a_huge_number(section):
     tree = yaml.safe_load(TEXT)
     tree[section][2**20_000] = tree[section].pop(next(reversed(tree[section])))
-    with pytest.raises(VlaeError, match="is no valid name"):
+    with pytest.raises(VlaeError, match="is not a valid name"):
         _params(tree)
 
 

@@ -274,9 +274,12 @@ def changed_checkpoint(folder: Path, change) -> bytes:
         (lambda name, w: {name: w.double()}, "is torch.float64 instead of torch.float32"),
         (lambda name, w: {name: w.to(torch.int8)}, "is torch.int8 instead of"),
         (lambda name, w: {name: w[..., None].contiguous()}, "has shape"),
-        (lambda name, w: {}, "tensors are missing or not of this model: {name}"),
-        (lambda name, w: {name + "x": w}, "missing or not of this model: {name}, {name}x"),
-        (lambda name, w: {name: w, "x": w.clone()}, "tensors are missing or not of this model: x"),
+        (lambda name, w: {}, "tensors missing or not part of this model: {name}"),
+        (lambda name, w: {name + "x": w}, "missing or not part of this model: {name}, {name}x"),
+        (
+            lambda name, w: {name: w, "x": w.clone()},
+            "tensors missing or not part of this model: x",
+        ),
     ],
 )
 def test_checkpoints_with_other_weights(trained, change, said):

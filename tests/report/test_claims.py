@@ -227,7 +227,9 @@ def test_evaluation_without_the_values_of_its_images(tmp_path):
     write_run(tmp_path, IAF, 81.0)
     path = tmp_path / "results" / "evaluations" / f"{IAF}.npz"
     path.unlink()
-    with pytest.raises(VlaeError, match=r"no results.evaluations.*\.npz to go with it"):
+    with pytest.raises(
+        VlaeError, match=r"results.evaluations.*\.npz, recorded with it, is missing"
+    ):
         check_claims(params(VLAE, IAF), tmp_path)
     write_per_image(tmp_path, IAF, np.zeros(N - 1))
     with pytest.raises(VlaeError, match=f"must be one number for each of {N} images"):

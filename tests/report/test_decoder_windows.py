@@ -89,5 +89,5 @@ def test_files_and_inputs(tmp_path, real):
 
 def test_images_that_cannot_be_compared_are_refused(tmp_path, real):
     write(tmp_path, A, 79.5, [1])
-    with pytest.raises(VlaeError, match=r"window_a\.npz: not two binary images"):
+    with pytest.raises(VlaeError, match=r"window_a\.npz: needs at least two binary images"):
         build_table(NAME, real, tmp_path)

@@ -387,7 +387,7 @@ def test_no_likelihood_of_an_image(tmp_path):
 def test_evaluation_without_the_values_of_its_images(tmp_path):
     write_training(tmp_path, VLAE)
     write_evaluation(tmp_path, VLAE)
-    with pytest.raises(VlaeError, match=r"no results.evaluations.*npz to go with it"):
+    with pytest.raises(VlaeError, match=r"results.evaluations.*npz, recorded with it, is missing"):
         build_figure("per_image_nll", params(VLAE), tmp_path)
 
 

@@ -445,7 +445,9 @@ def test_malformed_record(tmp_path, text):
 
 def test_evaluation_without_training(tmp_path):
     write_evaluation(tmp_path, VLAE)
-    with pytest.raises(VlaeError, match=r"no results.checkpoints.*train\.json"):
+    with pytest.raises(
+        VlaeError, match=r"results.checkpoints.*train\.json, its training, is missing"
+    ):
         build_frame("table1_static_mnist", TABLE_1, tmp_path)
 
 

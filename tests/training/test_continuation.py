@@ -148,7 +148,7 @@ def test_a_budget_that_is_reached_is_taken_over_as_it_is(published, capfd):
     shutil.rmtree(published / "results")  # as DVC does before a stage runs
     assert run_training(small_params(published, {"epochs": 3}))
     assert {p.name: p.read_bytes() for p in results(published).iterdir()} == before
-    assert "has all 3 epochs: taken over" in capfd.readouterr().err
+    assert "has all 3 epochs; no training needed" in capfd.readouterr().err
     assert not states(published)
 
 
@@ -182,7 +182,7 @@ def other_code(folder):
     recipe = folder / "results" / "recipes" / f"{RUN}.train.json"
     recipe.parent.mkdir(parents=True)
     recipe.write_text('{"numbers": [1, 2, 3]}')
-    return {}, "the model or code that it was trained with is another, or not recorded"
+    return {}, "it was trained with another model or code, or does not record which"
 
 
 def other_weights(folder):
@@ -190,16 +190,16 @@ def other_weights(folder):
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
     path.write_bytes(bytes(content))
-    return {}, "model.safetensors is not the one that train.json describes"
+    return {}, "model.safetensors is not the file that train.json describes"
 
 
 def no_curve(folder):
     (results(folder) / "curve.csv").write_text("epoch,step\n1,x\n")
-    return {}, "curve.csv is no learning curve"
+    return {}, "curve.csv is not a learning curve"
 
 
 def too_long(folder):
-    return {"epochs": 5, "decay_epochs": 3}, "it has 3 epochs behind it, and epochs 5 with decay"
+    return {"epochs": 5, "decay_epochs": 3}, "it has 3 epochs, but epochs 5 with decay_epochs 3"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_one_that_it_cannot_go_on_from_is_named_and_left_alone(published, capfd,
     before = {path.name: path.read_bytes() for path in handed_on.iterdir()}
     assert run_training(small_params(published, {"epochs": 5} | changes))
     stderr = capfd.readouterr().err
-    assert f"{RUN}: does not go on from scratch/{RUN}/published: {said}" in stderr
+    assert f"{RUN}: cannot continue from scratch/{RUN}/published: {said}" in stderr
     assert len(record_of(published)["stretches"]) == 1 and record_of(published)["epochs"] == 5
     assert {path.name: path.read_bytes() for path in handed_on.iterdir()} == before
 

@@ -324,12 +324,12 @@ def test_a_session_on_a_bare_machine_and_what_comes_home(folder):
     assert joined.wait(60) == 0
     train_longer(home, RUN, 10, 2)
     command = Command(home, "train", RUN)
-    assert command.wait() == 0 and "taken over" in command.stderr
+    assert command.wait() == 0 and "no training needed" in command.stderr
     model = f"results/checkpoints/{RUN}/model.safetensors"
     assert (home / model).read_bytes() == (folder / model).read_bytes()
     train_longer(home, RUN, 12, 1)
     command = Command(home, "train", RUN)
-    assert command.wait() == 0 and "goes on from" in command.stderr
+    assert command.wait() == 0 and "continues from" in command.stderr
     record = json.loads((home / f"results/checkpoints/{RUN}/train.json").read_text())
     first, second = record["stretches"]
     assert first["from_checkpoint"] is None

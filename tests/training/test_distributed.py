@@ -163,7 +163,7 @@ def test_sigterm_saves_and_one_process_goes_on_where_two_stopped(project):
     wait_for_state(project, command)
     command.process.terminate()
     assert command.wait() == 75, command.stderr
-    assert "the same command goes on from here" in command.stderr
+    assert "the same command continues from here" in command.stderr
     (state,) = project.glob("scratch/*/state-*.safetensors")
     command = Command(project, "train", RUN, "--minutes", "0.02", "--precision", "float32")
     assert command.wait() == 75
@@ -188,7 +188,7 @@ def test_what_is_wrong_is_said_once(project):
     state.write_bytes(b"damaged")
     command = Command(project, "train", RUN, *TWO)
     assert command.wait() == 2
-    assert command.stderr.count("no readable training state") == 1
+    assert command.stderr.count("not a readable training state") == 1
     assert "Traceback" not in command.stderr
     assert state.read_bytes() == b"damaged"
 

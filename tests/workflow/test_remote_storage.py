@@ -259,7 +259,7 @@ def test_an_object_of_an_entry_is_damaged(built, other, tmp_path):
     path.chmod(0o444)
     code, lines, found = ask(clone, "folder in git", "an entry's object replaced")
     assert code == 0 and results_left(found) == CONCERNED
-    assert any("damaged in the remote: 1 objects" in line for line in lines)
+    assert any("damaged objects in the remote, not used: 1" in line for line in lines)
     assert not (clone.folder / MODEL).exists()
 
 

@@ -174,7 +174,7 @@ def test_a_clone_goes_on_from_what_is_published(built, tmp_path):
     other.snakemake(str(files / "model.safetensors"))
     assert not other.trained()
     said = other.read(f"results/logs/train/{run}.log")
-    assert f"scratch/{run}/published has all 3 epochs: taken over" in said
+    assert f"scratch/{run}/published has all 3 epochs; no training needed" in said
     for name in ("model.safetensors", "train.json", "curve.csv"):
         assert (other.folder / files / name).read_bytes() == (
             clone.folder / files / name

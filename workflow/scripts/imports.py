@@ -1,4 +1,4 @@
-"""The source files that a module of vlae depends on, found by reading import statements."""
+"""Finds the source files that a module of vlae depends on, from import statements."""
 
 import ast
 from pathlib import Path
@@ -7,15 +7,15 @@ PACKAGE = "vlae"
 
 
 def source_files(module: str, source: Path) -> list[Path]:
-    """Files of `module` and of all modules of the package that it imports, directly or not.
+    """Return the files of `module` and of all package modules it imports, directly or indirectly.
 
-    Imports inside functions count, those for type checkers do not. `source` is the folder that
-    has the package. Raises FileNotFoundError for a module that is not there.
+    Imports inside functions count; imports only for type checkers do not. `source` is the folder
+    with the package. Raises FileNotFoundError for a missing module.
     """
     found: dict[str, Path] = {}
-    left = [module]
-    while left:
-        name = left.pop()
+    pending = [module]
+    while pending:
+        name = pending.pop()
         if name in found:
             continue
         path = _path(name, source)
@@ -23,8 +23,8 @@ def source_files(module: str, source: Path) -> list[Path]:
             raise FileNotFoundError(f"no module {name} in {source}")
         found[name] = path
         parents = name.split(".")[:-1]
-        left += [".".join(parents[: i + 1]) for i in range(len(parents))]
-        left += [name for name in _imported(path) if _path(name, source)]
+        pending += [".".join(parents[: i + 1]) for i in range(len(parents))]
+        pending += [name for name in _imported(path) if _path(name, source)]
     return sorted(found.values())
 
 
@@ -34,12 +34,15 @@ def _path(module: str, source: Path) -> Path | None:
 
 
 def _imported(path: Path) -> list[str]:
-    """Names that may be modules of the package: `from vlae.nn import elu` gives both."""
-    names, left = [], [ast.parse(path.read_text(encoding="utf-8"))]
-    while left:
-        node = left.pop()
+    """Return names that may be modules of the package.
+
+    `from vlae.nn import elu` gives vlae.nn and vlae.nn.elu.
+    """
+    names, pending = [], [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
         if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            left += ast.iter_child_nodes(node)
+            pending += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -1,4 +1,4 @@
-"""Draw the workflow's rules in README.md, as Snakemake sees them (`make rulegraph`)."""
+"""Draws Snakemake's graph of the workflow's rules in README.md (`make rulegraph`)."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ BLOCK = re.compile(r"(?<=```mermaid\n).*?(?=```)", re.DOTALL)
 
 
 def rulegraph():
-    """The graph in mermaid's language, without colours."""
+    """Return the graph in mermaid's language, without colours."""
     command = [sys.executable, "-m", "snakemake", "--quiet", "all", "--rulegraph", "mermaid-js"]
     done = subprocess.run(
         command, cwd=README.parent, stdout=subprocess.PIPE, text=True, check=True

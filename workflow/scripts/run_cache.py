@@ -1,7 +1,7 @@
-"""DVC's run-cache: what the outputs of a stage were when it ran with the same inputs before.
+"""Reads DVC's run-cache, which has the outputs of stages for inputs of earlier runs.
 
-It is read here rather than by a job, which would wait for a GPU only to copy files. Uses
-`dvc.stage.cache._get_cache_hash` and the stage cache's paths, as DVC 3.67 has them
+It is read here rather than in a job, which would wait for a GPU only to copy files. The code uses
+`dvc.stage.cache._get_cache_hash` and the stage cache's paths as in DVC 3.67
 (tests/workflow/test_patches.py).
 """
 
@@ -20,8 +20,10 @@ MD5_OF_OUTPUT = re.compile(rb"^  md5: ([0-9a-f]{32})$", re.MULTILINE)
 
 
 def clear():
-    """Remove what a DVC that was killed, or found no space, has left of an entry: it stumbles
-    over a folder without one."""
+    """Remove incomplete entries, which a killed DVC or a full disk leaves behind.
+
+    DVC fails at a folder without an entry.
+    """
     with Repo(_wait_for_lock=True) as repo, repo.lock:
         for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):
             for half_written in folder.glob("*.tmp"):
@@ -31,10 +33,9 @@ def clear():
 
 
 def take_recorded(record, here, remote):
-    """Record those stages again that have once run with the same inputs, here or where the
-    remote has it from; returns whether any.
+    """Record the stages whose outputs for these inputs are in the local or the remote's run-cache.
 
-    Here rather than by a job, which would wait for a GPU only to copy files.
+    Returns True if there were any.
     """
     here = {*here}
     left = [name for name in record.results if name not in here]
@@ -47,19 +48,19 @@ def take_recorded(record, here, remote):
         made = {out.def_path: out for stage in stages.values() for out in stage.outs}
         while ready := {name for name in left if known.issuperset(record.upstream[name])}:
             left = [name for name in left if name not in ready]
-            said = {}
+            known_outputs = {}
             for name in ready:
                 public = remote if record.published(name) else None
                 if outs := look_up(repo, stages[name], made, public):
-                    said[name] = outs
-            public = [outs for name, outs in said.items() if record.published(name)]
+                    known_outputs[name] = outs
+            public = [outs for name, outs in known_outputs.items() if record.published(name)]
             remote.pull(repo, {info for outs in public for info in outs})
-            for name, outs in said.items():
+            for name, outs in known_outputs.items():
                 occupied = any(map(record.unsaved, record.outs[name]))
                 if not occupied and are_cached(repo, outs) and restore(repo, stages[name], outs):
                     found.append(stages[name])
                     known.add(name)
-        if found:  # as `dvc repro` would, but dvc.lock is written once and not for each
+        if found:  # like `dvc repro`, but with dvc.lock written only once
             found[0].dvcfile.dump_stages(found, update_pipeline=False)
     return bool(found)
 
@@ -67,8 +68,9 @@ def take_recorded(record, here, remote):
 def look_up(repo, stage, made, remote):
     """Return the outputs that a stage had when it ran with these inputs, or None.
 
-    An input that another stage makes is the one that dvc.lock records: a data set need not be
-    there. Of several answers the first whose objects are here, else one of the remote.
+    For an input that is another stage's output, dvc.lock's record counts; the file, for example a
+    data set, may be missing. An entry whose objects are in the cache is preferred, then one of
+    the remote.
     """
     for dep in stage.deps:
         if above := made.get(dep.def_path):
@@ -85,7 +87,7 @@ def look_up(repo, stage, made, remote):
         with open(path, "rb") as file:
             outs = outputs_of_entry(file.read(LONGEST_ENTRY), path.name, stage)
         if outs is None:
-            path.unlink()  # DVC would stumble over it
+            path.unlink()  # DVC would fail on it
         elif are_cached(repo, outs):
             return outs
         else:
@@ -94,10 +96,10 @@ def look_up(repo, stage, made, remote):
 
 
 def outputs_of_entry(content, name, stage):
-    """The hashes of a stage's outputs, by name, as an entry of a run-cache has them.
+    """Return the hashes in an entry of a run-cache, for a stage's outputs sorted by name.
 
-    None unless the entry's own name is the hash of just this: nothing else in it is used, so
-    nobody's YAML is parsed.
+    Returns None unless the entry's own name is the hash of exactly this content. Nothing else in
+    the entry is used, so no untrusted YAML is parsed.
     """
     found = MD5_OF_OUTPUT.findall(content.partition(b"\nouts:\n")[2])
     md5s = [md5.decode() for md5 in found]
@@ -112,25 +114,25 @@ def outputs_of_entry(content, name, stage):
 
 
 def are_cached(repo, infos):
-    """Return True if the cache has these objects (DVC removes a damaged one when it is asked)."""
+    """Return True if the cache has these objects; DVC removes damaged ones in this check."""
     return len(repo.cache.local.oids_exist([info.value for info in infos])) == len(infos)
 
 
 def restore(repo, stage, infos):
-    """Put a stage's outputs in their places, and note that locally; returns whether it worked."""
+    """Check out a stage's outputs and add them to the local run-cache; return True on success."""
     for out, info in zip(sorted(stage.outs, key=lambda out: out.def_path), infos, strict=True):
         out.hash_name, out.hash_info, out.obj = info.name, info, None
     try:
         if stage.checkout().get("failed"):
             return False
-        stage.save_outs()  # their sizes, which an entry's name says nothing of
+        stage.save_outs()  # adds their sizes, which an entry's name does not cover
     except DvcException:
         return False
     entry = to_single_stage_lockfile(stage)
     value = _get_cache_hash(entry)
     key = _get_cache_hash(dict(entry), key=True)
     path = Path(repo.stage_cache._get_cache_path(key, value))
-    if not path.exists():  # as DVC's stage_cache.save, which wants all the inputs in place
+    if not path.exists():  # DVC's stage_cache.save would need all inputs in place
         repo.cache.legacy.makedirs(str(path.parent))
         dump_yaml(path.with_suffix(".tmp"), entry)
         repo.cache.legacy.move(str(path.with_suffix(".tmp")), str(path))

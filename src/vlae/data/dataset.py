@@ -1,4 +1,4 @@
-"""A prepared data set: data/NAME.npz, its check, and its reading."""
+"""Reads and checks a prepared data set, data/NAME.npz."""
 
 import hashlib
 from collections.abc import Collection
@@ -19,9 +19,10 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a data set: train, valid, test, each uint8 (N, *kind.shape), numbers 0 to
-    kind.largest. `labels`, where the data set has them: by split, uint8 (N,). `sha256` is that of
-    the prepared file.
+    """The images of a data set.
+
+    train, valid, test: uint8 (N, *kind.shape), values 0 to kind.largest. labels: uint8 (N,) by
+    split, empty if the data set has none. sha256: hash of the prepared file.
     """
 
     name: str
@@ -34,8 +35,7 @@ class Dataset:
 
     @cached_property
     def training_sha256(self) -> str:
-        """SHA-256 of the training and validation images: what a training depends on, whatever
-        else is in the file."""
+        """SHA-256 of the training and validation images, the data that a training depends on."""
         digest = hashlib.sha256()
         for name, array in (("train", self.train), ("valid", self.valid)):
             digest.update(f"{name} {array.shape}\n".encode())
@@ -49,15 +49,19 @@ def label_name(split: str) -> str:
 
 
 def array_names(arrays: Collection[str]) -> tuple[str, ...]:
-    """The names of the arrays of a prepared file, in their order there: those of all splits, and
-    their labels if there are any among `arrays`."""
+    """Return the names of a prepared file's arrays in order: the splits, then any labels.
+
+    Labels are included if `arrays` has at least one of them.
+    """
     labels = tuple(label_name(split) for split in SPLITS)
     return SPLITS + labels if set(labels) & set(arrays) else SPLITS
 
 
 def check_arrays(arrays: dict[str, np.ndarray], kind: ImageKind) -> None:
-    """Raise ValueError unless these are the three splits, whole, typed and valued as they ought
-    to be (see Dataset), with their labels where there are any."""
+    """Raise ValueError unless `arrays` has exactly the three splits and either all labels or none.
+
+    Shapes, types and values are checked (see Dataset).
+    """
     names, shape = array_names(arrays), kind.shape
     if set(arrays) != set(names):
         raise ValueError(f"holds {', '.join(sorted(arrays)) or 'nothing'}, not {', '.join(names)}")
@@ -67,7 +71,7 @@ def check_arrays(arrays: dict[str, np.ndarray], kind: ImageKind) -> None:
             wanted = ", ".join(map(str, shape))
             raise ValueError(f"{split} is {array.dtype} {array.shape}, not uint8 (N, {wanted})")
         if array.max() > kind.largest:
-            raise ValueError(f"{split} has the value {array.max()}: not binarized")
+            raise ValueError(f"{split} has the value {array.max()}, so it is not binarized")
     for split in SPLITS if label_name(SPLITS[0]) in names else ():
         name, labels = label_name(split), arrays[label_name(split)]
         if not isinstance(labels, np.ndarray):
@@ -76,19 +80,18 @@ def check_arrays(arrays: dict[str, np.ndarray], kind: ImageKind) -> None:
             wanted = f"uint8 ({len(arrays[split])},)"
             raise ValueError(f"{name} is {labels.dtype} {labels.shape}, not {wanted}")
         if labels.max() >= CLASSES:
-            raise ValueError(f"{name} has the value {labels.max()}: no class")
+            raise ValueError(f"{name} has the value {labels.max()}, which is not a class")
 
 
 def load(name: str, kind: ImageKind, root: Path = Path("data")) -> Dataset:
     """Read the prepared data set `name` from the folder `root`.
 
-    Raises VlaeError if it has not been fetched, or is not a prepared data set of this kind of
-    images.
+    Raises VlaeError if the file is missing or is not a prepared data set of this kind of images.
     """
     path = root / paths.dataset(name).name
     again = f"run `vlae fetch {name}`"
     try:
-        # One open file for both, so that the checksum is that of what is read.
+        # Open the file once, so that the checksum belongs to the content that is read.
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             arrays = read_npz(file)

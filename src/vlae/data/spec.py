@@ -1,4 +1,4 @@
-"""A block of `datasets:` in params.yaml: what it may say, checked."""
+"""Checks a block of `datasets:` in params.yaml."""
 
 import re
 
@@ -9,12 +9,12 @@ from vlae.storage.checked import LONGEST_NAME, checked, mapping
 from vlae.storage.read import shown
 
 RAW_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
-MOST_BYTES = 2**40  # of a raw file
-MOST_IMAGES = 10_000_000  # of a split
+MOST_BYTES = 2**40  # limit for a raw file
+MOST_IMAGES = 10_000_000  # limit for a split
 
 
 def check_dataset(spec: object, where: str) -> None:
-    """Raise VlaeError, naming the key, unless this is a block of `datasets:`."""
+    """Raise VlaeError, naming the key, unless `spec` is a valid block of `datasets:`."""
     required = {"title", "kind", "format", "splits"}
     spec = mapping(spec, where)
     optional = {"unavailable", "alternative"} & spec.keys()
@@ -27,7 +27,7 @@ def check_dataset(spec: object, where: str) -> None:
         required |= {"files"}
     required |= {"binarization"} if spec.get("kind") == FIXED.name else set()
     spec = mapping(spec, where, required | optional)
-    if "unavailable" in spec:  # why no run on it could be trained, for the tables
+    if "unavailable" in spec:  # for the tables: why no run on this data set could be trained
         checked(str, spec["unavailable"], f"{where}.unavailable")
     checked(str, spec["kind"], f"{where}.kind", {"choices": sorted({k.name for k in KINDS})})
     if "binarization" in spec:
@@ -44,16 +44,16 @@ def check_dataset(spec: object, where: str) -> None:
             _check_digest(spec["sha256"], 64, f"{where}.sha256")
     if "files" in spec:
         _check_files(spec, where)
-    if "alternative" in spec:  # other files that give the same arrays (vlae.data.fetch)
+    if "alternative" in spec:  # other files with the same arrays (vlae.data.fetch)
         where = f"{where}.alternative"
         _check_files(mapping(spec["alternative"], where, {"format", "files"}), where)
         for key, entry in spec["alternative"]["files"].items():
             if entry["urls"]:
-                raise VlaeError(f"{where}.files.{key}.urls must be empty: only a mirror has it")
+                raise VlaeError(f"{where}.files.{key}.urls must be empty; only a mirror has it")
 
 
 def _check_files(spec: dict, where: str) -> None:
-    """`spec` has a `format`, and `files` that it takes."""
+    """Raise VlaeError unless `spec` has a valid `format` and the `files` of that format."""
     checked(str, spec["format"], f"{where}.format", {"choices": tuple(FORMATS)})
     files, form = mapping(spec["files"], f"{where}.files"), FORMATS[spec["format"]]
     needed, known = form.needed, (*form.needed, *form.optional)
@@ -66,7 +66,7 @@ def _check_files(spec: dict, where: str) -> None:
             raise VlaeError(f"{where}.files: key {key!r} is missing")
     for split, entry in files.items():
         at = f"{where}.files.{split}"
-        # Where the sha256 or the size of a file was never published, others stand for them.
+        # If the sha256 or size of a file was never published, other keys replace them.
         sums = {"md5": 32, "git_blob": 40} if "md5" in mapping(entry, at) else {"sha256": 64}
         size = "max_bytes" if "max_bytes" in entry else "bytes"
         entry = mapping(entry, at, {"path", "urls", size, *sums})

@@ -1,1 +1,1 @@
-"""log p(x|z) + log p(z) - log q(z|x): the models, their loss, and where they are built."""
+"""The models log p(x|z) + log p(z) - log q(z|x), their loss, and their construction."""

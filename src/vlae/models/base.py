@@ -17,8 +17,10 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Posterior:
-    """The encoder's output for each image: mean and log standard deviation (B, latent_dim) of the
-    Gaussian, and the context (B, hidden) of an IAF, if there is one."""
+    """The encoder's output: mean and log standard deviation of the Gaussian, (B, latent_dim).
+
+    context: the IAF's input (B, hidden), None without an IAF.
+    """
 
     mean: Tensor
     log_std: Tensor
@@ -26,12 +28,12 @@ class Posterior:
 
 
 class Model(nn.Module, ABC):
-    """q(z|x), p(z) and p(x|z). Everything outside of this package uses these methods only.
+    """q(z|x), p(z) and p(x|z). Code outside of this package uses only these methods.
 
-    B images x are (B, C, H, W) as the network's input; codes z and noise (B, latent_dim).
-    `latent_dim` is 0 for a model without a latent variable: then `log_likelihood` is exact, takes
-    None for z, and what concerns codes is not called. `kind` is the name of its images' kind
-    (vlae.images).
+    Images x are network input (B, C, H, W); codes z and noise are (B, latent_dim).
+    `latent_dim` is 0 for a model without a latent variable. Then `log_likelihood` is exact and
+    takes None for z, and the methods for codes are not called. `kind` names the model's kind of
+    images (vlae.images).
     """
 
     kind: ClassVar[str]
@@ -39,54 +41,62 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Posterior:
-        """Images -> q(z|x)."""
+        """Return q(z|x) for images x."""
 
     @abstractmethod
     def sample_posterior(self, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Reparametrised z ~ q(z|x) from standard normal noise, and log q(z|x) (B,), nats."""
+        """Sample z ~ q(z|x) from standard normal noise; return z and log q(z|x) (B,), nats.
+
+        z is differentiable in the posterior's parameters (reparametrised).
+        """
 
     @abstractmethod
     def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z), nats (B,)."""
+        """Return log p(z), nats (B,)."""
 
     @abstractmethod
     def sample_prior(self, noise: Tensor) -> Tensor:
-        """z = f(noise) ~ p(z) for standard normal noise."""
+        """Return z = f(noise) ~ p(z) for standard normal noise."""
 
     @abstractmethod
     def log_likelihood(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """log p(x|z), or log p(x) without a latent variable, nats (B,)."""
+        """Return log p(x|z), or log p(x) without a latent variable, nats (B,)."""
 
     @property
     @abstractmethod
     def noise_shape(self) -> tuple[int, int, int]:
-        """The shape of the uniform noise that `sample_images` draws one image with."""
+        """The shape of the uniform noise that `sample_images` needs for one image."""
 
     @abstractmethod
     def sample_images(self, z: Tensor | None, uniform: Tensor) -> Tensor:
-        """x ~ p(x|z), (B, C, H, W), from noise in [0, 1), (B, *noise_shape)."""
+        """Sample x ~ p(x|z), (B, C, H, W), from noise in [0, 1), (B, *noise_shape)."""
 
     def bound_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """One-sample terms (B,), nats: log p(x|z), and log q(z|x) - log p(z), in mean the KL."""
+        """Return one-sample estimates (B,), nats: log p(x|z) and log q(z|x) - log p(z).
+
+        The expectation of the second is the KL.
+        """
         z, log_q = self.sample_posterior(self.encode(x), noise)
         return self.log_likelihood(x, z), log_q - self.log_prior(z)
 
 
 def needed(part: Part | None) -> Part:
-    """The part of a model, or the code, itself; raises ValueError where it is None, as both are
-    for a model without a latent variable."""
+    """Return `part`, a part of a model or a code, unless it is None.
+
+    Raises ValueError for None, which a model without a latent variable has for both.
+    """
     if part is None:
-        raise ValueError("this model has no latent variable, or no code was given")
+        raise ValueError("this model has no latent variable, or no code z was given")
     return part
 
 
 def standard_normal_log_density(x: Tensor) -> Tensor:
-    """log N(x; 0, I) in nats, summed over the last dimension."""
+    """Return log N(x; 0, I), nats, summed over the last dimension: (..., D) -> (...)."""
     return -0.5 * (x.square().sum(-1) + x.shape[-1] * LOG_2PI)
 
 
 def latent_noise(latent_dim: int, x: Tensor, random: torch.Generator) -> Tensor | None:
-    """Standard normal noise (B, latent_dim) for a batch, None for a model without a latent."""
+    """Return standard normal noise (B, latent_dim) for the batch x, or None if latent_dim is 0."""
     if not latent_dim:
         return None
     shape = (len(x), latent_dim)

@@ -10,14 +10,17 @@ MODELS: dict[type, type[Model]] = {ModelConfig: VLAE, ColourModelConfig: ColourV
 
 
 def build_model(config: ModelConfig | ColourModelConfig, side: int | None = None) -> Model:
-    """The model, not initialised. side: pixels of an image's side, if not that of its kind."""
+    """Build the uninitialised model. side: height and width in pixels, by default the kind's."""
     model = MODELS[type(config)]
     return model(config) if side is None else model(config, side)
 
 
 def backend_name(config: ModelConfig | ColourModelConfig, device: str, precision: str) -> str:
-    """Return the name of what computes the network, for the record. In colour models the C++ core
-    computes the operations between the convolutions (vlae.native.elementwise)."""
+    """Return the name of the backend that computes the network, for the record.
+
+    In colour models the C++ core computes only the operations between the convolutions
+    (vlae.native.elementwise).
+    """
     name = backend(device, precision)
     if MODELS[type(config)] is ColourVLAE and name != "PyTorch":
         return "PyTorch, between convolutions C++ (AVX-512)"

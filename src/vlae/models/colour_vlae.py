@@ -1,6 +1,6 @@
 """The model of colour images (section 4.4 and appendix B): CIFAR-10 at 32x32.
 
-The code is a stack of feature maps; whoever uses the model sees it as a vector (B, latent_dim).
+The code is a stack of feature maps. The model's interface flattens it to a vector (B, latent_dim).
 """
 
 import torch
@@ -14,19 +14,18 @@ from vlae.nn.latent_pixelcnn import LatentFlow
 from vlae.nn.local_pixelcnn import LocalPixelCNN
 from vlae.nn.local_pixelcnn_sampling import draw_images
 
-SIDE = COLOUR_IMAGE[1]  # pixels of an image's side
+SIDE = COLOUR_IMAGE[1]  # height and width of an image in pixels
 
-# Images whose features are kept at a time while they are drawn: 32x32 ones of the paper's largest
-# decoder take 310 MB. It is a constant because the trunk's convolutions may round otherwise in
-# batches of another size.
+# Number of images drawn at a time. The cached features of 32 images of 32x32 take 310 MB with the
+# paper's largest decoder. The number is fixed, because the trunk's convolutions may round
+# differently in batches of another size.
 DRAWN_TOGETHER = 32
 
 
 class ColourVLAE(Model):
-    """Encoder q(z|x), a diagonal Gaussian; autoregressive prior p(z); local decoder p(x|z).
+    """Diagonal Gaussian posterior q(z|x), autoregressive prior p(z) and local decoder p(x|z).
 
-    Images are scaled to [-1, 1] (vlae.nn.logistic_mixture.scaled) and square, `side` a multiple
-    of 4.
+    Images are square and scaled to [-1, 1] (vlae.images.scaled); `side` is a multiple of 4.
     """
 
     kind = COLOUR.name
@@ -53,44 +52,44 @@ class ColourVLAE(Model):
             self.trunk.channels,
             config.mixtures,
         )
-        self.to(memory_format=torch.channels_last)  # as the model of binary images
+        self.to(memory_format=torch.channels_last)  # as in the model of binary images
 
     def _maps(self, code: Tensor) -> Tensor:
         """(B, latent_dim) -> (B, latent_maps, side / 4, side / 4)."""
         return code.view(-1, *self.code_shape)
 
     def encode(self, x: Tensor) -> Posterior:
-        """Images (B, 3, side, side) -> q(z|x), without a context."""
+        """Return q(z|x), without a context, for images (B, 3, side, side)."""
         h = self.encoder(x)
         full = torch.promote_types(h.dtype, torch.float32)
         mean, log_std = h.to(full).flatten(1).chunk(2, 1)
         return Posterior(mean, 0.5 * log_std, None)
 
     def sample_posterior(self, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """z = mean + std noise, and its log density (B,), nats."""
+        """Return z = mean + std noise and log q(z|x) (B,), nats."""
         z = posterior.mean + posterior.log_std.exp() * noise
         return z, standard_normal_log_density(noise) - posterior.log_std.sum(-1)
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z), nats (B,): the flow back to its noise, and its log-determinant."""
+        """Return log p(z), nats (B,): the log density of the flow's noise plus log-determinant."""
         noise, log_det = self.prior_flow.normalise(self._maps(z))
         return standard_normal_log_density(noise.flatten(1)) + log_det
 
     def sample_prior(self, noise: Tensor) -> Tensor:
-        """Noise (B, latent_dim) -> codes, by as many steps as a feature map has numbers."""
+        """Map noise (B, latent_dim) to codes; the flow generates them pixel by pixel."""
         return self.prior_flow.generate(self._maps(noise)).flatten(1)
 
     def log_likelihood(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """log p(x|z), nats (B,)."""
+        """Return log p(x|z), nats (B,)."""
         return self.pixelcnn.log_likelihood(x, self.trunk(self._maps(needed(z))))
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:
-        """For each pixel, one number for the mixture's component and one for each colour."""
+        """Per pixel one number for the mixture component and one for each colour."""
         return (4, self.side, self.side)
 
     def sample_images(self, z: Tensor | None, uniform: Tensor) -> Tensor:
-        """x ~ p(x|z), (B, 3, side, side) in [-1, 1]."""
+        """Sample x ~ p(x|z), (B, 3, side, side) in [-1, 1]."""
         parts = zip(needed(z).split(DRAWN_TOGETHER), uniform.split(DRAWN_TOGETHER), strict=True)
         with torch.no_grad():
             return torch.cat(

@@ -1,4 +1,4 @@
-"""A run's model before its first step: random weights, scaled by a batch of data."""
+"""Initialises a run's model: random weights, then data-dependent gains and biases."""
 
 import torch
 from torch import Tensor
@@ -20,9 +20,11 @@ def new_model(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Model:
-    """The run's model, initialised from its seed and one batch of images, uint8 (N, *kind.shape)
-    as vlae.data.batches.training_images gives them. Colour images may be smaller than 32x32, and
-    so may the model."""
+    """Return the run's model, initialised from its seed and one batch of `images`.
+
+    images: uint8 (N, *kind.shape), from vlae.data.batches.training_images. Colour images may be
+    smaller than 32x32; the model then has their size.
+    """
     seed = run.training.seed
     other_side = images.shape[-1] if images.shape[-1] != kind.shape[-1] else None
     with torch.random.fork_rng(devices=[]):

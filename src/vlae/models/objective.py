@@ -1,10 +1,10 @@
-"""The training loss (section 4.1, appendix C), nats an image.
+"""The training loss (section 4.1, appendix C), nats per image.
 
     loss = reconstruction + cost(KL)
 
-1. reconstruction = -E_q(z|x)[log p(x|z)], one sample of z for each image
-2. KL = E_q(z|x)[log q(z|x) - log p(z)], the same sample
-3. cost(KL): free bits, max(free_bits, KL), or soft free bits, gamma KL
+1. reconstruction = -E_q(z|x)[log p(x|z)], estimated with one sample of z per image
+2. KL = E_q(z|x)[log q(z|x) - log p(z)], estimated with the same sample
+3. cost(KL) = max(free_bits, KL) with free bits, gamma KL with soft free bits
 """
 
 import torch
@@ -16,16 +16,17 @@ from vlae.models.base import Model
 def objective(
     model: Model, x: Tensor, noise: Tensor | None, free_bits: float, gamma: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The loss () of images x, (B, C, H, W), and its detached terms (2,): reconstruction, KL.
+    """Return the loss () of images x (B, C, H, W) and its detached terms (2,): reconstruction, KL.
 
-    noise: standard normal, (B, latent_dim); None for a model without a latent variable.
+    All are nats per image. noise: standard normal (B, latent_dim); None for a model without a
+    latent variable.
     """
     terms = negative_bound(model, x, noise)
     return loss(terms, free_bits if model.latent_dim else 0.0, gamma), terms.detach()
 
 
 def negative_bound(model: Model, x: Tensor, noise: Tensor | None) -> Tensor:
-    """(reconstruction, KL), means over the minibatch, (2,); their sum is -ELBO.
+    """Return the minibatch means (reconstruction, KL), nats (2,); their sum is -ELBO.
 
     Without a latent variable the KL is 0 and the reconstruction is -log p(x).
     """
@@ -37,11 +38,11 @@ def negative_bound(model: Model, x: Tensor, noise: Tensor | None) -> Tensor:
 
 
 def loss(terms: Tensor, free_bits: float, gamma: Tensor | None = None) -> Tensor:
-    """reconstruction + cost(KL) for terms (2,) of the whole minibatch.
+    """Return reconstruction + cost(KL), nats, for the terms (2,) of the whole minibatch.
 
-    Free bits take the whole code as one group and the maximum of the minibatch's mean (Kingma
-    et al. 2016, appendix C). With soft free bits the floor is up to whoever controls gamma, a
-    tensor () between 0 and 1 (vlae.training.free_bits).
+    Free bits treat the code as one group and apply the maximum to the minibatch mean (Kingma et
+    al. 2016, appendix C). Soft free bits ignore `free_bits` here: the controller of gamma, a
+    tensor () above 0 and at most 1, enforces the floor (vlae.training.free_bits).
     """
     reconstruction, kl = terms
     cost = kl.clamp(min=free_bits) if gamma is None else gamma * kl

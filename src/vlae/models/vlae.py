@@ -1,7 +1,7 @@
-"""The models of binary images (section 4.1): one class, its parts chosen by the configuration.
+"""The models of binary images (section 4.1): one class whose parts the configuration selects.
 
-Without a latent variable (latent_dim 0) the decoder alone is the model, and its
-likelihood is exact.
+Without a latent variable (latent_dim 0) the model is the decoder alone, and its likelihood is
+exact.
 """
 
 import torch
@@ -18,19 +18,25 @@ from vlae.nn.pixelcnn_sampling import draw_pixels
 from vlae.nn.resnet import Decoder, Encoder
 from vlae.nn.weightnorm import Linear
 
-SIDE = BINARY_IMAGE[0]  # pixels of an image's side
+SIDE = BINARY_IMAGE[0]  # height and width of an image in pixels
 
 
 def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    """sum_i log p(x_i), nats, in single precision or better: (B, 1, H, W) twice -> (B,)."""
+    """Return sum_i log p(x_i), nats: logits and x, each (B, 1, H, W) -> (B,).
+
+    Computed in single precision or better.
+    """
     logits = logits.float() if logits.dtype != torch.float64 else logits
     x = x.to(logits.dtype)
     return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum((1, 2, 3))
 
 
 class VLAE(Model):
-    """A diagonal Gaussian or IAF posterior, a standard normal or autoregressive-flow prior, and
-    a decoder that is local and autoregressive (PixelCNN) or independent Bernoullis."""
+    """A VAE of binary images with a choice of posterior, prior and decoder.
+
+    Posterior: diagonal Gaussian or IAF. Prior: standard normal or autoregressive flow. Decoder:
+    local and autoregressive (PixelCNN), or independent Bernoulli pixels.
+    """
 
     kind = FIXED.name
 
@@ -68,14 +74,14 @@ class VLAE(Model):
         self.to(memory_format=torch.channels_last)  # about twice as fast on a CPU
 
     def encode(self, x: Tensor) -> Posterior:
-        """Images (B, 1, 28, 28) of 0/1 -> q(z|x), with a context for an IAF."""
+        """Return q(z|x), with a context for an IAF, for images (B, 1, 28, 28) of 0/1."""
         h = needed(self.encoder)(x)
         context = h if self.posterior_flow is not None else None
         full = torch.promote_types(h.dtype, torch.float32)
         return Posterior(self.mean(h).to(full), 0.5 * self.log_std(h).to(full), context)
 
     def sample_posterior(self, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """z, by the IAF if there is one, and its log density (B,), nats."""
+        """Return z, transformed by the IAF if the model has one, and log q(z|x) (B,), nats."""
         z = posterior.mean + posterior.log_std.exp() * noise
         log_q = standard_normal_log_density(noise) - posterior.log_std.sum(-1)
         if self.posterior_flow is not None:
@@ -84,23 +90,26 @@ class VLAE(Model):
         return z, log_q
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z), nats (B,): N(0, I), or the AF back to its noise with its log-determinant."""
+        """Return log p(z), nats (B,), under N(0, I) or the autoregressive flow."""
         if self.prior_flow is None:
             return standard_normal_log_density(z)
         noise, log_det = self.prior_flow.normalise(z)
         return standard_normal_log_density(noise) + log_det
 
     def sample_prior(self, noise: Tensor) -> Tensor:
-        """Noise (B, latent_dim) -> codes: the noise itself, or the AF, a step for each number."""
+        """Map noise (B, latent_dim) to codes: unchanged, or by the flow, variable by variable."""
         return noise if self.prior_flow is None else self.prior_flow.generate(noise)
 
     def logits(self, x: Tensor, maps: Tensor | None) -> Tensor:
-        """Bernoulli logits (B, 1, 28, 28) of each pixel, given the trunk's maps and, with a
-        PixelCNN, the pixels of x before it."""
+        """Return the Bernoulli logits (B, 1, 28, 28) of each pixel.
+
+        maps: the trunk's output, None without a latent variable. A PixelCNN also conditions on
+        the earlier pixels of x.
+        """
         return needed(maps) if self.pixelcnn is None else self.pixelcnn(x, maps)
 
     def log_likelihood(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """log p(x|z), or log p(x) without a latent variable, nats (B,)."""
+        """Return log p(x|z), or log p(x) without a latent variable, nats (B,)."""
         maps = None if z is None else needed(self.trunk)(z)
         core = None if self.pixelcnn is None else core_of(self.pixelcnn, x)
         if core is None:
@@ -110,12 +119,12 @@ class VLAE(Model):
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:
-        """One number for each pixel."""
+        """One number per pixel."""
         return (1, SIDE, SIDE)
 
     @torch.no_grad()
     def sample_images(self, z: Tensor | None, uniform: Tensor) -> Tensor:
-        """x ~ p(x|z), bits (B, 1, 28, 28)."""
+        """Sample x ~ p(x|z), bits (B, 1, 28, 28)."""
         maps = None if z is None else needed(self.trunk)(z)
         if self.pixelcnn is not None:
             return draw_pixels(self.pixelcnn, maps, uniform)
@@ -123,7 +132,7 @@ class VLAE(Model):
 
 
 def new_flow(config: FlowConfig, dim: int, context_dim: int = 0) -> AutoregressiveFlow:
-    """ReLU inside the prior's MADEs (section 4.1), ELU inside the IAF's (Kingma et al. 2016)."""
+    """Build a flow; its MADEs use ReLU in a prior (section 4.1), ELU in an IAF (Kingma et al.)."""
     activation = "elu" if config.flow == "iaf" else "relu"
     return AutoregressiveFlow(
         dim, config.steps, config.hidden, config.layers, config.scale, context_dim, activation

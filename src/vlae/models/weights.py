@@ -1,4 +1,4 @@
-"""Trained weights of a run, read from its checkpoint."""
+"""Reads the trained weights of a run from its checkpoint."""
 
 from pathlib import Path
 
@@ -16,21 +16,21 @@ from vlae.storage.write import sha256
 
 
 def load_model(run: Run, device: torch.device) -> Model:
-    """The averaged model of results/checkpoints/RUN, ready to evaluate.
+    """Return the averaged model of results/checkpoints/RUN, ready for evaluation.
 
-    Raises VlaeError for a file that is missing, unreadable or of another model, and for one
-    that is not the one that the record of the training beside it describes.
+    Raises VlaeError for a file that is missing, unreadable or of another model, and for a file
+    that the train.json beside it does not describe.
     """
     path = paths.model(run.name)
     record = read_training(Path(), run.name, run.dataset) or {}
-    recorded = record.get("checkpoint_sha256")  # records of before have none
+    recorded = record.get("checkpoint_sha256")  # old records have none
     if recorded is not None and path.exists() and sha256(path) != recorded:
-        raise VlaeError(f"{path} is not the checkpoint that train.json beside it describes")
+        raise VlaeError(f"{path} is not the checkpoint that the train.json beside it describes")
     return read_model(run.name, run.model, path).to(device).eval()
 
 
 def read_model(name: str, config: ModelConfig | ColourModelConfig, path: Path) -> Model:
-    """The model of the run of that name, with the weights of a file.
+    """Return the model of the run of that name, with the weights of a file.
 
     Raises VlaeError for a file that is missing, unreadable or of another run or model, and for
     weights that are not finite.
@@ -40,7 +40,7 @@ def read_model(name: str, config: ModelConfig | ColourModelConfig, path: Path) -
     try:
         tensors, about = read_safetensors(path)
     except ValueError as error:
-        raise VlaeError(f"{path} is no readable checkpoint: {error}") from error
+        raise VlaeError(f"{path} is not a readable checkpoint: {error}") from error
     if about.get("run", name) != name:
         raise VlaeError(f"{path} is a checkpoint of {about['run']}, not of {name}")
     model = build_model(config)

@@ -1,1 +1,1 @@
-"""The hot loops on a CPU, in C++: an own implementation of what PyTorch's operations compute."""
+"""The hot loops on a CPU in C++: our own implementation of some of PyTorch's operations."""

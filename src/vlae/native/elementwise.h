@@ -1,5 +1,5 @@
-// What stands between the convolutions of the colour model, each in one pass over memory:
-// bfloat16 features, channels last, any number of channels.
+// The operations between the convolutions of the colour model, each in one pass over memory.
+// Features are bfloat16, channels last, with any number of channels.
 #pragma once
 #include "tiles.h"
 
@@ -18,10 +18,10 @@ inline __m512 exp_minus_magnitude(__m512 x) { return exp_negative(negative(_mm51
 
 struct Part { bf16* at; int64_t channels; };  // features (images, height, width, channels)
 
-// Images with a border of zeros around what is computed.
+// Images with a border of zeros around the computed pixels.
 struct Bordered { int64_t images, height, width, left, right, top, bottom; };
 
-// each(first pixel of a row, its place in the bordered images) for all rows of all images
+// Calls each(first pixel of a row, its place in the bordered images) for all rows of all images.
 template <class Each>
 void over_rows(const Bordered& b, int64_t threads, Each each) {
     const int64_t width = b.left + b.width + b.right, height = b.top + b.height + b.bottom;
@@ -38,8 +38,8 @@ inline int64_t total(const Part* parts, int64_t count) {
     return channels;
 }
 
-// elu of the parts, side by side, and behind them elu of their negatives; `plus`, if there is
-// one, has the channels of the only part and is added to it first.
+// Writes elu of the concatenated parts, followed by elu of their negatives. If `plus` is given,
+// there is one part; `plus` has its channels and is added to it first.
 inline void concat_elu(const Part* parts, int64_t count, const bf16* plus, const Bordered& b,
                        bf16* out, int64_t threads) {
     const int64_t all = total(parts, count);
@@ -71,7 +71,8 @@ inline void concat_elu(const Part* parts, int64_t count, const bf16* plus, const
     });
 }
 
-// The gradient of the parts (and of `plus`), from y, what concat_elu gave, and its gradient.
+// Computes the gradient of the parts (and of `plus`) from y, the output of concat_elu, and its
+// gradient.
 inline void concat_elu_back(const bf16* y, const bf16* gradient, const Bordered& b,
                             const Part* parts, int64_t count, int64_t threads) {
     const int64_t all = total(parts, count);
@@ -91,7 +92,7 @@ inline void concat_elu_back(const bf16* y, const bf16* gradient, const Bordered&
     });
 }
 
-constexpr int64_t PIXELS = 256;  // that are worth a thread's while
+constexpr int64_t PIXELS = 256;  // pixels per piece of work for a thread
 
 template <class Each>
 void over_pixels(int64_t pixels, int64_t threads, Each each) {
@@ -100,7 +101,7 @@ void over_pixels(int64_t pixels, int64_t threads, Each each) {
         for (int64_t i = begin; i < std::min(pixels, begin + PIXELS); ++i) each(i);
 }
 
-// value and sigmoid(gate), the halves of h (pixels, 2 channels), `plus` added if there is one
+// value and sigmoid(gate), from the halves of h + plus (pixels, 2 channels); plus may be null.
 struct Gate {
     __m512 value, open;
     Gate(const bf16* h, const bf16* plus, int64_t channels, __mmask16 lanes) {
@@ -117,7 +118,7 @@ struct Gate {
     }
 };
 
-// x + value sigmoid(gate)
+// out = x + value sigmoid(gate)
 inline void gated(int64_t pixels, int64_t channels, const bf16* x, const bf16* h,
                   const bf16* plus, bf16* out, int64_t threads) {
     over_pixels(pixels, threads, [&](int64_t i) {
@@ -130,7 +131,7 @@ inline void gated(int64_t pixels, int64_t channels, const bf16* x, const bf16* h
     });
 }
 
-// The gradient of h, and of `plus`, from that of `gated`, which is the gradient of x.
+// Computes the gradient of h and `plus` from the gradient of the output, which also is that of x.
 inline void gated_back(int64_t pixels, int64_t channels, const bf16* gradient, const bf16* h,
                        const bf16* plus, bf16* dh, int64_t threads) {
     const __m512 one = _mm512_set1_ps(1.f);

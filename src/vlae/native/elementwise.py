@@ -1,7 +1,7 @@
 """The operations between the convolutions of the colour model, computed by the C++ core.
 
-Each is one pass over memory where PyTorch takes four to ten. Features are bfloat16 with the
-channels last; anything else is brought into that form.
+Each takes one pass over memory; PyTorch takes four to ten. Features are bfloat16 with channels
+last. Other tensors are converted.
 """
 
 import ctypes
@@ -14,11 +14,11 @@ from torch.autograd.function import once_differentiable
 
 from vlae.native.library import loaded
 
-Border = tuple[int, int, int, int]  # left, right, top, bottom, as of torch.nn.functional.pad
+Border = tuple[int, int, int, int]  # left, right, top, bottom, as in torch.nn.functional.pad
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """Without a copy where x has that form already."""
+    """Convert x to bfloat16, channels last; no copy if x has that form already."""
     return x.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
 
 
@@ -39,7 +39,7 @@ def _parts(parts: Sequence[Tensor]) -> ctypes.Array:
 
 
 def concat_elu(parts: Sequence[Tensor], plus: Tensor | None, border: Border) -> Tensor:
-    """vlae.nn.concat_elu.concat_elu."""
+    """The C++ version of vlae.nn.concat_elu.concat_elu."""
     images, _, *sides = parts[0].shape
     assert all([x.shape[0], *x.shape[2:]] == [images, *sides] for x in parts)
     assert plus is None or (len(parts) == 1 and plus.shape == parts[0].shape)
@@ -78,8 +78,10 @@ class _ConcatElu(torch.autograd.Function):
 
 
 def gated(x: Tensor, h: Tensor, plus: Tensor | None) -> Tensor:
-    """x + value sigmoid(gate), the two being the halves of h + plus: (B, C, H, W) and twice
-    (B, 2C, H, W) -> (B, C, H, W)."""
+    """The C++ version of vlae.nn.concat_elu.gated.
+
+    x (B, C, H, W), h and plus (B, 2C, H, W) -> (B, C, H, W).
+    """
     images, channels, *sides = x.shape
     assert h.shape == (images, 2 * channels, *sides)
     assert plus is None or plus.shape == h.shape
@@ -113,7 +115,7 @@ class _Gated(torch.autograd.Function):
 
 
 def elu(x: Tensor) -> Tensor:
-    """ELU of bfloat16 numbers, any shape."""
+    """Return elu(x) for a bfloat16 tensor of any shape."""
     return _Elu.apply(x)
 
 
@@ -138,5 +140,5 @@ class _Elu(torch.autograd.Function):
 
 
 def _laid_out_as(y: Tensor, x: Tensor) -> Tensor:
-    """x where its numbers lie in memory as those of y, else such a copy."""
+    """Return x if its strides are those of y, else a copy with the strides of y."""
     return x if x.stride() == y.stride() else torch.empty_like(y).copy_(x)

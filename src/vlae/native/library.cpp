@@ -1,4 +1,5 @@
-// What Python calls (network.py). All arrays are float, contiguous, channels last.
+// The functions that Python calls (network.py, elementwise.py, optimizer.py). Unless declared
+// otherwise, arrays are float, contiguous, channels last.
 #include <memory>
 #include <mutex>
 
@@ -8,11 +9,11 @@
 
 namespace {
 
-constexpr int CHUNK = 8;  // images whose gradients are summed up in order, whatever the threads
+constexpr int CHUNK = 8;  // images whose gradients are summed in order, whatever the threads
 
 struct Handle {
     Network network;
-    std::vector<Tape> tapes;  // not in use
+    std::vector<Tape> tapes;  // spare ones, as are the scratches
     std::vector<Scratch> scratches;
     std::mutex lock;
     Handle(const OpRow* rows, int count) : network(rows, count) {}
@@ -39,7 +40,7 @@ struct Handle {
     }
 };
 
-// work(scratch, begin, end, chunk) for chunks of the images, in several threads
+// Calls work(scratch, begin, end, chunk) for all chunks of the images, in several threads.
 template <class Work>
 void in_chunks(Handle& handle, int64_t images, int64_t threads, Work work) {
     const int64_t chunks = (images + CHUNK - 1) / CHUNK;
@@ -55,7 +56,7 @@ void in_chunks(Handle& handle, int64_t images, int64_t threads, Work work) {
     }
 }
 
-// log(1 + e) for 0 <= e <= 1; absolute error below 2e-7
+// log(1 + e) for 0 <= e <= 1, with an absolute error below 2e-7
 __m512 log1p_fraction(__m512 e) {
     const __m512 s = _mm512_div_ps(e, _mm512_add_ps(e, _mm512_set1_ps(2.f)));
     const __m512 square = _mm512_mul_ps(s, s);
@@ -65,7 +66,8 @@ __m512 log1p_fraction(__m512 e) {
     return _mm512_mul_ps(p, s);
 }
 
-// sum of log p(target) over pixels (a multiple of 16); the gradient by the logits in their place
+// Returns the sum of log p(target) over pixels (a multiple of 16) and overwrites the logits with
+// their gradient.
 float bernoulli(int pixels, const float* target, float* logits) {
     const __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.f);
     __m512 total = zero;
@@ -140,8 +142,8 @@ int64_t vlae_parameters(const void* handle) {
     return int64_t(static_cast<const Handle*>(handle)->network.parameters());
 }
 
-// in (images, ...) -> out (images, ...). With `keep`, what the gradient needs is kept in the
-// tapes returned, which vlae_backward or vlae_forget must take back.
+// in (images, ...) -> out (images, ...). With `keep`, returns tapes with everything that the
+// gradient needs; vlae_backward or vlae_forget must take them back.
 void* vlae_forward(void* of, const float* parameters, int64_t images, const float* in, float* out,
                    int32_t keep, int64_t threads) {
     Handle& handle = *static_cast<Handle*>(of);
@@ -161,8 +163,8 @@ void* vlae_forward(void* of, const float* parameters, int64_t images, const floa
     return keep ? tapes.release() : nullptr;
 }
 
-// gradient (chunks of 8 images, parameters), zeroed, receives the sums of each chunk;
-// d_in (images, ...) or null.
+// gradient: (chunks of 8 images, parameters), initially zero; receives the sum of each chunk.
+// d_in: (images, ...), receives the gradient of the input; may be null.
 void vlae_backward(void* of, void* kept, const float* parameters, int64_t images,
                    const float* d_out, float* gradient, float* d_in, int64_t threads) {
     Handle& handle = *static_cast<Handle*>(of);
@@ -187,9 +189,10 @@ void vlae_forget(void* of, void* kept) {
     for (Tape& tape : *tapes) static_cast<Handle*>(of)->give(std::move(tape));
 }
 
-// log p(target | in) of each image by a network whose output is one logit a pixel. With
-// `gradient` (chunks, parameters), zeroed: also the gradient of the sum over the images, each
-// times its `scale` unless that is null, and in d_in unless null that by the input.
+// Computes log p(target | in) of each image with a network that outputs one logit per pixel.
+// gradient: (chunks, parameters), initially zero, or null; receives the gradient of the sum over
+// the images, each multiplied by its `scale` unless that is null. d_in: receives the gradient with
+// respect to the input; may be null.
 void vlae_log_likelihood(void* of, const float* parameters, int64_t images, const float* in,
                          const float* target, float* log_likelihood, const float* scale,
                          float* gradient, float* d_in, int64_t threads) {

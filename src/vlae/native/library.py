@@ -1,8 +1,8 @@
-"""Builds and loads the C++ core: once a machine, where it has a compiler and can use it.
+"""Builds the C++ core, once per machine, and loads it.
 
-The core needs an x86 processor with bfloat16 dot products (AVX512-BF16; AMX tiles are used
-where there are any) and a C++ compiler. Elsewhere PyTorch's own operations do the same work;
-which of the two it was is part of every record.
+The core needs a C++ compiler and an x86 processor with bfloat16 dot products (AVX512-BF16). It
+uses AMX tiles if the processor has them. On other machines PyTorch's operations do the same work.
+Every record names the backend that was used.
 """
 
 import ctypes
@@ -51,10 +51,10 @@ SIGNATURES = {
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The loaded core, or None where it cannot be had; `unavailable_reason` says why."""
+    """Return the loaded core, or None if it is not available; see `unavailable_reason`."""
     if unavailable_reason():
         return None
-    # PyTorch's OpenMP runtime is to be the core's as well: two would wait for the same processors
+    # Share PyTorch's OpenMP runtime: two runtimes would compete for the same processors.
     for runtime in Path(torch.__file__).parent.glob("lib/libgomp*.so*"):
         ctypes.CDLL(str(runtime), ctypes.RTLD_GLOBAL)
     core = ctypes.CDLL(str(_built()))
@@ -65,16 +65,15 @@ def library() -> ctypes.CDLL | None:
 
 
 def loaded() -> ctypes.CDLL:
-    """The core, for work that is done only where it can be had; raises RuntimeError elsewhere."""
+    """Return the loaded core. Raises RuntimeError if it is not available."""
     core = library()
     if core is None:
-        raise RuntimeError(f"the C++ core cannot be used: {unavailable_reason()}")
+        raise RuntimeError(f"the C++ core is not available: {unavailable_reason()}")
     return core
 
 
 def backend(device: str, precision: str) -> str:
-    """Return the name of what does the work, for the record: "C++ (AMX)", "C++ (AVX-512)" or
-    "PyTorch"."""
+    """Return the backend's name for the record: "C++ (AMX)", "C++ (AVX-512)" or "PyTorch"."""
     if device != "cpu" or precision != "bfloat16" or library() is None:
         return "PyTorch"
     return f"C++ ({'AMX' if loaded().vlae_has_tiles() else 'AVX-512'})"
@@ -82,7 +81,7 @@ def backend(device: str, precision: str) -> str:
 
 @functools.cache
 def unavailable_reason() -> str:
-    """Empty where the core can be used, else the reason in a few words."""
+    """Return why the core is not available, in a few words; empty if it is available."""
     if os.environ.get("VLAE_NATIVE") == "0":
         return "switched off by VLAE_NATIVE=0"
     missing = [flag for flag in NEEDED if flag not in processor_flags()]
@@ -93,8 +92,8 @@ def unavailable_reason() -> str:
     try:
         _built()
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
-        return f"the compiler failed: {said[-1]}"
+        lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
+        return f"the compiler failed: {lines[-1]}"
     except (OSError, VlaeError, subprocess.TimeoutExpired) as error:
         return f"it could not be built: {error}"
     return ""
@@ -106,7 +105,10 @@ def _compiler() -> str | None:
 
 @functools.cache
 def _built() -> Path:
-    """The shared library, named after everything that it depends on, built if need be."""
+    """Return the shared library, building it if necessary.
+
+    Its name contains a hash of everything that it depends on.
+    """
     here = Path(__file__).parent
     compiler = _compiler()
     if compiler is None:

@@ -1,14 +1,14 @@
-// A stack of convolutions and residual blocks on one image: forward, and its gradient.
+// A stack of convolutions and residual blocks on one image: forward pass and gradient.
 //
-// Between blocks the features are single precision (a Stream); what a convolution reads is
-// rounded to bfloat16 (Planes), and what it sums up is single precision.
+// Between blocks the features are in single precision (a Stream). The inputs of a convolution are
+// rounded to bfloat16 (Planes); its sums are in single precision.
 #pragma once
 #include <map>
 #include <tuple>
 
 #include "tiles.h"
 
-// What Python says of a network: one row of eight numbers an operation.
+// Python describes a network by one row of eight numbers per operation.
 enum Kind { CONV = 0, ELU_CONV = 1, ELU = 2, BLOCK = 3, DOWN = 4, UP = 5 };
 struct OpRow { int32_t kind, inputs, outputs, side_in, side_out, kernel, causal, thousandths; };
 
@@ -32,9 +32,9 @@ struct Conv {
     const Grid* grid;
     int inputs, outputs, groups_in, groups_out, planes_in, planes_out, taps;
     bool transposed;  // weight (inputs, taps, outputs) instead of (outputs, taps, inputs)
-    std::vector<Term> terms;  // by (in, out)
+    std::vector<Term> terms;  // sorted by (in, out)
     Packed forward, backward;
-    std::vector<int32_t> places;  // of the weights of each term (16 inputs, 16 outputs); -1: none
+    std::vector<int32_t> places;  // of each term's weights (16 inputs, 16 outputs); -1: none
     size_t weight_at = 0, bias_at = 0, blocks_at = 0;
 
     Conv(const Grid* grid, int inputs, int outputs, int parities_in, int parities_out, int taps,
@@ -55,7 +55,7 @@ struct Conv {
         for (Term& t : terms) t = {t.out, t.in, -t.offset, t.tap};
         return terms;
     }
-    // place of a weight in its tensor, or -1
+    // The place of a weight in its tensor, or -1.
     int64_t index(int tap, int in, int out, int i, int o) const {
         const int ci = in % groups_in * LANES + i, co = out % groups_out * LANES + o;
         if (ci >= inputs || co >= outputs) return -1;
@@ -68,27 +68,27 @@ struct Conv {
     }
 };
 
-// A tap of a convolution of stride 2 in one dimension: parity of the large image's
-// coordinate, and offset in the small one. The k-th tap reads or writes 2 i - 1 + k.
+// A tap of a stride-2 convolution in one dimension: the parity of the coordinate in the large
+// image, and the offset in the small one. The k-th tap reads or writes coordinate 2 i - 1 + k.
 inline std::pair<int, int> halved(int k) { return {k == 1 ? 0 : 1, k == 0 ? -1 : 0}; }
 
 struct Op {
     OpRow row;
     const Grid *in, *out;
-    std::vector<int> convs;       // indices; of a block: [shortcut,] first, second
-    int x = -1, a = -1, u = -1;   // sets of planes kept: input, elu of it, inside the branch
+    std::vector<int> convs;       // indices; for a block: [shortcut,] first, second
+    int x = -1, a = -1, u = -1;   // sets of planes on the tape: input, its elu, inside the branch
     float scale;
 };
 
-struct Tape { std::vector<Planes> planes; };  // what the gradient needs of one image
+struct Tape { std::vector<Planes> planes; };  // the features of one image that the gradient needs
 
-// Working memory of a thread, for one network.
+// Working memory of one thread for one network.
 struct Scratch {
     std::map<int, Stream> streams;   // by side
     std::map<int, Planes> dy, inner; // gradients as inputs of convolutions, by side
     std::map<int, std::vector<Transposed>> transposed;
     std::map<int, std::vector<Pairs>> pairs;
-    Aligned<float> blocks;           // weight gradients, (16, 16) a term
+    Aligned<float> blocks;           // weight gradients, (16, 16) per term
     explicit Scratch(size_t terms) : blocks(terms * 256) {}
 };
 
@@ -143,8 +143,8 @@ class Network {
         write(*ops.back().out, channels_out(), s.streams.at(side_out()), out);
     }
 
-    // Gradient of a sum weighted by d_out: added to s.blocks and `gradient` (biases), and
-    // written to d_in unless that is null.
+    // Computes the gradient of the output's sum weighted by d_out. Adds it to s.blocks (weights)
+    // and `gradient` (biases), and writes it to d_in (input) unless that is null.
     void backward(const float* d_out, float* d_in, const Tape& tape, Scratch& s,
                   float* gradient) const {
         read(*ops.back().out, channels_out(), d_out, s.streams.at(side_out()));
@@ -153,7 +153,7 @@ class Network {
         if (d_in) write(*ops.front().in, channels_in(), s.streams.at(side_in()), d_in);
     }
 
-    // The weight gradients summed up in s.blocks, to their places; the blocks are zeroed.
+    // Adds the weight gradients of s.blocks to their places in `gradient`; zeroes the blocks.
     void unpack(Scratch& s, float* gradient) const {
         for (const Conv& c : convs) {
             float* to = gradient + c.weight_at;
@@ -180,7 +180,7 @@ class Network {
         return int(plane_sets.size()) - 1;
     }
 
-    // Reads an operation whose input's elu is one plane set on the same grid.
+    // True for an operation that reads elu of its input as one set of planes on the same grid.
     static bool plain(const Op& op) { return op.row.kind == BLOCK || op.row.kind == ELU_CONV; }
 
     int conv(const Grid* g, int inputs, int outputs, int kernel, bool causal) {
@@ -301,7 +301,7 @@ class Network {
         _mm512_mask_storeu_ps(at, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), sum));
     }
 
-    // each(place, value) for the image's pixels of one plane of outputs
+    // Calls each(place, value) for the image's pixels in one plane of outputs.
     template <class Each>
     static void run(const Grid& g, const Planes& in, const Packed& conv, int out, Each each) {
         const Run* next = g.runs.data();
@@ -315,7 +315,7 @@ class Network {
             }
         });
     }
-    // place in the large image of a pixel of one of its four parities; -1: none
+    // The place in the large image of a pixel of one of its four parities; -1: none.
     static int large_place(const Grid& small, const Grid& large, int parity, int place) {
         const int r = 2 * (place / small.pitch) + parity / 2;
         const int c = 2 * (place % small.pitch) + parity % 2;
@@ -394,7 +394,7 @@ class Network {
         branch(op, tape, to, put);
     }
 
-    // h + scale * second(u), handed to put(group, place, value)
+    // Computes h + scale * second(u) and passes it to put(group, place, value).
     template <class Put>
     void branch(const Op& op, const Tape& tape, Stream& h, Put put) const {
         const Conv& second = convs[op.convs.back()];
@@ -410,7 +410,7 @@ class Network {
 
     // ---- backward ----
 
-    // scale * g rounded to planes; the bias gradient of `c` on the way
+    // Writes scale * g to planes in bfloat16 and adds the bias gradient of `c`.
     static void round_gradient(const Grid& grid, Stream& g, float scale, Planes& dy,
                                const Conv& c, float* gradient) {
         const __m512 by = _mm512_set1_ps(scale);
@@ -477,7 +477,7 @@ class Network {
         const bool block = op.row.kind == BLOCK, up = op.row.kind == UP;
         const Grid &small = up ? *op.in : *op.out, &large = up ? *op.out : *op.in;
         const int go = second.groups_out, gi = first.groups_in;
-        // the branch, down to its first convolution: on the small grid, in parities if `up`
+        // The branch, back to its first convolution: on the small grid, by parity if `up`.
         round_gradient(*op.out, g, op.scale, dy, second, gradient);
         weights_gradient(second, u, dy, s);
         Planes& inner = s.inner.at(small.side);
@@ -529,7 +529,7 @@ class Network {
             });
         }
     }
-    // where the gradient at a pixel of the block's output lies as input of its first layers
+    // The address, in the input of the first layers' gradient, of a pixel of the block's output.
     static bf16* place_of(const Op& op, Planes& planes, int groups, int group, int place) {
         if (op.row.kind != UP) return planes[group].pixel(place);
         const int r = place / op.out->pitch, c = place % op.out->pitch;

@@ -1,8 +1,9 @@
-"""The C++ core behind ordinary modules: a stack of convolutions as one autograd operation.
+"""Runs a stack of convolutions in the C++ core, as one autograd operation.
 
-A module that the core can stand in for lists its `operations`; `core_of(module)` is then
-its counterpart, with the very same parameters, or None where PyTorch is to do the work: on
-a GPU, in single or double precision, and where the core cannot be had (`library.why_not`).
+A module that the core can replace lists its `operations`. `core_of(module, x)` then returns the
+core's counterpart, which uses the module's own parameters. It returns None where PyTorch does the
+work: on a GPU, in single or double precision, and where the core is not available
+(`library.unavailable_reason`).
 """
 
 import weakref
@@ -18,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from vlae.native.library import library, loaded
 from vlae.native.structures import OpRow, WeightEntry, array_of
 
-WIDEST = 9  # kernel; the rows of a plane end in four zeros (tiles.h)
+WIDEST = 9  # largest kernel: the rows of a plane end in only four zeros (tiles.h)
 
 
 class Kind(IntEnum):
@@ -28,12 +29,12 @@ class Kind(IntEnum):
     ELU_CONV = 1  # conv(elu(x))
     ELU = 2
     BLOCK = 3  # x + scale conv(elu(conv(elu(x))))
-    DOWN = 4  # conv(x) + scale conv(elu(conv(elu(x)))), the convs of x with stride 2
-    UP = 5  # the same with transposed convolutions
+    DOWN = 4  # conv(x) + scale conv(elu(conv(elu(x)))), the convolutions of x with stride 2
+    UP = 5  # like DOWN, with transposed convolutions
 
 
 class Layer(Protocol):
-    """What the core reads of a weight-normalised layer (vlae.nn.weightnorm.WeightNorm)."""
+    """The attributes of a weight-normalised layer that the core reads (vlae.nn.weightnorm)."""
 
     unit_dim: int
     direction: Tensor | None
@@ -44,19 +45,23 @@ class Layer(Protocol):
 
 @dataclass(frozen=True)
 class Operation:
-    """`layers`: the weight-normalised layers in order of use ([shortcut,] first, second), each
-    with the direction tensor it uses. `side`: pixels of the image's side, before and after."""
+    """An operation of a network.
+
+    channels, side: number of channels and image side in pixels, each before and after. layers:
+    the weight-normalised layers in order of use ([shortcut,] first, second), each with its
+    direction tensor.
+    """
 
     kind: Kind
     channels: tuple[int, int]
     side: tuple[int, int]
     layers: tuple[tuple[Layer, Tensor], ...] = ()
     kernel: int = 3
-    causal: bool = False  # only taps in the pixel's row and above are stored
+    causal: bool = False  # if true, the weight has only the taps in the pixel's row and above
     scale: float = 1.0
 
     def row(self) -> OpRow:
-        """The operation for the core."""
+        """Return the operation as a structure of the core."""
         return OpRow(
             *(self.kind, *self.channels, *self.side),
             *(self.kernel, self.causal, round(1000 * self.scale)),
@@ -64,8 +69,7 @@ class Operation:
 
 
 def active(x: Tensor) -> bool:
-    """Return True if the core is to work on x: on the CPU, in mixed precision, where it can be
-    had."""
+    """Return True if the core computes with x: on the CPU, in mixed precision, if available."""
     return (
         x.device.type == "cpu"
         and x.dtype != torch.float64
@@ -76,10 +80,10 @@ def active(x: Tensor) -> bool:
 
 
 class Expressible(Protocol):
-    """A module that the core can stand in for."""
+    """A module that the core can replace, wholly or in part."""
 
     def operations(self) -> list[Operation]:
-        """The module, or the part of it that is the core's, in the core's terms."""
+        """Describe the part of the module that the core computes."""
         ...
 
 
@@ -87,7 +91,7 @@ _cores: weakref.WeakKeyDictionary[Expressible, "Core | None"] = weakref.WeakKeyD
 
 
 def core_of(module: Expressible, x: Tensor) -> "Core | None":
-    """The core's counterpart of `module` where it is to work on x, else None."""
+    """Return the core's counterpart of `module`, or None if the core does not compute with x."""
     if not active(x):
         return None
     if module not in _cores:
@@ -98,7 +102,7 @@ def core_of(module: Expressible, x: Tensor) -> "Core | None":
 
 
 class Core:
-    """A stack of operations, (B, side, side, channels) float -> the same, channels last."""
+    """A stack of operations on float images (B, side, side, channels)."""
 
     def __init__(self, operations: list[Operation]) -> None:
         rows = array_of([operation.row() for operation in operations])
@@ -108,7 +112,7 @@ class Core:
         self.handle = self.library.vlae_network(rows, len(operations))
         self.parameters = self.library.vlae_parameters(self.handle)
         weakref.finalize(self, self.library.vlae_release, self.handle)
-        # a direction that several layers share is one tensor to autograd
+        # For autograd, a direction shared by several layers is one tensor.
         directions = {id(direction): direction for _, direction in self.layers}
         self.place = {key: i for i, key in enumerate(directions)}
         self.tensors = [
@@ -118,12 +122,14 @@ class Core:
         ]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, side, side, channels) -> the same of the last operation, float32."""
+        """x (B, side, side, channels) -> float32 output of the last operation, same layout."""
         return _Stack.apply(self, torch.is_grad_enabled(), x.float().contiguous(), *self.tensors)
 
     def log_likelihood(self, x: Tensor, target: Tensor) -> Tensor:
-        """log p(target | x), nats (B,), the stack's only channel being Bernoulli logits;
-        target (B, side, side) of 0/1."""
+        """Return log p(target | x), nats (B,); the stack's single output channel holds the logits.
+
+        x: (B, side, side, channels). target: (B, side, side) of 0/1.
+        """
         return _LogLikelihood.apply(
             self,
             torch.is_grad_enabled(),
@@ -133,13 +139,13 @@ class Core:
         )
 
     def weights(self) -> Tensor:
-        """The normalised weights and the biases of all layers, one behind the other."""
+        """Return the normalised weights and the biases of all layers, concatenated."""
         flat = torch.empty(self.parameters)
         self._entries(flat, self.library.vlae_fold)
         return flat
 
     def gradients(self, flat: Tensor) -> list[Tensor]:
-        """Gradients of `tensors` from that of `weights()`."""
+        """Return the gradients of `tensors`, given the gradient of `weights()`."""
         gradients = [torch.empty_like(tensor) for tensor in self.tensors]
         self._entries(flat, self.library.vlae_unfold, gradients)
         return gradients
@@ -170,8 +176,12 @@ def entry(
     add: bool,
     rounded: bool,
 ) -> WeightEntry:
-    """A WeightEntry of weights.h; `weight` and `bias` are addresses to write to or, for the
-    gradient, to read from; `into` those of the gradients of direction, gain and bias."""
+    """Return a WeightEntry of weights.h.
+
+    weight, bias: addresses to write to, or to read the gradients from. into: addresses of the
+    gradients of direction, gain and bias. add: add to the direction's gradient. rounded: the
+    weight is bfloat16.
+    """
     assert _output_units_first(direction) or layer.unit_dim
     units, size = layer.gain.numel(), direction.numel() // layer.gain.numel()
     strides = (1, units) if layer.unit_dim else (size, 1)
@@ -187,8 +197,7 @@ def entry(
 
 
 def _output_units_first(v: Tensor) -> bool:
-    """Return True if memory holds one output unit after the other, a convolution's channels
-    last."""
+    """Return True if v stores one output unit after the other, with channels last."""
     return v.is_contiguous(
         memory_format=torch.channels_last if v.dim() == 4 else torch.contiguous_format
     )
@@ -226,7 +235,7 @@ class _Stack(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> Any:
         core, images = ctx.core, len(dy)
         if not ctx.tapes.detach():
-            raise RuntimeError("the gradient of this operation can be taken once only")
+            raise RuntimeError("the gradient of this operation can be taken only once")
         dy = dy.float().contiguous()
         gradient = _gradient_chunks(core, images)
         dx = torch.empty(ctx.shape) if ctx.needs_input_grad[2] else None
@@ -238,7 +247,7 @@ class _Stack(torch.autograd.Function):
 
 
 class _LogLikelihood(torch.autograd.Function):
-    """The gradient is taken in the forward pass, while an image's features are in the cache."""
+    """Computes the gradient in the forward pass, while an image's features are in CPU cache."""
 
     @staticmethod
     def forward(
@@ -270,7 +279,7 @@ class _LogLikelihood(torch.autograd.Function):
     def backward(ctx: Any, d: Tensor) -> Any:
         x, target, gradient, dx = ctx.saved_tensors
         core = ctx.core
-        if torch.equal(d, d[:1].expand_as(d)):  # as for a mean over the batch
+        if torch.equal(d, d[:1].expand_as(d)):  # true for a mean over the batch
             gradient, dx = gradient * d[0], dx * d[0]
         else:
             _, gradient, dx = _LogLikelihood.compute(core, x, target, True, d.contiguous())
@@ -305,7 +314,7 @@ class _Fold(torch.autograd.Function):
 
 
 def foldable(layer: Layer) -> bool:
-    """Return True if the core is to make the weight of a layer (see `folded`)."""
+    """Return True if the core computes the layer's weight (see `folded`)."""
     v = layer.direction
     return (
         v is not None
@@ -318,5 +327,5 @@ def foldable(layer: Layer) -> bool:
 
 
 def folded(layer: Layer) -> Tensor:
-    """The weight g v / ||v|| of a layer, rounded to bfloat16, in one pass."""
+    """Return the layer's weight g v / ||v||, rounded to bfloat16, computed in one pass."""
     return _Fold.apply(layer, layer.direction, layer.gain)

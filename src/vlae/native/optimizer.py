@@ -1,4 +1,4 @@
-"""Adamax and the average of the weights in one pass over memory."""
+"""Does the Adamax step and averages the weights in one pass over memory."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,13 @@ from vlae.native.structures import StepEntry, array_of
 def adamax_and_average(
     optimizer: torch.optim.Optimizer, average: Sequence[Tensor], polyak: float
 ) -> None:
-    """Do `optimizer.step()` and `average <- polyak average + (1 - polyak) weights` at once, for
-    float32 weights on the CPU. The optimizer's state is the same."""
+    """Do `optimizer.step()` and `average <- polyak average + (1 - polyak) weights` in one pass.
+
+    The weights are float32 on the CPU. The optimizer's state has PyTorch's form.
+    """
     (group,) = optimizer.param_groups
     entries = []
-    gradients = []  # alive until the call
+    gradients = []  # keeps the tensors alive until the call
     for weight, mean in zip(group["params"], average, strict=True):
         state = optimizer.state[weight]
         if not state:

@@ -1,4 +1,4 @@
-"""The C++ core's own structures, field by field as in its headers."""
+"""The structures of the C++ core, with the same fields as in its headers."""
 
 import ctypes
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ int32, int64, address = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 
 
 class OpRow(ctypes.Structure):
-    """network.h: an operation of a network; its scale in thousandths."""
+    """network.h: an operation of a network, with its scale in thousandths."""
 
     _fields_ = tuple(
         (name, int32)
@@ -19,7 +19,7 @@ class OpRow(ctypes.Structure):
 
 
 class WeightEntry(ctypes.Structure):
-    """weights.h: a weight-normalised layer, to be folded into its weight or unfolded again."""
+    """weights.h: a weight-normalised layer whose weight or gradients are to be computed."""
 
     _fields_ = (
         *((name, address) for name in ("v", "gain", "mask", "bias")),
@@ -31,7 +31,7 @@ class WeightEntry(ctypes.Structure):
 
 
 class StepEntry(ctypes.Structure):
-    """weights.h: a weight and what Adamax keeps of it."""
+    """weights.h: a weight, its gradient, Adamax's moments and the weight's average."""
 
     _fields_ = (
         *((name, address) for name in ("weight", "gradient", "momentum", "norm", "average")),
@@ -40,5 +40,5 @@ class StepEntry(ctypes.Structure):
 
 
 def array_of(entries: Sequence[ctypes.Structure]) -> ctypes.Array:
-    """The entries one behind the other, as C++ takes them; there is at least one."""
+    """Return a contiguous array of the entries for C++; there must be at least one."""
     return (type(entries[0]) * len(entries))(*entries)

@@ -1,10 +1,10 @@
-// Convolutions of small images with 16 channels at a time, on a CPU that multiplies bfloat16:
-// 16 pixels x 16 channels by AMX tiles where the processor has them, else by AVX-512.
+// Convolutions of small images, 16 channels at a time, on a CPU that multiplies bfloat16. AMX
+// tiles, or else AVX-512, compute 16 pixels x 16 channels at a time.
 //
-// A plane holds 16 channels of an image in bfloat16. Its rows are as long as a tile or a
-// simple fraction or multiple of one, and end in zeros, which pad this row on the right and
-// the next one on the left. So a tap is one offset, and 16 pixels of any convolution's
-// input lie where the tile is loaded from, moved by that offset.
+// A plane holds 16 channels of an image in bfloat16. The length of its rows is a half, one or two
+// tiles. Rows end in zeros, which pad this row on the right and the next one on the left. A tap is
+// therefore one offset: the input of 16 output pixels is loaded from the output's place plus that
+// offset.
 #pragma once
 #include <immintrin.h>
 #ifdef __AMX_BF16__
@@ -25,7 +25,7 @@ using bf16 = uint16_t;
 constexpr int LANES = 16;
 
 template <class T>
-struct Aligned {  // zeroed, on cache lines
+struct Aligned {  // a zeroed array, aligned to cache lines
     T* at;
     explicit Aligned(size_t n) {
         const size_t bytes = (n * sizeof(T) + 63) / 64 * 64;
@@ -38,15 +38,15 @@ struct Aligned {  // zeroed, on cache lines
     ~Aligned() { std::free(at); }
 };
 
-struct Run { int tile, first, length; };  // neighbouring pixels of a tile that are image
+struct Run { int tile, first, length; };  // consecutive pixels of a tile that belong to the image
 
-// Places of the pixels of a square image in a plane.
+// The places of a square image's pixels in a plane.
 struct Grid {
     int side, pitch, tiles, guard;
     std::vector<Run> runs;
     explicit Grid(int side) : side(side) {
         pitch = side > 16 ? 32 : side > 8 ? 16 : 8;
-        tiles = (side * pitch + 31) / 32 * 2;  // they are taken two by two
+        tiles = (side * pitch + 31) / 32 * 2;  // even, because tiles are processed in pairs
         guard = pitch == 32 ? 4 * pitch + 16 : 2 * pitch;
         for (int r = 0; r < side; ++r)
             for (int c = 0; c < side; c += LANES)
@@ -59,7 +59,7 @@ struct Grid {
 
 struct Plane {
     Aligned<bf16> data;
-    bf16* at;  // of the first pixel
+    bf16* at;  // address of the first pixel
     explicit Plane(const Grid& g)
         : data((g.pixels() + 2 * g.guard) * LANES), at(data.at + g.guard * LANES) {}
     bf16* pixel(int place) { return at + place * LANES; }
@@ -79,7 +79,7 @@ inline bf16 to_bf16(float v) {
     return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-// exp(x) for x <= 0; relative error below 4e-6
+// exp(x) for x <= 0, with a relative error below 4e-6
 inline __m512 exp_negative(__m512 x) {
     const __m512 t = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
     const __m512 n = _mm512_roundscale_ps(t, 0), r = _mm512_sub_ps(t, n);  // 2^t = 2^n 2^r
@@ -88,7 +88,7 @@ inline __m512 exp_negative(__m512 x) {
         p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
     return _mm512_scalef_ps(p, n);
 }
-// Of minimum and maximum, the second operand comes back where one is not a number.
+// If an operand is NaN, minimum and maximum return the second operand; the order below keeps NaN.
 inline __m512 elu(__m512 x) {
     const __m512 e = exp_negative(_mm512_min_ps(_mm512_setzero_ps(), x));
     return _mm512_max_ps(_mm512_sub_ps(e, _mm512_set1_ps(1.f)), x);
@@ -100,12 +100,12 @@ inline __m512 elu_slope(__m512 y) {
 }
 
 #ifdef __AMX_BF16__
-inline bool amx_allowed() {  // the kernel gives tiles to processes that ask for them
+inline bool amx_allowed() {  // a process has to ask the kernel for permission to use tiles
     static const bool allowed =
         !std::getenv("VLAE_NO_AMX") && syscall(SYS_arch_prctl, 0x1023 /* XCOMP_PERM */, 18) == 0;
     return allowed;
 }
-struct TileConfig {  // eight tiles of 16 rows of 64 bytes; what was set before comes back after
+struct TileConfig {  // eight tiles of 16 rows of 64 bytes; restores the previous configuration
     alignas(64) uint8_t before[64] = {};
     TileConfig() {
         if (!amx_allowed()) return;
@@ -130,14 +130,14 @@ struct TileConfig {
 // One tap between two planes of 16 channels: out[p] += weight[tap] in[p + offset].
 struct Term { int in, out, offset, tap; };
 
-// A convolution, packed for one direction: for each plane of outputs, steps of one or two
-// neighbouring taps, whose weights are (16 pairs of inputs, 16 outputs, 2).
+// A convolution packed for one direction. Each plane of outputs has steps of one or two adjacent
+// taps; the weights of a step are (16 pairs of inputs, 16 outputs, 2).
 struct Packed {
     struct Step { int in, offset; bool both; };
     struct Output { std::vector<Step> steps; size_t weights; };
     std::vector<Output> outputs;
-    std::vector<std::pair<Term, Term>> members;  // tap -1: none
-    std::vector<int32_t> places;  // of the weights in their tensor; -1: zero
+    std::vector<std::pair<Term, Term>> members;  // tap -1: no term
+    std::vector<int32_t> places;  // of the weights in their tensor; -1: weight 0
     Aligned<bf16> weights;
 
     Packed(std::vector<Term> terms, int planes_out)
@@ -156,7 +156,7 @@ struct Packed {
             t += both;
         }
     }
-    // index(term, i, o): where a weight lies in its tensor, or -1
+    // index(term, i, o) returns the place of a weight in its tensor, or -1.
     template <class Index>
     void place(Index index) {
         places.assign(members.size() * 512, -1);
@@ -182,7 +182,7 @@ inline __m512bh broadcast_pair(const bf16* at) {
     return (__m512bh)_mm512_set1_epi32(pair);
 }
 
-// acc (2, 16 pixels, 16 outputs) of a tile and the next, without tile instructions
+// Computes acc (2, 16 pixels, 16 outputs) of a tile and the next without tile instructions.
 inline void convolve_vectors(const std::vector<Plane>& in, const Packed::Output& output,
                              const bf16* weights, int tile, float* acc) {
     for (int half = 0; half < 2; ++half) {
@@ -204,7 +204,7 @@ inline void convolve_vectors(const std::vector<Plane>& in, const Packed::Output&
     }
 }
 
-// each(tile, acc): acc (2, 16 pixels, 16 outputs) of this tile and the next
+// Calls each(tile, acc) with acc (2, 16 pixels, 16 outputs) of this tile and the next.
 template <class Each>
 void convolve(const Grid& grid, const std::vector<Plane>& in, const Packed& conv, int out,
               Each each) {
@@ -245,7 +245,7 @@ void convolve(const Grid& grid, const std::vector<Plane>& in, const Packed& conv
     }
 }
 
-// The same plane with the pixels of a channel side by side: (16 channels, guard + pixels + guard).
+// A plane with the pixels of a channel contiguous: (16 channels, guard + pixels + guard).
 struct Transposed {
     int stride;
     Aligned<bf16> data;
@@ -260,7 +260,7 @@ struct Transposed {
                 a[i] = _mm512_inserti64x4(
                     _mm512_castsi256_si512(_mm256_load_si256((const __m256i*)(p + 16 * i))),
                     _mm256_load_si256((const __m256i*)(p + 16 * (i + 16))), 1);
-            // 8 x 8 blocks within lanes of 128 bits, by 16, 32 and 64 bits
+            // Transpose 8 x 8 blocks within 128-bit lanes, in units of 16, 32 and 64 bits.
             for (int i = 0; i < 8; ++i) {
                 b[2 * i] = _mm512_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
                 b[2 * i + 1] = _mm512_unpackhi_epi16(a[2 * i], a[2 * i + 1]);
@@ -275,7 +275,7 @@ struct Transposed {
                     b[8 * i + 2 * j] = _mm512_unpacklo_epi64(a[8 * i + j], a[8 * i + 4 + j]);
                     b[8 * i + 2 * j + 1] = _mm512_unpackhi_epi64(a[8 * i + j], a[8 * i + 4 + j]);
                 }
-            // b[8 i + j], lane l: pixels 8 i + 16 (l / 2) + 0..7 of channel 8 (l % 2) + j
+            // Now lane l of b[8 i + j] has pixels 8 i + 16 (l / 2) + 0..7 of channel 8 (l % 2) + j.
             const __m512i low = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
             const __m512i high = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
             bf16* to = const_cast<bf16*>(at) + place;
@@ -288,7 +288,7 @@ struct Transposed {
     }
 };
 
-// The same plane with pairs of pixels interleaved: (pixels / 2, 16 channels, 2).
+// A plane with pairs of pixels interleaved: (pixels / 2, 16 channels, 2).
 struct Pairs {
     Aligned<bf16> data;
     explicit Pairs(const Grid& g) : data(g.pixels() * LANES) {}
@@ -304,7 +304,7 @@ struct Pairs {
 };
 
 // block (16 inputs, 16 outputs) += sum over pixels p of x[p + offset][input] dy[p][output],
-// for up to four terms with blocks one behind the other
+// for up to four terms with consecutive blocks.
 inline void weight_gradient(const Grid& grid, const Transposed& x, const Pairs& dy,
                             const int* offsets, int count, float* block) {
     if (amx_allowed()) {

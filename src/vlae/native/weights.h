@@ -1,13 +1,14 @@
-// Weight normalisation of many layers in one call: w = g v m / ||v m||, and its gradient.
+// Weight normalisation of many layers in one call: w = g v m / ||v m|| (fold), and its gradient
+// (unfold).
 #pragma once
 #include <cmath>
 
 #include "tiles.h"
 
-// Pointers and sizes of one layer as Python fills them in; a pointer may be 0 where the layer
-// has no such thing. v, mask, w, dw and dv lie alike in memory: element e of unit u at
-// u * unit_stride + e * element_stride, where one of the two strides is 1. The mask's unit
-// stride is its own: 0 where all units share one.
+// Pointers and sizes of one layer, filled in by Python. A pointer is 0 if the layer has no such
+// tensor. v, mask, w, dw and dv share a layout: element e of unit u is at
+// u * unit_stride + e * element_stride, where one of the two strides is 1. The mask has its own
+// unit stride, mask_stride, which is 0 if all units share one mask.
 struct WeightEntry {
     const float *v, *gain, *mask, *bias;
     void* w;          // bfloat16 if `rounded`, else float
@@ -18,7 +19,7 @@ struct WeightEntry {
     int64_t units, size, unit_stride, element_stride, mask_stride, rounded, accumulate;
 };
 
-constexpr float NORM_FLOOR = 1e-12f;  // squared norm of a unit whose inputs are all masked
+constexpr float NORM_FLOOR = 1e-12f;  // added to squared norms, which are 0 if all is masked
 
 inline float from_bf16(bf16 v) {
     const uint32_t bits = uint32_t(v) << 16;
@@ -27,7 +28,7 @@ inline float from_bf16(bf16 v) {
     return f;
 }
 
-// Loops over one unit after the other where a unit's elements lie side by side.
+// For layers that store the elements of a unit contiguously.
 template <bool MASK, bool ROUNDED>
 void fold_rows(const WeightEntry& e, int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
@@ -81,7 +82,7 @@ void unfold_rows(const WeightEntry& e, int64_t begin, int64_t end) {
     }
 }
 
-// The units side by side (transposed convolutions; never masked or rounded).
+// For layers that store the units contiguously (transposed convolutions; never masked or rounded).
 inline void fold_columns(const WeightEntry& e) {
     std::vector<float> scale(e.units);
     for (int64_t i = 0; i < e.size; ++i)
@@ -119,17 +120,17 @@ inline void unfold_columns(const WeightEntry& e) {
         }
 }
 
-constexpr int64_t PIECE = 1 << 16;  // numbers that are worth a thread's while
+constexpr int64_t PIECE = 1 << 16;  // values per piece of work for a thread
 
-// work(i) for i < count, in several threads
+// Calls work(i) for all i < count, in several threads.
 template <class Work>
 void in_threads(int64_t count, int64_t threads, Work work) {
 #pragma omp parallel for schedule(dynamic) num_threads(std::max<int64_t>(1, std::min(threads, count)))
     for (int64_t i = 0; i < count; ++i) work(i);
 }
 
-// each(entry, begin, end) for pieces of the layers' units. Layers that share a direction add to
-// one gradient, in their order: those stay in one thread.
+// Calls each(entry, begin, end) for pieces of the layers' units. Layers that share a direction add
+// to one gradient in a fixed order, so they run in a single thread.
 template <class Each>
 void over_units(int64_t count, const WeightEntry* entries, int64_t threads, Each each) {
     struct Piece { const WeightEntry* e; int64_t begin, end; };
@@ -162,7 +163,7 @@ inline void unfold(const WeightEntry& e, int64_t begin, int64_t end) {
         std::memcpy(e.dbias + begin, e.dbias_in + begin, (end - begin) * sizeof(float));
 }
 
-// One step of Adamax on a tensor, and of the exponential average of its values.
+// A tensor for one step of Adamax and of the exponential moving average of its values.
 struct StepEntry {
     float* weight;
     const float* gradient;

@@ -1,1 +1,1 @@
-"""Neural building blocks: weight-normalised layers, ResNet trunk, PixelCNN, MADE and its flow."""
+"""Neural building blocks: weight-normalised layers, ResNet trunks, PixelCNNs, MADE and flows."""

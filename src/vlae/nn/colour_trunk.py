@@ -1,10 +1,10 @@
 """Encoder and decoder trunks of the CIFAR-10 model, ResNet and DenseNet (appendix B).
 
-    32x32: 2 blocks, stride 2, 16x16: 2 blocks, stride 2, 8x8: 3 blocks, 1x1 convolution
+Encoder: 32x32: 2 blocks, stride 2, 16x16: 2 blocks, stride 2, 8x8: 3 blocks, 1x1 convolution.
 
-and the decoder the other way round. A ResNet has 48 feature maps at 32x32 and 96 elsewhere. In
-a DenseNet (Huang et al. 2017) a stage's residual blocks are one dense block of three steps, whose
-features, all concatenated, are slightly more than the ResNet's.
+The decoder mirrors it. The ResNet has 48 feature maps at 32x32 and 96 elsewhere. The DenseNet
+(Huang et al. 2017) replaces the residual blocks of a stage by one dense block of three steps. Its
+concatenated features end slightly wider than the ResNet's.
 """
 
 from itertools import pairwise
@@ -21,7 +21,7 @@ DENSE_STEPS = 3
 
 
 class DenseBlock(nn.Module):
-    """Three times: x and conv3x3(elu(x)), concatenated; each adds `growth` feature maps."""
+    """Three steps x -> concatenate(x, conv3x3(elu(x))), each adding `growth` feature maps."""
 
     def __init__(self, inputs: int, growth: int) -> None:
         super().__init__()
@@ -30,17 +30,17 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C + new maps, H, W)."""
+        """(B, C, H, W) -> (B, C + 3 growth, H, W)."""
         for step in self.steps:
             x = torch.cat([x, step(elu(x))], 1)
         return x
 
 
 def stage_channels(kind: str, width: int) -> tuple[int, int]:
-    """Feature maps at a stage's beginning and end, `width` being a ResNet's.
+    """Return the numbers of feature maps at a stage's beginning and end.
 
-    A dense block begins with half of them, and its growth is the least by which it ends with
-    more. Raises ValueError for an unknown kind.
+    `width` is the ResNet's number. A dense block starts with half of it and has the smallest
+    growth that ends above it. Raises ValueError for an unknown kind.
     """
     if kind == "resnet":
         return width, width
@@ -50,12 +50,12 @@ def stage_channels(kind: str, width: int) -> tuple[int, int]:
 
 
 def growth(width: int) -> int:
-    """Feature maps that a step of a dense block adds, beside a ResNet of `width`."""
+    """Return the number of feature maps that each dense step adds, for a ResNet of `width`."""
     return (width - width // 2) // DENSE_STEPS + 1
 
 
 def stage(kind: str, width: int, blocks: int) -> nn.Sequential:
-    """The blocks of one size of the feature maps: stage_channels(...)[0] of them -> [1]."""
+    """Build the blocks of one resolution; stage_channels(...) gives their channels in and out."""
     if kind == "resnet":
         return nn.Sequential(*(ResidualBlock(width, width) for _ in range(blocks)))
     return nn.Sequential(DenseBlock(width // 2, growth(width)))
@@ -64,7 +64,7 @@ def stage(kind: str, width: int, blocks: int) -> nn.Sequential:
 class ColourEncoder(nn.Module):
     """Scaled images (B, 3, H, W) -> (B, outputs, H / 4, W / 4).
 
-    widths: a ResNet's feature maps at each of the three sizes.
+    widths: the ResNet's number of feature maps at each of the three resolutions, largest first.
     """
 
     def __init__(self, kind: str, widths: tuple[int, ...], outputs: int) -> None:
@@ -86,10 +86,10 @@ class ColourEncoder(nn.Module):
 
 
 class ColourDecoder(nn.Module):
-    """Latent maps (B, inputs, h, w) -> feature maps (B, channels, 4h, 4w); `channels` is the
-    number of them.
+    """Latent maps (B, inputs, h, w) -> feature maps (B, channels, 4h, 4w).
 
-    widths: as of the encoder, the largest maps first.
+    widths: as for the encoder, largest resolution first. The attribute `channels` is the number
+    of output maps.
     """
 
     def __init__(self, kind: str, widths: tuple[int, ...], inputs: int) -> None:

@@ -16,11 +16,11 @@ def concat_elu(
     plus: Tensor | None = None,
     border: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> Tensor:
-    """ELU of the parts side by side, and of their negatives behind: twice the channels.
+    """Return elu of the concatenated parts, followed by elu of their negatives.
 
-    parts: (B, C_i, ...), of images (B, C_i, H, W) where there is a border. `plus`, of the shape
-    of the only part, is added first. `border`: columns and rows of zeros around the result
-    (left, right, top, bottom).
+    parts: (B, C_i, ...) -> (B, 2 sum C_i, ...). `plus` is added first; it needs a single part and
+    has that part's shape. `border`: columns and rows of zeros to add around the result (left,
+    right, top, bottom); the parts are then images (B, C_i, H, W).
     """
     if parts[0].dim() == 4 and active(parts[0]):
         return elementwise.concat_elu(parts, plus, border)
@@ -32,8 +32,10 @@ def concat_elu(
 
 
 def gated(x: Tensor, h: Tensor, plus: Tensor | None) -> Tensor:
-    """x + value sigmoid(gate), value and gate being the halves of h + plus: (B, C, H, W) and
-    twice (B, 2C, H, W) -> (B, C, H, W)."""
+    """Return x + value sigmoid(gate); value and gate are the halves of h + plus.
+
+    x (B, C, H, W), h and plus (B, 2C, H, W) -> (B, C, H, W).
+    """
     if active(x):
         return elementwise.gated(x, h, plus)
     value, gate = (h if plus is None else h + plus).chunk(2, 1)

@@ -1,7 +1,7 @@
-"""PyTorch's containers, of which containers.pyi says what modules are in them.
+"""PyTorch's containers; containers.pyi declares the type of the modules that they hold.
 
-PyTorch itself says of each only that it is some nn.Module. The type in brackets is known to a
-type checker alone: annotations that are evaluated have to stand in quotes.
+PyTorch types every element as nn.Module. Only a type checker knows the type in brackets, so
+annotations that Python evaluates must be quoted.
 """
 
 from torch.nn import ModuleList, Sequential

@@ -1,9 +1,9 @@
 """Exponential linear unit, computed with exp instead of expm1.
 
-The vectorised `expm1` of PyTorch's CPU build takes some twenty times as long as its
-`exp`, and a network of this paper has an ELU between any two layers. The absolute
-error of exp(x) - 1 is one rounding unit of 1, far below that of the convolutions. Where the
-C++ core can be had, bfloat16 features go through it.
+The vectorised `expm1` of PyTorch's CPU build takes about twenty times as long as its `exp`, and
+the paper's networks have an ELU between any two layers. The absolute error of exp(x) - 1 is one
+rounding unit of 1, far below that of the convolutions. bfloat16 features go through the C++ core
+where it is available.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ class _Elu(torch.autograd.Function):
 
 
 def elu(x: Tensor) -> Tensor:
-    """max(x, exp(min(x, 0)) - 1), element by element; any shape."""
+    """Return max(x, exp(min(x, 0)) - 1) elementwise, for any shape."""
     if x.is_cuda:
         return torch.nn.functional.elu(x)
     if x.dtype == torch.bfloat16 and active(x):

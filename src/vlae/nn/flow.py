@@ -1,9 +1,9 @@
-"""Autoregressive flow: as prior p(z), or, read the other way, as IAF posterior (VLAE section 3.2).
+"""Autoregressive flow, used as prior p(z) or as IAF posterior q(z|x) (VLAE section 3.2).
 
-`normalise` takes z to noise in one parallel pass: u_i = (z_i - m_i(z_<i)) exp(-s_i(z_<i)).
-The prior z = f(eps) has log p(z) = log N(normalise(z)) + log_det. The very same map applied
-to a draw from a diagonal Gaussian is an inverse autoregressive flow:
-z = normalise(z0), log q(z) = log N(z0) - log_det.
+`normalise` maps z to noise in one parallel pass: u_i = (z_i - m_i(z_<i)) exp(-s_i(z_<i)).
+The prior z = f(eps) has log p(z) = log N(normalise(z)) + log_det. The same map applied to a
+sample z0 of a diagonal Gaussian is an inverse autoregressive flow: z = normalise(z0), with
+log q(z) = log N(z0) - log_det.
 """
 
 import torch
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from vlae.nn.containers import ModuleList
 from vlae.nn.made import MADE
 
-STEP_SCALE = 0.1  # a step starts near the identity (openai/iaf)
+STEP_SCALE = 0.1  # makes each step start near the identity (openai/iaf)
 
 
 class AutoregressiveFlow(nn.Module):
-    """`steps` autoregressive transformations of (B, dim); the order of variables is
-    reversed from each step to the next. Without `scale` they only shift (section 4.1):
-    the log-determinant is 0.
+    """`steps` autoregressive transformations of (B, dim).
+
+    The order of the variables is reversed between steps. Without `scale` the steps only shift
+    (section 4.1), and the log-determinant is 0.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class AutoregressiveFlow(nn.Module):
         return parts[0], parts[1] if self.scale else None
 
     def normalise(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """z (B, dim) -> noise u (B, dim) and log |det du/dz| (B,)."""
+        """Map z (B, dim) to noise u (B, dim); also return log |det du/dz| (B,), nats."""
         log_det = z.new_zeros(len(z))
         for i, made in enumerate(self.steps):
             if i:
@@ -59,7 +60,7 @@ class AutoregressiveFlow(nn.Module):
 
     @torch.no_grad()
     def generate(self, u: Tensor, context: Tensor | None = None) -> Tensor:
-        """The inverse of `normalise`, variable after variable: noise (B, dim) -> z (B, dim)."""
+        """Invert `normalise`, one variable at a time: noise (B, dim) -> z (B, dim)."""
         for step, made in reversed(list(enumerate(self.steps))):
             outputs = made.one_by_one(context, u)
             z = torch.zeros_like(u)

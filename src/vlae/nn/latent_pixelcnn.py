@@ -1,8 +1,8 @@
 """The prior over latent maps: autoregressive flows, each a PixelCNN (appendix B).
 
-As in vlae.nn.flow, `normalise` takes the code to noise in one parallel pass and the log-density
-of z is log N(normalise(z)) + log_det. The numbers of a code are ordered as in a PixelCNN: pixel
-after pixel row by row, and the maps of a pixel one after the other (openai/iaf).
+As in vlae.nn.flow, `normalise` maps the code to noise in one parallel pass, and the log density
+of z is log N(normalise(z)) + log_det. The elements of a code are ordered as in a PixelCNN:
+pixels in raster order, and the maps of a pixel one after the other (openai/iaf).
 """
 
 from itertools import pairwise
@@ -26,8 +26,8 @@ KERNEL = 3
 class MapwiseMaskedConv2d(WeightNorm):
     """Masked 3x3 convolution (B, in, H, W) -> (B, out, H, W) that also orders the channels.
 
-    `seen`: (out, in), 1 where an output channel sees an input channel of its own pixel. Of the
-    pixels before, it sees all.
+    `seen`: (out, in), 1 where an output channel sees an input channel of its own pixel. It sees
+    all channels of earlier pixels.
     """
 
     def __init__(self, seen: Tensor) -> None:
@@ -37,16 +37,17 @@ class MapwiseMaskedConv2d(WeightNorm):
         super().__init__(tuple(mask.shape), mask=mask)
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """(B, C, H, W) -> (B, out, H, W), from the rows above and the pixels to the left."""
+        """(B, in, H, W) -> (B, out, H, W), with the weight's cropped kernel."""
         half = KERNEL // 2
         return F.conv2d(F.pad(x, (half, half, half, 0)), weight, bias)
 
 
 class LatentPixelCNN(nn.Module):
-    """(B, maps, H, W) -> `outputs` tensors of that shape; each number depends on those before.
+    """(B, maps, H, W) -> `outputs` tensors of that shape; each element depends on earlier ones.
 
-    `layers` hidden layers of `hidden` feature maps, in contiguous blocks, one for each latent
-    map: block i sees, of its own pixel, maps up to i, and output i sees blocks before i.
+    The network has `layers` hidden layers of `hidden` feature maps, divided into one contiguous
+    block per latent map. Within a pixel, block i sees maps 0 to i, and output i sees the blocks
+    before i.
     """
 
     def __init__(self, maps: int, hidden: int, layers: int, outputs: int) -> None:
@@ -54,7 +55,7 @@ class LatentPixelCNN(nn.Module):
         self.outputs = outputs
         inputs = torch.arange(maps)
         blocks = torch.arange(hidden) * maps // hidden
-        # Hidden features that see no more of their own pixel than maps up to i, for each i.
+        # For each map i: the number of hidden features that see only maps 0 to i of their pixel.
         self.ends = [int((blocks <= i).sum()) for i in range(maps)]
         degrees = [inputs] + [blocks] * layers
         self.hidden = ModuleList(
@@ -72,19 +73,19 @@ class LatentPixelCNN(nn.Module):
         return self.output(h).chunk(self.outputs, 1)
 
     def number_by_number(self, shape: tuple[int, int, int]) -> NumberByNumber:
-        """The outputs one after the other, for maps of `shape` (B, H, W) that are being made."""
+        """Return an evaluator, element by element, for maps of `shape` (B, H, W) being sampled."""
         return NumberByNumber([*self.hidden, self.output], self.ends, shape)
 
     def context_pixels(self) -> set[tuple[int, int]]:
-        """The pixels that a pixel depends on, as offsets (rows down, columns right)."""
+        """Return the pixels that a pixel depends on, as offsets (rows down, columns right)."""
         return reach([(KERNEL, True)] * (len(self.hidden) + 1)) - {(0, 0)}
 
 
 class LatentFlow(nn.Module):
     """`steps` autoregressive transformations of latent maps (B, maps, H, W).
 
-    Every other one works in the reversed order: last pixel, last map first. Without `scale`
-    they only shift: the log-determinant is 0.
+    Every second step works in reversed order: last pixel and last map first. Without `scale` the
+    steps only shift, and the log-determinant is 0.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class LatentFlow(nn.Module):
         return parts[0], parts[1] if self.scale else None
 
     def normalise(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, maps, H, W) -> noise u of that shape and log |det du/dz| (B,), nats."""
+        """Map z (B, maps, H, W) to noise u of that shape, with log |det du/dz| (B,), nats."""
         log_det = z.new_zeros(len(z))
         for i, step in enumerate(self.steps):
             if i:
@@ -117,10 +118,10 @@ class LatentFlow(nn.Module):
 
     @torch.no_grad()
     def generate(self, u: Tensor) -> Tensor:
-        """The inverse of `normalise`, number after number: noise -> z, both (B, maps, H, H).
+        """Invert `normalise`, one element at a time: noise -> z, both (B, maps, H, H).
 
-        Pixels are made in a wavefront, the maps of each one by one; together they cost about
-        one pass of each PixelCNN.
+        Pixels are generated in a wavefront, the maps of a pixel one by one. The total cost is
+        about one forward pass of each PixelCNN.
         """
         for i, step in reversed(list(enumerate(self.steps))):
             z = torch.zeros_like(u)

@@ -1,7 +1,7 @@
-"""A LatentPixelCNN evaluated number by number, for latent maps that are still being made.
+"""Evaluates a LatentPixelCNN element by element while latent maps are being sampled.
 
-All numbers together cost about one forward pass: what a layer sees of earlier pixels is computed
-once for each pixel, and each hidden unit once, when the last number that it depends on is there.
+All elements together cost about one forward pass. Each layer's contribution from earlier pixels
+is computed once per pixel. Each hidden unit is computed once, as soon as all its inputs are known.
 """
 
 import torch
@@ -14,7 +14,7 @@ from vlae.nn.weightnorm import WeightNorm
 
 
 class _Layer:
-    """A masked convolution, its input at earlier pixels kept: (images * places, channels)."""
+    """A masked convolution and its cached input at earlier pixels (images * places, channels)."""
 
     def __init__(self, layer: WeightNorm, grid: Grid) -> None:
         weight = layer.weight()  # (outputs, inputs, rows up to the pixel's, columns)
@@ -25,20 +25,20 @@ class _Layer:
         self.earlier = torch.cat([weight[:, :, i, j].T for i, j in earlier])
         self.own = weight[:, :, half, half].T.contiguous()
         self.bias = layer.bias
-        self.kept = grid.new(weight.shape[1], weight)
+        self.cached = grid.new(weight.shape[1], weight)
 
     def from_earlier(self, rows: Tensor) -> Tensor:
-        """Return the part of its outputs (n, outputs) that comes from earlier pixels."""
-        return torch.addmm(self.bias, window(self.kept, rows, self.taps), self.earlier)
+        """Return the earlier pixels' contribution to the outputs, bias included: (n, outputs)."""
+        return torch.addmm(self.bias, window(self.cached, rows, self.taps), self.earlier)
 
 
 class NumberByNumber:
-    """The outputs of a LatentPixelCNN for latent maps (B, maps, H, W) of which some are made.
+    """The outputs of a LatentPixelCNN for latent maps (B, maps, H, W) that are partly sampled.
 
-    `layers`: its convolutions, the last one the output. `ends`: hidden features that see no
-    more of their own pixel than maps up to i, for each map i. `shape`: (B, H, W).
-    For each group of pixels: `begin`, then for k = 0, 1, ... `outputs(k)` and `set(k, values)`,
-    then `end`.
+    `layers`: its convolutions, the output layer last. `ends`: for each map i, the number of
+    hidden features that see only maps 0 to i of their own pixel. `shape`: (B, H, W).
+    For each group of pixels call `begin`, then `outputs(k)` and `set(k, values)` for
+    k = 0, 1, ..., then `end`.
     """
 
     def __init__(
@@ -49,23 +49,25 @@ class NumberByNumber:
         self.layers = [_Layer(layer, self.grid) for layer in layers]
 
     def begin(self, pixels: Tensor) -> None:
-        """Pixels (2, n) are next; all those of their windows have been made."""
+        """Start pixels (2, n); all pixels of their receptive fields are known."""
         self.rows = self.grid.rows(pixels)
         self.before = [layer.from_earlier(self.rows) for layer in self.layers]
         self.inputs = [
-            layer.kept.new_zeros(len(self.rows), layer.kept.shape[1]) for layer in self.layers
+            layer.cached.new_zeros(len(self.rows), layer.cached.shape[1]) for layer in self.layers
         ]
 
     def outputs(self, k: int) -> Tensor:
-        """Return the parameters of map k, (B, n, number of outputs); call `set` for maps 0 to k -
-        1 first."""
+        """Return the parameters of map k, (B, n, number of outputs).
+
+        Call `set` for maps 0 to k - 1 first.
+        """
         seen, of_map = self.ends[k - 1] if k else 0, slice(k, None, len(self.ends))
         own = self.inputs[-1][:, :seen] @ self.layers[-1].own[:seen, of_map]
         outputs = self.before[-1][:, of_map] + own
         return outputs.unflatten(0, (-1, self.grid.images)).transpose(0, 1)
 
     def set(self, k: int, values: Tensor) -> None:
-        """Map k of the pixels is known: values (B, n)."""
+        """Set map k of the pixels to values (B, n)."""
         self.inputs[0][:, k] = values.T.flatten()
         start, end = (self.ends[k - 1] if k else 0), self.ends[k]
         seen = k + 1
@@ -75,6 +77,6 @@ class NumberByNumber:
             seen = end
 
     def end(self) -> None:
-        """All maps of the pixels have been set."""
+        """Finish the pixels, after all their maps have been set: cache their features."""
         for layer, inputs in zip(self.layers, self.inputs, strict=True):
-            layer.kept[self.rows] = inputs
+            layer.cached[self.rows] = inputs

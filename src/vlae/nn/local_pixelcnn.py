@@ -1,15 +1,17 @@
 """The local decoder of colour images: PixelCNN++ with a small, exact window (appendix B).
 
-    p(x | z) = prod_i p(x_i | z, x_window(i)),      x_i the three colours of a pixel
+    p(x | z) = prod_i p(x_i | z, x_window(i)),      x_i: the three colours of a pixel
 
-A window AxB is the rectangle A wide and B tall right above the pixel, and ceil((A - 1) / 2)
-pixels to its left. Two streams make it, as in PixelCNN++ (Salimans et al. 2017): the vertical
-one sees the rows above, the horizontal one the row itself too. Layers are added up so that the
-window comes out exactly: in a gated residual block only the first convolution sees neighbours,
-and vertical features enter the horizontal stream where no more than the window is reached.
+A window AxB is a rectangle A wide and B tall directly above the pixel, plus the ceil((A - 1) / 2)
+pixels to its left. As in PixelCNN++ (Salimans et al. 2017), it is built by two streams. The
+vertical stream sees the rows above; the horizontal stream also sees the pixel's own row.
 
-The network is shallow and very wide: `blocks` pairs of streams side by side, each from the
-image to the end, and each conditioned on the features of those before it at the same depth.
+Two rules make the window exact. In a gated residual block only the first convolution sees
+neighbours. Vertical features enter the horizontal stream only at depths where they stay inside
+the window.
+
+The network is shallow and very wide: it has `blocks` parallel pairs of streams. Each pair runs
+from the image to the output and is conditioned on the earlier pairs' features of equal depth.
 """
 
 from dataclasses import dataclass
@@ -24,12 +26,12 @@ from vlae.nn.elu import elu
 from vlae.nn.logistic_mixture import mixture_log_likelihood
 from vlae.nn.weightnorm import Conv2d, WeightNorm
 
-GREY = (0.299, 0.587, 0.114)  # of red, green and blue in a grayscale context
+GREY = (0.299, 0.587, 0.114)  # luma weights of red, green and blue, for a grayscale context
 
 
 @dataclass(frozen=True)
 class Depth:
-    """Convolutions that see neighbours in each stream, the first one included."""
+    """Number of convolutions in each stream that see neighbours, the first one included."""
 
     vertical: int
     horizontal: int
@@ -37,8 +39,8 @@ class Depth:
 
 WINDOWS = {"4x2": Depth(1, 2), "5x3": Depth(2, 2), "7x4": Depth(3, 3)}
 
-# Offsets (rows down, columns right) that each kind of convolution sees: the first ones leave
-# the pixel itself out, the others may have it.
+# Offsets (rows down, columns right) that each kind of convolution sees. The first layers exclude
+# the pixel itself; the later ones include it.
 FIRST_VERTICAL = (range(-2, 0), range(-1, 2))
 FIRST_HORIZONTAL = ((range(-1, 0), range(-1, 2)), (range(-1, 1), range(-1, 0)))
 VERTICAL = (range(-1, 1), range(-1, 2))
@@ -46,28 +48,31 @@ HORIZONTAL = (range(-1, 1), range(-1, 1))
 
 
 class OffsetConv2d(WeightNorm):
-    """(B, in, H, W) -> (B, out, H, W): output pixel (r, c) sees inputs (r + i, c + j) for i in
-    `rows` and j in `columns`. The input has the `border` of zeros that this takes: columns left
-    and right, rows above and below; negative where the kernel does not reach the last ones."""
+    """Padded (B, in, H', W') -> (B, out, H, W).
+
+    Output pixel (r, c) sees inputs (r + i, c + j) for i in `rows` and j in `columns`. The caller
+    pads the input with `border` zeros (left, right, top, bottom). An entry is negative where the
+    kernel does not reach the last rows or columns.
+    """
 
     def __init__(self, inputs: int, outputs: int, rows: range, columns: range) -> None:
         super().__init__((outputs, inputs, len(rows), len(columns)))
         self.border = (-columns[0], columns[-1], -rows[0], rows[-1])
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Inputs with their border -> (B, out, H, W)."""
+        """Padded inputs (B, in, H', W') -> (B, out, H, W)."""
         return F.conv2d(x, weight, bias)
 
 
 class PointwiseConv2d(WeightNorm):
-    """1x1 convolution of several inputs side by side, (B, C_i, H, W) -> (B, out, H, W)."""
+    """1x1 convolution of concatenated inputs, each (B, C_i, H, W) -> (B, out, H, W)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__((outputs, inputs, 1, 1))
 
     def apply_weight(self, x: list[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Inputs with their border -> (B, out, H, W)."""
-        # One after the other: they need not be copied side by side.
+        """Inputs (B, C_i, H, W) -> (B, out, H, W)."""
+        # One convolution per input avoids copying the inputs into one tensor.
         weights = weight.split([part.shape[1] for part in x], 1)
         y = F.conv2d(x[0], weights[0], bias)
         for part, w in zip(x[1:], weights[1:], strict=True):
@@ -78,9 +83,9 @@ class PointwiseConv2d(WeightNorm):
 class GatedBlock(nn.Module):
     """x + a sigmoid(b), a gated residual block (PixelCNN++).
 
-    a and b come from x by way of `first`, which may see neighbours, and 1x1 convolutions;
-    `beside` channels of other features of the same pixel are added inside, and the
-    `conditioning` maps before the gate.
+    a and b are computed from x by `first`, which may see neighbours, and by 1x1 convolutions.
+    `beside` channels of other features of the same pixel enter after `first`. The `conditioning`
+    maps enter before the gate.
     """
 
     def __init__(self, first: OffsetConv2d, maps: int, beside: int, conditioning: int) -> None:
@@ -91,20 +96,21 @@ class GatedBlock(nn.Module):
         self.conditioning = Conv2d(conditioning, 2 * maps, 1) if conditioning else None
 
     def forward(self, x: Tensor, beside: list[Tensor], maps: Tensor | None) -> Tensor:
-        """x and those beside it (B, maps, H, W), and the decoder's maps -> (B, maps, H, W)."""
+        """x and the features beside it (B, maps, H, W), maps (B, conditioning, H, W) or None
+        -> (B, maps, H, W)."""
         h = self.first(concat_elu([x], border=self.first.border))
         plus = None if self.beside is None else self.beside(concat_elu(beside))
         h = self.second(concat_elu([h], plus))
         return gated(x, h, None if self.conditioning is None else self.conditioning(maps))
 
 
-Features = tuple[list[Tensor], list[Tensor]]  # of the vertical and horizontal layers
+Features = tuple[list[Tensor], list[Tensor]]  # outputs of the vertical and horizontal layers
 
 
 class Streams(nn.Module):
-    """A vertical and a horizontal stream of `maps` feature maps, from the image to the end.
+    """A vertical and a horizontal stream of `maps` feature maps, from image to output.
 
-    `previous`: how many others it is conditioned on.
+    `previous`: the number of earlier pairs of streams that condition this pair.
     """
 
     def __init__(
@@ -115,11 +121,11 @@ class Streams(nn.Module):
         self.first_horizontal = ModuleList(
             OffsetConv2d(inputs, maps, *offsets) for offsets in FIRST_HORIZONTAL
         )
-        # Vertical layer j enters horizontal layer j + behind: both streams end together.
+        # Vertical layer j enters horizontal layer j + behind, so both streams end together.
         self.behind = depth.horizontal - depth.vertical
 
         def block(layer: int, offsets: tuple[range, range], entering: int) -> GatedBlock:
-            # Behind the first convolution, which has seen the neighbours, a block sees none.
+            # The first block sees no neighbours: the first convolution before it has seen them.
             seen = offsets if layer else (range(1), range(1))
             first = OffsetConv2d(2 * maps, maps, *seen)
             return GatedBlock(first, maps, (previous + entering) * maps, conditioning)
@@ -130,7 +136,11 @@ class Streams(nn.Module):
         )
 
     def forward(self, image: Tensor, previous: list[Features], maps: Tensor | None) -> Features:
-        """An image with its border, the features of the network before -> this one's features."""
+        """Compute the features (B, maps, H, W) of all layers.
+
+        image: (B, inputs, H, W), as from image_seen. previous: the features of the earlier pairs.
+        maps: (B, conditioning, H, W) or None.
+        """
         vertical, horizontal = [], []
         h, *horizontals = (
             layer(F.pad(image, layer.border))
@@ -150,8 +160,11 @@ class Streams(nn.Module):
 
 
 class ColourHead(nn.Module):
-    """The mixture's parameters of a pixel, colour after colour, from concat_elu of the features
-    and from its colours before: 1x1 convolutions, so that the window stays as it is."""
+    """Mixture parameters of a pixel, one colour after the other.
+
+    The inputs are concat_elu of the features and the pixel's earlier colours. All layers are 1x1
+    convolutions, so the window does not grow.
+    """
 
     def __init__(self, features: int, hidden: int, mixtures: int) -> None:
         super().__init__()
@@ -163,22 +176,25 @@ class ColourHead(nn.Module):
         self.later = ModuleList(Conv2d(hidden, 2 * mixtures, 1) for _ in range(2))
 
     def first(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The weights' logits, and means and log-scales of red, each (B, K, H, W)."""
+        """Return the mixture logits and red's means and log-scales, each (B, K, H, W)."""
         return self.red(features).chunk(3, 1)
 
     def next(self, features: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log-scales of the next colour, given those before it, (B, 1 or 2, H, W)."""
+        """Return means and log-scales (B, K, H, W) of the colour after `before` (B, 1 or 2, H, W).
+
+        One earlier colour (red) gives green; two (red and green) give blue.
+        """
         which = before.shape[1] - 1
         h = self.hidden[which]([features, before.to(features.dtype)])
         return self.later[which](elu(h)).chunk(2, 1)
 
 
 class LocalPixelCNN(nn.Module):
-    """log p(x|z) of colour images; vlae.nn.local_pixelcnn_sampling draws them.
+    """log p(x|z) of colour images; vlae.nn.local_pixelcnn_sampling samples from it.
 
-    window: a key of WINDOWS. grayscale: the window's pixels count by their luma only; the
-    pixel's own colours before the one predicted are seen all the same. conditioning: channels
-    of the maps from z, 0 for none.
+    window: a key of WINDOWS. grayscale: the network sees only the luma of the window's pixels;
+    a colour is still conditioned on the earlier colours of its own pixel. conditioning: number of
+    maps computed from z, 0 for none.
     """
 
     def __init__(
@@ -199,17 +215,22 @@ class LocalPixelCNN(nn.Module):
         self.head = ColourHead(blocks * maps, maps, mixtures)
 
     def image_seen(self, x: Tensor) -> Tensor:
-        """Return the part of scaled images that the streams see, (B, 3, H, W): (B, 4, H, W), or
-        (B, 2, H, W)."""
+        """Return the streams' input for scaled images x (B, 3, H, W).
+
+        Colours, or their luma where `grayscale`, and a channel of ones: (B, 4 or 2, H, W).
+        """
         if self.grayscale:
-            # By numbers: a tensor of them would have to be sent to the GPU at every step.
+            # Python floats: a tensor of weights would be copied to the GPU at every step.
             x = sum(share * colour for share, colour in zip(GREY, x.split(1, 1), strict=True))
-        # A channel of ones tells the image, whose values may be 0, from the zeros around it.
+        # The channel of ones distinguishes image values of 0 from the zero padding.
         return torch.cat([x, torch.ones_like(x[:, :1])], 1)
 
     def features(self, x: Tensor, maps: Tensor | None) -> Tensor:
-        """Return concat_elu of the features of each pixel's window: scaled images x (B, 3, H, W)
-        in [-1, 1] and maps (B, conditioning, H, W) or None -> (B, 2 * blocks * maps, H, W)."""
+        """Return concat_elu of the features of each pixel's window.
+
+        Scaled images x (B, 3, H, W) in [-1, 1] and maps (B, conditioning, H, W) or None
+        -> (B, 2 * blocks * maps, H, W).
+        """
         image = self.image_seen(x)
         done: list[Features] = []
         for streams in self.streams:
@@ -217,7 +238,10 @@ class LocalPixelCNN(nn.Module):
         return concat_elu([horizontal[-1] for _, horizontal in done])
 
     def log_likelihood(self, x: Tensor, maps: Tensor | None) -> Tensor:
-        """log p(x|z), nats, summed over the image: (B, 3, H, W) in [-1, 1] -> (B,)."""
+        """Return log p(x|z), nats, summed over the image: x (B, 3, H, W) in [-1, 1] -> (B,).
+
+        maps: (B, conditioning, H, W) or None.
+        """
         features = self.features(x, maps)
         logits, *red = self.head.first(features)
         green, blue = self.head.next(features, x[:, :1]), self.head.next(features, x[:, :2])
@@ -227,7 +251,7 @@ class LocalPixelCNN(nn.Module):
         return mixture_log_likelihood(x, logits, means, log_scales).sum((1, 2))
 
     def context_pixels(self) -> set[tuple[int, int]]:
-        """The window as offsets (rows down, columns right) that the kernels can reach."""
+        """Return the window as offsets (rows down, columns right) that the kernels reach."""
         vertical = [_reach({(0, 0)}, FIRST_VERTICAL)]
         for _ in range(self.depth.vertical - 1):
             vertical.append(_reach(vertical[-1], VERTICAL))
@@ -242,6 +266,6 @@ class LocalPixelCNN(nn.Module):
 
 
 def _reach(seen: set[tuple[int, int]], offsets: tuple[range, range]) -> set[tuple[int, int]]:
-    """Return the receptive field of a convolution over features whose own is `seen`."""
+    """Return the receptive field of a convolution over features with receptive field `seen`."""
     rows, columns = offsets
     return {(r + i, c + j) for r, c in seen for i in rows for j in columns}

@@ -1,11 +1,12 @@
-"""Images drawn from a LocalPixelCNN, evaluated at the pixels that are next, its features at all
-earlier ones kept.
+"""Samples images from a LocalPixelCNN, evaluating it only at the next pixels.
 
-Drawing an image needs every pixel's features once: together they cost about one forward pass,
-however many steps it takes. Only the vertical stream is computed ahead of the pixels: a pixel's
-window reaches to the right in the rows above it, and so do the layers that gather it. The layer
-before the last is needed one column to the right of the pixel, that before it two columns, and
-so on; what they see there lies in the window, and has been drawn.
+The features of all earlier pixels are cached. Each pixel's features are computed once, so an
+image costs about one forward pass, whatever the number of steps.
+
+Only the vertical stream is computed ahead of the pixels to be drawn, because a pixel's window
+extends to the right in the rows above it. The last layer but one is needed one column to the
+right of the pixel, the layer before it two columns, and so on. The pixels seen from there lie in
+the window and are already drawn.
 """
 
 import torch
@@ -29,33 +30,36 @@ from vlae.nn.logistic_mixture import draw_component, draw_value
 from vlae.nn.wavefront import wavefront
 from vlae.nn.weightnorm import WeightNorm
 
-# Images are filled up to a multiple of this. A matrix product of MKL's rounds a row according to
-# its place in a block of rows, and the last rows otherwise if they are no whole block. Rows that
-# come pixel after pixel, whole blocks for each, keep their places: a sample then does not depend
-# on how many images or pixels are computed together.
+# The number of images is padded to a multiple of this. In MKL's matrix product, the rounding of a
+# row depends on its position in a block of rows; an incomplete last block rounds differently.
+# Each pixel has complete blocks of rows, so every row keeps its position. A sample therefore does
+# not depend on how many images or pixels are computed together.
 ROUND_NUMBER = 8
 
 
 def _offsets(*kernels: tuple[range, range]) -> list[tuple[int, int]]:
-    """The pixels (rows down, columns right) that kernels see, in the order of their weights."""
+    """Return the offsets (rows down, columns right) that kernels see, in the order of their
+    weights."""
     return [(i, j) for rows, columns in kernels for i in rows for j in columns]
 
 
 def _matrix(layer: WeightNorm) -> Tensor:
-    """The weight of a convolution as (taps * inputs, outputs)."""
+    """Return a convolution's weight as (taps * inputs, outputs)."""
     weight = layer.weight()
     return weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
 
 
 def _part_by_part(matrix: Tensor, parts: int) -> Tensor:
-    """The weights (2 * parts * maps, outputs) of concat_elu of several features side by side, as
-    those of the concat_elu of each of them, one after the other."""
+    """Reorder weights (2 * parts * maps, outputs) of concat_elu(all parts) for inputs that are
+    the concatenation of concat_elu(part) over the parts."""
     return matrix.view(2, parts, -1, matrix.shape[1]).transpose(0, 1).reshape(matrix.shape)
 
 
 class GatedBlockAtPixels:
-    """A GatedBlock at some pixels, a row of a matrix for each; features are given and returned
-    as their concat_elu, which is all that any layer sees of them."""
+    """A GatedBlock evaluated at selected pixels, one matrix row per pixel.
+
+    Inputs and outputs are concat_elu of the features, the only form in which layers use them.
+    """
 
     def __init__(self, block: GatedBlock, beside: int) -> None:
         first, second = [_matrix(block.first)], [_matrix(block.second)]
@@ -71,25 +75,27 @@ class GatedBlockAtPixels:
     def __call__(
         self, x: Tensor, around: Tensor, beside: list[Tensor], maps: Tensor | None
     ) -> Tensor:
-        """x, the block's input, (n, 2 * maps); `around`, what its first convolution sees of it,
-        (n, taps * 2 * maps); `beside`, each as x; conditioning maps (n, conditioning)."""
+        """Return the block's output (n, 2 * maps).
+
+        x: the block's input (n, 2 * maps). around: what the first convolution sees of it,
+        (n, taps * 2 * maps). beside: features of the shape of x. maps: (n, conditioning) or None.
+        """
         h = torch.addmm(self.first_bias, torch.cat([around, *beside], 1), self.first)
         h = concat_elu([h])
         if maps is not None:
             h = torch.cat([h, maps], 1)
         value, gate = torch.addmm(self.second_bias, h, self.second).chunk(2, 1)
-        # ELU of x and of -x have x and -x where these are positive.
+        # Recover the features from their concat_elu: its positive parts are x and -x.
         positive, negative = x.clamp(min=0).chunk(2, 1)
-        # The vectorised sigmoid rounds otherwise than that of a vector's last, single numbers;
-        # exp does not.
+        # torch.sigmoid rounds the remainder elements of a vector differently; exp does not.
         return concat_elu([positive - negative + value / (1 + torch.exp(-gate))])
 
 
-Features = tuple[list[Tensor], list[Tensor]]  # of the vertical and horizontal layers, concat_elu
+Features = tuple[list[Tensor], list[Tensor]]  # concat_elu of the vertical and horizontal layers
 
 
 class _Step:
-    """Some pixels of a step: `rows` (n,) of the kept features, conditioning maps (n, ...)."""
+    """Pixels of one step: their rows (n,) in the cached features and their conditioning maps."""
 
     def __init__(self, rows: Tensor, maps: Tensor | None) -> None:
         self.rows = rows
@@ -97,7 +103,7 @@ class _Step:
 
 
 class _Streams:
-    """Streams, the features that later steps see kept."""
+    """A Streams with a cache of the features that later steps see."""
 
     def __init__(self, streams: Streams, previous: int, grid: Grid) -> None:
         self.behind = streams.behind
@@ -112,33 +118,36 @@ class _Streams:
             for i, block in enumerate(streams.horizontal)
         ]
 
-        def kept() -> Tensor:
+        def new_cache() -> Tensor:
             like = self.first_vertical
             return grid.new(2 * like.shape[1], like)
 
-        # Of each stream's last layer nothing is seen from other pixels.
-        self.kept_vertical = [kept() for _ in self.vertical[1:]]
-        self.kept_horizontal = [kept() for _ in self.horizontal[1:]]
+        # No other pixel sees the last layer of a stream, so it is not cached.
+        self.cached_vertical = [new_cache() for _ in self.vertical[1:]]
+        self.cached_horizontal = [new_cache() for _ in self.horizontal[1:]]
         self.sees_first_vertical = grid.taps(_offsets(FIRST_VERTICAL))
         self.sees_first_horizontal = grid.taps(_offsets(*FIRST_HORIZONTAL))
         self.sees_vertical = grid.taps(_offsets(VERTICAL))
         self.sees_horizontal = grid.taps(_offsets(HORIZONTAL))
 
     def __call__(self, image: Tensor, steps: list[_Step], previous: list[Features]) -> Features:
-        """image: kept. steps: the pixels at which each vertical layer is computed; those of the
-        last one are the pixels to be drawn."""
+        """Return the features of all layers.
+
+        image: the cached image. steps: the pixels at which each vertical layer is computed; the
+        last entry holds the pixels to be drawn. previous: the features of the earlier streams.
+        """
         vertical, horizontal = [], []
         for i, (block, step) in enumerate(zip(self.vertical, steps, strict=True)):
             if i:
-                x = self.kept_vertical[i - 1].index_select(0, step.rows)
-                around = window(self.kept_vertical[i - 1], step.rows, self.sees_vertical)
+                x = self.cached_vertical[i - 1].index_select(0, step.rows)
+                around = window(self.cached_vertical[i - 1], step.rows, self.sees_vertical)
             else:
                 seen = window(image, step.rows, self.sees_first_vertical)
                 h = torch.addmm(self.first_vertical_bias, seen, self.first_vertical)
                 x = around = concat_elu([h])
             h = block(x, around, [others[i] for others, _ in previous], step.maps)
-            if i < len(self.kept_vertical):
-                self.kept_vertical[i][step.rows] = h
+            if i < len(self.cached_vertical):
+                self.cached_vertical[i][step.rows] = h
             vertical.append(h)
         step = steps[-1]
         seen = window(image, step.rows, self.sees_first_horizontal)
@@ -146,25 +155,25 @@ class _Streams:
         for i, block in enumerate(self.horizontal):
             around = x
             if i:
-                around = window(self.kept_horizontal[i - 1], step.rows, self.sees_horizontal)
+                around = window(self.cached_horizontal[i - 1], step.rows, self.sees_horizontal)
             beside = [others[i] for _, others in previous]
             if i >= self.behind:
                 beside.append(self._vertical_here(i - self.behind, vertical, step.rows))
             x = block(x, around, beside, step.maps)
-            if i < len(self.kept_horizontal):
-                self.kept_horizontal[i][step.rows] = x
+            if i < len(self.cached_horizontal):
+                self.cached_horizontal[i][step.rows] = x
             horizontal.append(x)
         return vertical, horizontal
 
     def _vertical_here(self, layer: int, ahead: list[Tensor], rows: Tensor) -> Tensor:
-        """Compute a vertical layer at the pixels to be drawn; all but the last are kept there."""
-        if layer == len(self.kept_vertical):
+        """Return a vertical layer at the pixels to be drawn; only the last layer is not cached."""
+        if layer == len(self.cached_vertical):
             return ahead[layer]
-        return self.kept_vertical[layer].index_select(0, rows)
+        return self.cached_vertical[layer].index_select(0, rows)
 
 
 class _ColourHead:
-    """A ColourHead over rows: concat_elu of the features of each block, one after the other."""
+    """A ColourHead for rows that concatenate concat_elu of each block's features."""
 
     def __init__(self, head: ColourHead, blocks: int) -> None:
         self.red, self.red_bias = _part_by_part(_matrix(head.red), blocks), head.red.bias
@@ -177,7 +186,7 @@ class _ColourHead:
             self.later.append((_matrix(last), last.bias))
 
     def draw(self, features: Tensor, uniform: Tensor) -> Tensor:
-        """The colours (n, 3), scaled, from noise (n, 4): see draw_images."""
+        """Draw scaled colours (n, 3) from noise (n, 4); see draw_images."""
         logits, means, log_scales = torch.addmm(self.red_bias, features, self.red).chunk(3, 1)
         component = draw_component(logits, uniform[:, 0]).unsqueeze(1)
         drawn = uniform.new_empty(len(uniform), 3)
@@ -197,7 +206,7 @@ class _ColourHead:
 
 
 class LocalPixelByPixel:
-    """`pixelcnn` for images (B, 3, H, W) that are being drawn.
+    """Evaluates `pixelcnn` for images (B, 3, H, W) that are being drawn.
 
     maps: (B, conditioning, H, W) or None. `shape`: (B, H, W).
     """
@@ -214,15 +223,17 @@ class LocalPixelByPixel:
             _Streams(streams, i, self.grid) for i, streams in enumerate(pixelcnn.streams)
         ]
         self.head = _ColourHead(pixelcnn.head, len(self.streams))
-        # Beside each layer of the vertical stream, how far ahead of the pixels it is computed.
+        # For each layer of the vertical stream: how many columns ahead it is computed.
         self.ahead = range(pixelcnn.depth.vertical - 1, -1, -1)
         self.maps = None if maps is None else self.grid.keep(maps)
         channels = (1 if pixelcnn.grayscale else 3) + 1
         self.image = self.grid.new(channels, pixelcnn.head.red.bias)
 
     def draw(self, pixels: Tensor, uniform: Tensor) -> Tensor:
-        """The colours (B, 3, n), scaled, of pixels (2, n), all pixels of whose windows have been
-        drawn, from noise (B, 4, n): see draw_images."""
+        """Draw the scaled colours (B, 3, n) of pixels (2, n) from noise (B, 4, n).
+
+        All pixels of their windows are already drawn. For the noise see draw_images.
+        """
         steps = [
             _Step(self.grid.rows(self._pixels_ahead(pixels, ahead)), self.maps)
             for ahead in self.ahead
@@ -237,8 +248,11 @@ class LocalPixelByPixel:
         return drawn.view(-1, self.grid.images, 3).permute(1, 2, 0)
 
     def _pixels_ahead(self, pixels: Tensor, ahead: int) -> Tensor:
-        """The pixels (2, m) where a layer is computed that is needed `ahead` columns to the right
-        of `pixels` (2, n): one for each of these, and a row's first columns with its first."""
+        """Return the pixels (2, m) for a layer that runs `ahead` columns before `pixels` (2, n).
+
+        Each pixel of `pixels` gives the pixel `ahead` columns to its right. The first pixel of a
+        row also gives the columns before that.
+        """
         rows, columns = pixels
         shifted = torch.stack([rows, columns + ahead])
         begun = rows[columns == 0]
@@ -254,11 +268,11 @@ def draw_images(
     uniform: Tensor,
     groups: list[Tensor] | None = None,
 ) -> Tensor:
-    """x ~ p(x|z), scaled (B, 3, H, W), from maps (B, conditioning, H, W) or None and noise
-    in [0, 1), (B, 4, H, W): for the mixture's component and for each colour.
+    """Sample x ~ p(x|z), scaled images (B, 3, H, W).
 
-    `groups`: pixels that are drawn together, as of `wavefront`, by default that of the
-    window; the result does not depend on them.
+    maps: (B, conditioning, H, W) or None. uniform: noise in [0, 1), (B, 4, H, W), one channel for
+    the mixture component and one for each colour. groups: the pixels to draw together, by default
+    the `wavefront` of the window; the result does not depend on them.
     """
     groups = groups or wavefront(pixelcnn.context_pixels(), uniform.shape[-1])
     images = len(uniform)

@@ -1,10 +1,9 @@
 """Discretized mixture of logistics over a pixel's colours (PixelCNN++: Salimans et al. 2017).
 
-A component's distribution of a channel is a logistic density over the real line; a value v of
-0 to 255, scaled to x = v / 127.5 - 1, has the mass of its bin [x - 1/255, x + 1/255], and the
-bins of 0 and 255 reach to minus and plus infinity. The three channels share the mixture's
-weights, and the parameters of green may depend on red, those of blue on red and green: which
-they do is the caller's affair.
+Each component has one logistic density per channel over the real line. A value v of 0 to 255 is
+scaled to x = v / 127.5 - 1 and gets the mass of its bin [x - 1/255, x + 1/255]. The bins of 0 and
+255 extend to minus and plus infinity. The three channels share the mixture weights. The
+parameters of green may depend on red, and those of blue on red and green; the caller decides.
 """
 
 import torch
@@ -13,32 +12,31 @@ from torch.nn import functional as F
 
 from vlae.images import scaled
 
-LOG_SCALE_FLOOR = -7.0  # as in openai/pixel-cnn: nearly all the mass in one bin
+LOG_SCALE_FLOOR = -7.0  # as in openai/pixel-cnn: nearly all the mass falls into one bin
 HALF_BIN = 1 / 255
 
 
 def bin_log_mass(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """log mass, nats, of the bin of x under a logistic density; the three broadcast.
+    """Return the log mass, nats, of the bin of x under a logistic density; arguments broadcast.
 
-    x: scaled values (vlae.images.scaled). log_scale is used as it is, without the floor.
+    x: scaled values (vlae.images.scaled). The floor is not applied to log_scale.
     """
     inverse = torch.exp(-log_scale)
     upper = inverse * (x - mean + HALF_BIN)
     lower = inverse * (x - mean - HALF_BIN)
     below = F.logsigmoid(upper)  # log mass below the bin's upper end
     above = F.logsigmoid(-lower)  # log mass above its lower end
-    # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): no cancellation, however
-    # far out the bin lies. The width b - a does not depend on x.
+    # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)) avoids cancellation even
+    # far out in the tails. The width b - a does not depend on x.
     inner = below + above + torch.log(-torch.expm1(-2 * HALF_BIN * inverse))
     return torch.where(x < -0.999, below, torch.where(x > 0.999, above, inner))
 
 
 def mixture_log_likelihood(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-    """log p(x) of each pixel, nats: (B, H, W).
+    """Return log p(x) of each pixel, nats: (B, H, W).
 
-    x: scaled images (B, 3, H, W). logits: (B, K, H, W), of the mixture's weights. means,
-    log_scales: (B, 3, K, H, W); log_scales below -7 count as -7. Computed in single precision
-    or better.
+    x: scaled images (B, 3, H, W). logits: mixture weights (B, K, H, W). means, log_scales:
+    (B, 3, K, H, W); log_scales are clamped at -7. Computed in single precision or better.
     """
     full = torch.promote_types(logits.dtype, torch.float32)
     logits, means, log_scales = (t.to(full) for t in (logits, means, log_scales))
@@ -47,14 +45,16 @@ def mixture_log_likelihood(x: Tensor, logits: Tensor, means: Tensor, log_scales:
 
 
 def draw_component(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The mixture's component of each pixel: logits (B, K, ...), uniform (B, ...) -> (B, ...)."""
+    """Draw each pixel's mixture component: logits (B, K, ...), uniform (B, ...) -> (B, ...)."""
     below = torch.softmax(logits, 1).cumsum(1)
     return (uniform.unsqueeze(1) >= below).sum(1).clamp(max=logits.shape[1] - 1)
 
 
 def draw_value(mean: Tensor, log_scale: Tensor, uniform: Tensor) -> Tensor:
-    """A scaled value in [-1, 1] of the discretized logistic distribution, by inversion of its
-    distribution function at `uniform` in [0, 1); all of one shape."""
+    """Draw a scaled value in [-1, 1] from the discretized logistic distribution.
+
+    The value is the inverse distribution function at `uniform` in [0, 1). All have one shape.
+    """
     scale = log_scale.clamp(min=LOG_SCALE_FLOOR).exp()
     x = mean + scale * torch.logit(uniform, eps=torch.finfo(uniform.dtype).eps)
     return scaled(((x + 1) * 127.5).round().clamp(0, 255))

@@ -1,4 +1,4 @@
-"""MADE: a masked network whose output i depends on inputs before i only (Germain et al. 2015)."""
+"""MADE: a masked network whose output i depends only on inputs before i (Germain et al. 2015)."""
 
 from itertools import pairwise
 
@@ -15,9 +15,9 @@ ACTIVATIONS = {"relu": torch.relu, "elu": elu}
 class MADE(nn.Module):
     """(B, dim), context (B, context_dim) or None -> `outputs` tensors (B, dim).
 
-    Hidden units stand in contiguous blocks, one for each variable: block i sees inputs
-    up to i, output i sees blocks before i (openai/iaf). `layers` counts weight layers.
-    The context, which is not masked, enters the first hidden layer.
+    Hidden units are divided into one contiguous block per variable: block i sees inputs 0 to i,
+    output i sees blocks before i (openai/iaf). `layers` counts weight layers. The context is not
+    masked and enters the first hidden layer.
     """
 
     def __init__(
@@ -45,8 +45,7 @@ class MADE(nn.Module):
         self.context = Linear(context_dim, hidden) if context_dim else None
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
-        """z (B, dim) and context (B, context_dim) -> tensors (B, dim), one for each parameter of
-        a step."""
+        """z (B, dim), context (B, context_dim) or None -> `outputs` tensors (B, dim)."""
         h = z
         for i, layer in enumerate(self.hidden):
             h = layer(h)
@@ -56,15 +55,15 @@ class MADE(nn.Module):
         return self.output(h).chunk(self.outputs, 1)
 
     def one_by_one(self, context: Tensor | None, like: Tensor) -> "OneByOne":
-        """The outputs variable after variable, for a code that is still being made."""
+        """Return an evaluator, variable by variable, for a code that is being sampled."""
         return OneByOne(self, context, like)
 
 
 class OneByOne:
-    """A MADE's outputs i from inputs before i, for i = 0, 1, …: all of them together cost one
-    forward pass, since each hidden unit is computed once, when its last input is there.
+    """Evaluates output i of a MADE from inputs before i, for i = 0, 1, …
 
-    `like`: a tensor (B, dim) of the dtype and device to work in.
+    All outputs together cost one forward pass: each hidden unit is computed once, as soon as its
+    last input is known. `like`: a tensor (B, dim) with the dtype and device to use.
     """
 
     def __init__(self, made: MADE, context: Tensor | None, like: Tensor) -> None:
@@ -79,14 +78,14 @@ class OneByOne:
         self.inputs += [like.new_zeros(len(like), layer.bias.numel()) for layer in made.hidden]
 
     def outputs(self, i: int) -> list[Tensor]:
-        """The `outputs` numbers (B,) of variable i; `set` has been called for all before it."""
+        """Return the parameters of variable i, one (B,) each; call `set` for 0 to i - 1 first."""
         seen = self.made.ends[i - 1] if i else 0
         weight, bias, h = self.weights[-1], self.biases[-1], self.inputs[-1][:, :seen]
         rows = range(i, len(weight), self.made.dim)
         return [h @ weight[row, :seen] + bias[:, row] for row in rows]
 
     def set(self, i: int, value: Tensor) -> None:
-        """Variable i is known to be `value` (B,)."""
+        """Set variable i to `value` (B,)."""
         self.inputs[0][:, i] = value
         start, end = (self.made.ends[i - 1] if i else 0), self.made.ends[i]
         if start == end:

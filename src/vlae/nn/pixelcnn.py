@@ -1,7 +1,7 @@
 """The local autoregressive decoder, a small masked PixelCNN (VLAE sections 3.1 and 4.1).
 
-p(x | z) = prod_i p(x_i | z, x_window(i)). The window follows from the kernels alone:
-`context_pixels` lists it. Kernels are stored cropped to the rows that a mask leaves.
+p(x | z) = prod_i p(x_i | z, x_window(i)). The kernels alone determine the window, which
+`context_pixels` lists. Kernels are stored without the rows that the mask removes.
 """
 
 import torch
@@ -14,13 +14,13 @@ from vlae.nn.elu import elu
 from vlae.nn.weightnorm import Conv2d, WeightNorm, new_direction
 from vlae.receptive_field import causal_taps, decoder_kernels, reach
 
-SIDE = 28  # pixels of the image's side, for the C++ core
+SIDE = 28  # height and width of the image in pixels, for the C++ core
 
 
 def causal_mask(kernel: int, own_pixel: bool) -> Tensor:
-    """Taps (kernel // 2 + 1, kernel) at or before the pixel in raster order; 1 where allowed.
+    """Return a causal mask (kernel // 2 + 1, kernel): 1 at earlier pixels in raster order.
 
-    Type A leaves the pixel itself out, type B (`own_pixel`) keeps it.
+    Type A excludes the pixel itself, type B (`own_pixel`) includes it.
     """
     half = kernel // 2
     mask = torch.zeros(half + 1, kernel)
@@ -32,8 +32,8 @@ def causal_mask(kernel: int, own_pixel: bool) -> Tensor:
 class MaskedConv2d(WeightNorm):
     """(B, in, H, W) -> (B, out, H, W); output pixel i sees inputs before i (A) or up to i (B).
 
-    The last `free` input channels carry no pixels of the image, so their taps in the
-    cropped kernel are not masked.
+    The last `free` input channels are not masked within the cropped kernel, because they carry no
+    pixels of the image.
     """
 
     padding: int
@@ -53,12 +53,12 @@ class MaskedConv2d(WeightNorm):
         self.padding = kernel // 2
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """(B, C, H, W) -> (B, out, H, W), from the rows above and the pixels to the left."""
+        """(B, in, H, W) -> (B, out, H, W), with the weight's cropped kernel."""
         return F.conv2d(F.pad(x, (self.padding, self.padding, self.padding, 0)), weight, bias)
 
 
 class PointwiseBlock(nn.Module):
-    """x + conv1x1(elu(conv1x1(elu(x)))): depth without context."""
+    """x + conv1x1(elu(conv1x1(elu(x)))): adds depth, but no context."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -66,12 +66,12 @@ class PointwiseBlock(nn.Module):
         self.second = Conv2d(maps, maps, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, maps, H, W) -> the same."""
+        """(B, maps, H, W) -> (B, maps, H, W)."""
         return x + self.second(elu(self.first(elu(x))))
 
 
 class MaskedBlock(nn.Module):
-    """x + masked3x3(elu(masked3x3(elu(x)))), with direction tensors of its own or shared ones."""
+    """x + masked3x3(elu(masked3x3(elu(x)))); the caller passes the direction tensors."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -79,19 +79,20 @@ class MaskedBlock(nn.Module):
         self.second = MaskedConv2d(maps, maps, 3, own_pixel=True, direction=False)
 
     def forward(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """(B, maps, H, W) -> the same; `first` and `second` are the direction tensors."""
+        """(B, maps, H, W) -> (B, maps, H, W); `first` and `second` are the direction tensors."""
         return x + self.second(elu(self.first(elu(x), first)), second)
 
 
 class PixelCNN(nn.Module):
     """Bernoulli logits of each pixel given the pixels in its window and conditioning maps.
 
-    A type-A convolution, then `masked_blocks` residual blocks of two masked 3x3
-    convolutions with `pointwise_blocks` residual 1x1 blocks spread before, between and
-    after them, with `last_masked` one more masked 3x3 convolution, then a 1x1 convolution to
-    one logit a pixel. The first layer has no shortcut: nothing carries pixel i to logit i.
-    Tied: the masked 3x3 convolutions share one direction tensor and keep a gain and a bias
-    each.
+    The layers are, in order: a type-A convolution; `masked_blocks` residual blocks of two masked
+    3x3 convolutions; with `last_masked`, one more masked 3x3 convolution; and a 1x1 convolution to
+    one logit per pixel. `pointwise_blocks` residual 1x1 blocks are spread before, between and
+    after the masked blocks. The first layer has no shortcut, so logit i never sees pixel i.
+
+    With `tied`, the masked 3x3 convolutions share one direction tensor; each keeps its own gain
+    and bias.
     """
 
     def __init__(
@@ -131,11 +132,11 @@ class PixelCNN(nn.Module):
         return self.output(elu(h))
 
     def blocks(self) -> list[tuple[PointwiseBlock | MaskedBlock, tuple[Tensor, ...]]]:
-        """The residual blocks in order, the masked ones with the directions they use."""
+        """Return the residual blocks in order, the masked ones with their direction tensors."""
         gaps = len(self.masked) + 1
         result: list[tuple[PointwiseBlock | MaskedBlock, tuple[Tensor, ...]]] = []
         for gap in range(gaps):
-            # block j stands in gap j * gaps // count: evenly spread, earlier gaps first
+            # Block j goes into gap j * gaps // count: evenly spread, earlier gaps first.
             for j, block in enumerate(self.pointwise):
                 if j * gaps // len(self.pointwise) == gap:
                     result.append((block, ()))
@@ -147,7 +148,7 @@ class PixelCNN(nn.Module):
         return result
 
     def operations(self) -> list[Operation]:
-        """This network in the terms of the C++ core, its input the image and the maps."""
+        """Describe this network to the C++ core; its input is the image followed by the maps."""
         filters = self.output.own_direction().shape[1]
         inputs = self.input.own_direction().shape[1]
         first, last, side = self.input, self.output, (SIDE, SIDE)
@@ -183,6 +184,6 @@ class PixelCNN(nn.Module):
         return [*result, output]
 
     def context_pixels(self) -> set[tuple[int, int]]:
-        """The window as offsets (rows down, columns right) that the kernels can reach."""
+        """Return the window as offsets (rows down, columns right) that the kernels reach."""
         last = self.last_masked is not None
         return reach(decoder_kernels(self.first_kernel, len(self.masked), last))

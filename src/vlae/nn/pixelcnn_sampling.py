@@ -1,7 +1,7 @@
-"""A PixelCNN evaluated at the pixels that are next, its features at all earlier ones kept.
+"""Samples images from a PixelCNN, evaluating it only at the next pixels.
 
-Drawing an image needs every pixel's features once: together they cost one forward pass,
-however many steps it takes.
+The features of all earlier pixels are cached. Each pixel's features are computed once, so an
+image costs about one forward pass, whatever the number of steps.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from vlae.nn.weightnorm import WeightNorm
 
 
 class _Layer:
-    """A causal convolution, its input kept with a border of zeros: (B, places, channels)."""
+    """A causal convolution with its cached, zero-padded input (B, places, channels)."""
 
     def __init__(
         self, layer: WeightNorm, weight: Tensor, batch: int, height: int, width: int
@@ -31,13 +31,15 @@ class _Layer:
         self.bias = layer.bias
 
     def places(self, pixels: Tensor) -> Tensor:
-        """Return the places of pixels (rows, columns) (2, n) among the features."""
+        """Return the places among the features of pixels (2, n), given as rows and columns."""
         return (pixels[0] + self.above) * self.pitch + pixels[1] + self.left
 
     def __call__(self, pixels: Tensor, x: Tensor | None = None) -> Tensor:
-        """The outputs (B, n, outputs) at `pixels`, whose inputs are x (B, n, inputs) unless
-        they are in place already."""
-        if x is not None and len(self.taps) == 1:  # sees no other pixel: nothing to keep
+        """Return the outputs (B, n, outputs) at `pixels`.
+
+        x: the inputs (B, n, inputs) at these pixels; None if they are cached already.
+        """
+        if x is not None and len(self.taps) == 1:  # sees no other pixel: nothing to cache
             return x @ self.weight + self.bias
         places = self.places(pixels)
         if x is not None:
@@ -47,7 +49,7 @@ class _Layer:
 
 
 class PixelByPixel:
-    """The logits of `pixelcnn` for images that are being drawn.
+    """Computes the logits of `pixelcnn` for images that are being drawn.
 
     maps: (B, maps, H, W) or None. `shape`: (B, H, W).
     """
@@ -73,7 +75,7 @@ class PixelByPixel:
             self.input.features[:, places, 1:] = maps.flatten(2).transpose(1, 2)
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """(B, n) at pixels (2, n), all pixels of whose windows have been set."""
+        """Return the logits (B, n) at pixels (2, n); all pixels of their windows are set."""
         h = self.input(pixels)
         for first, second in self.blocks:
             h = h + second(pixels, elu(first(pixels, elu(h))))
@@ -82,15 +84,16 @@ class PixelByPixel:
         return self.output(pixels, elu(h)).squeeze(2)
 
     def set(self, pixels: Tensor, values: Tensor) -> None:
-        """Pixels (2, n) have been drawn: values (B, n) of 0/1."""
+        """Set pixels (2, n) to the drawn values (B, n), 0 or 1."""
         self.input.features[:, self.input.places(pixels), 0] = values
 
 
 def draw_pixels(pixelcnn: PixelCNN, maps: Tensor | None, uniform: Tensor) -> Tensor:
-    """x ~ p(x|z), bits (B, 1, H, W), from maps (B, maps, H, W) or None and noise in [0, 1).
+    """Sample x ~ p(x|z), bits (B, 1, H, W).
 
-    Pixels whose windows are complete are drawn together: 136 steps instead of 784 for 28x28
-    pixels and a first kernel of 7x7. The result is that of raster order under the same noise.
+    maps: (B, maps, H, W) or None. uniform: noise in [0, 1), (B, 1, H, W). Pixels whose windows
+    are complete are drawn together: 136 steps instead of 784 for 28x28 pixels and a 7x7 first
+    kernel. The result equals that of raster order with the same noise.
     """
     x = torch.zeros_like(uniform)
     network = PixelByPixel(pixelcnn, maps, (len(x), *x.shape[2:]))

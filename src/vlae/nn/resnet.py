@@ -1,8 +1,8 @@
 """ResNet encoder and decoder trunk of the binary-image models (Kingma et al. 2016, appendix B).
 
-Three stages of stride 2 with `maps` feature maps; between two stages one more residual
-block of stride 1; one fully connected layer. The decoder mirrors it with transposed
-convolutions. 28x28 images only: 28 - 14 - 7 - 4 and back.
+The encoder has three residual blocks of stride 2 with `maps` feature maps, a residual block of
+stride 1 between them, and one fully connected layer. The decoder mirrors it with transposed
+convolutions. The images are 28x28: 28 - 14 - 7 - 4 and back.
 """
 
 from torch import Tensor, nn
@@ -12,15 +12,16 @@ from vlae.nn.containers import ModuleList, Sequential
 from vlae.nn.elu import elu
 from vlae.nn.weightnorm import Conv2d, ConvTranspose2d, Linear, WeightNorm
 
-BRANCH_SCALE = 0.1  # a residual branch counts a tenth (openai/iaf)
-SIDES = (28, 14, 7, 4)  # of the image and of the features behind each stage
+BRANCH_SCALE = 0.1  # factor of a residual branch (openai/iaf)
+SIDES = (28, 14, 7, 4)  # height and width of the image and after each stage
 OUTPUT_EXTRA = (0, 1, 1)  # 4 -> 7, 7 -> 14, 14 -> 28
 
 
 class ResidualBlock(nn.Module):
-    """x' + 0.1 conv(elu(conv(elu(x)))); where the shape changes, x' is a strided convolution of x.
+    """x' + 0.1 conv(elu(conv(elu(x)))).
 
-    `resize` is None (same shape), "down" (stride 2) or "up" (transposed, stride 2).
+    x' is x, or a strided or transposed convolution of x where the shape changes. `resize` is None
+    (same shape), "down" (stride 2) or "up" (transposed, stride 2).
     """
 
     shortcut: nn.Identity | Conv2d | ConvTranspose2d
@@ -43,12 +44,12 @@ class ResidualBlock(nn.Module):
         self.second = Conv2d(outputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H', W'), the sides halved, doubled or as they are."""
+        """(B, in, H, W) -> (B, out, H', W'), with H and W kept, halved or doubled by `resize`."""
         branch = self.second(elu(self.first(elu(x))))
         return self.shortcut(x).add(branch, alpha=BRANCH_SCALE)
 
     def operation(self, side_in: int, side_out: int) -> Operation:
-        """This block in the terms of the C++ core."""
+        """Describe this block to the C++ core."""
         layers: tuple[WeightNorm, ...] = (self.first, self.second)
         if isinstance(self.shortcut, WeightNorm):
             layers = (self.shortcut, *layers)
@@ -84,7 +85,7 @@ class Encoder(nn.Module):
         return elu(self.dense(h.flatten(1)))
 
     def operations(self) -> list[Operation]:
-        """Everything before the fully connected layer in the terms of the C++ core."""
+        """Describe everything before the fully connected layer to the C++ core."""
         maps = self.blocks[-1].channels[1]
         return [*_operations(self.blocks, SIDES), Operation(Kind.ELU, (maps, maps), (4, 4))]
 
@@ -106,7 +107,7 @@ class Decoder(nn.Module):
         self.output = Conv2d(maps[-1], outputs, 3)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Codes (B, latent_dim) -> feature maps (B, maps, 28, 28)."""
+        """Codes (B, latent_dim) -> feature maps (B, outputs, 28, 28)."""
         h = elu(self.dense[1](elu(self.dense[0](z))))
         h = h.view(-1, 4, 4, self.first_maps)
         core = core_of(self, h)
@@ -115,7 +116,7 @@ class Decoder(nn.Module):
         return self.output(elu(self.blocks(h.permute(0, 3, 1, 2))))
 
     def operations(self) -> list[Operation]:
-        """Everything behind the fully connected layers in the terms of the C++ core."""
+        """Describe everything after the fully connected layers to the C++ core."""
         layer = self.output
         channels = (self.blocks[-1].channels[1], layer.gain.numel())
         return [

@@ -1,9 +1,9 @@
 """Weight-normalised layers with data-dependent initialisation (Salimans & Kingma 2016).
 
-A layer's weight is w = g v / ||v||, the norm taken for each output unit; an optional
-0/1 mask multiplies v first. Initialisation sends one batch through the network and
-sets g and b of each layer, in the order of the forward pass, so that its
-pre-activations have mean 0 and variance 1 over that batch.
+A layer's weight is w = g v / ||v||, with one norm per output unit. An optional 0/1 mask
+multiplies v first. Initialisation sends one batch through the network. In the order of the
+forward pass, it sets g and b of each layer so that its pre-activations have mean 0 and variance 1
+over that batch.
 """
 
 from collections.abc import Iterator
@@ -16,16 +16,14 @@ from torch.nn import functional as F
 
 from vlae.native.network import foldable, folded
 
-NORM_FLOOR = 1e-12  # squared norm of a unit whose inputs are all masked
+NORM_FLOOR = 1e-12  # added to the squared norm, which is 0 if all inputs of a unit are masked
 
 
 class WeightNorm(nn.Module):
-    """The base of all weight-normalised layers: direction v, gain g, bias b, and their
-    initialisation.
+    """Base class of weight-normalised layers: direction v, gain g, bias b, and initialisation.
 
-    `unit_dim` is the dimension of v that counts output units. With `direction=False`
-    the layer owns no v: its caller passes one, so that layers can share it while each
-    keeps its own gain and bias.
+    `unit_dim` is the dimension of v that indexes output units. With `direction=False` the layer
+    owns no v and its caller passes one. Layers can then share v and keep their own gain and bias.
     """
 
     direction: Tensor | None
@@ -49,7 +47,7 @@ class WeightNorm(nn.Module):
         self.initialising = False
 
     def weight(self, direction: Tensor | None = None) -> Tensor:
-        """g v / ||v||, of v's shape."""
+        """Return g v / ||v||, with the shape of v."""
         if direction is None and foldable(self):
             return folded(self)
         v = self.own_direction() if direction is None else direction
@@ -62,17 +60,17 @@ class WeightNorm(nn.Module):
         return v * (norm * self.gain.view(shape))
 
     def own_direction(self) -> Tensor:
-        """v; raises ValueError for a layer that owns none."""
+        """Return v. Raises ValueError if the layer owns none."""
         if self.direction is None:
-            raise ValueError("this layer owns no direction: its caller is to pass one")
+            raise ValueError("this layer owns no direction; pass the shared one to forward()")
         return self.direction
 
     def apply_weight(self, x: Any, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer with this weight and bias; x is a tensor or whatever else the layer takes."""
+        """Apply the layer with this weight and bias; x is whatever input the layer takes."""
         raise NotImplementedError
 
     def forward(self, x: Any, direction: Tensor | None = None) -> Tensor:
-        """The layer's output; `direction` is the shared direction tensor of a tied layer."""
+        """Return the layer's output; `direction` is v for a layer that owns none."""
         if self.initialising:
             self._initialise(x, direction)
         return self.apply_weight(x, self.weight(direction), self.bias)
@@ -83,7 +81,7 @@ class WeightNorm(nn.Module):
         y = self.apply_weight(x, self.weight(direction), None).to(self.gain.dtype)
         units = [d for d in range(y.dim()) if d != 1]
         mean, variance = y.mean(units), y.var(units, correction=0)
-        # A unit that sees only masked or constant inputs has no scale to correct.
+        # A unit with only masked or constant inputs has no variance to normalise.
         gain = torch.where(variance > 1e-10, variance.clamp(min=1e-10).rsqrt(), 1.0)
         self.gain.copy_(gain)
         self.bias.copy_(-mean * gain)
@@ -101,7 +99,7 @@ class Linear(WeightNorm):
 
 
 class Conv2d(WeightNorm):
-    """(B, in, H, W) -> (B, out, H / stride, W / stride), zero padding."""
+    """(B, in, H, W) -> (B, out, H / stride, W / stride), with zero padding."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__((outputs, inputs, kernel, kernel))
@@ -125,13 +123,13 @@ class ConvTranspose2d(WeightNorm):
 
 
 def new_direction(shape: tuple[int, ...]) -> Tensor:
-    """v ~ N(0, 0.05^2), as in Salimans & Kingma 2016."""
+    """Return v ~ N(0, 0.05^2) of this shape, as in Salimans & Kingma 2016."""
     return torch.randn(shape) * 0.05
 
 
 @contextmanager
 def data_dependent_initialisation(model: nn.Module) -> Iterator[None]:
-    """Forward passes inside set gain and bias of every weight-normalised layer they meet."""
+    """Make forward passes inside the context initialise every weight-normalised layer they use."""
     layers = [m for m in model.modules() if isinstance(m, WeightNorm)]
     for layer in layers:
         layer.initialising = True

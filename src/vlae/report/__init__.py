@@ -1,1 +1,1 @@
-"""Tables and figures, drawn from recorded results."""
+"""Draws tables and figures from recorded results."""

@@ -10,7 +10,7 @@ import yaml
 from vlae.errors import VlaeError, suggestion
 
 BOUNDS = ("none", "<", "≤")
-QUANTITIES = {  # what claims are about, and the units it may be in, the first without a word
+QUANTITIES = {  # quantities of claims with their possible units, the default unit first
     "nll": ("nats", "bits/dim"),
     "kl": ("nats",),
     "training_bound": ("nats",),
@@ -21,11 +21,11 @@ QUANTITIES = {  # what claims are about, and the units it may be in, the first w
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of a table, as printed; see the head of paper.yaml for the fields.
+    """One row of a table, as printed; the head of paper.yaml explains the fields.
 
-    `value` is in the table's unit, `kl` in nats per image (None: not printed), `kl_derived`
-    says that the paper prints the KL in bits only and that the nats are our arithmetic.
-    `instead` is our run on the nearest data set, shown until `run` is trained, with the `note`.
+    `value` is in the table's unit, `kl` in nats per image (None: not printed). `kl_derived` is
+    true if the paper prints the KL only in bits, so that we computed the nats. `instead` is our
+    run on the most similar data set, shown with the `note` until `run` is trained.
     """
 
     model: str
@@ -44,13 +44,13 @@ class PaperRow:
 
     @property
     def ours_alone(self) -> bool:
-        """True for a model that the paper does not have."""
+        """True for a model that is not in the paper."""
         return self.source == "not in the paper"
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One of our tables: what stands above it, and its rows in printed order."""
+    """One of our tables: its heading data, and its rows in printed order."""
 
     name: str
     title: str
@@ -63,11 +63,11 @@ class PaperTable:
 
 @dataclass(frozen=True)
 class Claim:
-    """A positive difference between two runs that the paper states, or that follows from its
-    numbers (`derived` says from which); see the head of paper.yaml for the fields.
+    """A positive difference between two runs, according to the paper.
 
-    `value` and `rounding` are in `unit`: nats per image, bits/dim or levels of 0 to 255; without
-    a value only the order is judged.
+    The paper states it, or it follows from the printed numbers in `derived`. The head of
+    paper.yaml explains the fields. `value` and `rounding` are in `unit`: nats per image, bits/dim
+    or levels of 0 to 255. Without a value only the order is judged.
     """
 
     claim: str
@@ -84,7 +84,7 @@ class Claim:
 
     @property
     def size(self) -> tuple[float, float] | None:
-        """The value and its rounding where they are judged, None where only the order is."""
+        """The value and its rounding, or None if only the order is judged."""
         if self.judged == "order" or self.value is None or self.rounding is None:
             return None
         return self.value, self.rounding
@@ -92,27 +92,27 @@ class Claim:
 
 @cache
 def paper() -> dict:
-    """The parsed paper.yaml."""
+    """Return the parsed paper.yaml."""
     return yaml.safe_load(files("vlae.report").joinpath("paper.yaml").read_text(encoding="utf-8"))
 
 
 def citation() -> str:
-    """The work whose numbers these are."""
+    """Return the reference of the paper whose numbers these are."""
     return paper()["paper"]
 
 
 def table_names() -> list[str]:
-    """The names of all tables, in the paper's order."""
+    """Return the names of all tables, in the paper's order."""
     return list(paper()["tables"])
 
 
 def paper_table(name: str) -> PaperTable:
-    """The printed rows of table `name`; VlaeError when there is no such table."""
+    """Return table `name` as printed. Raises VlaeError if there is no such table."""
     if name not in paper()["tables"]:
         raise VlaeError(f"no table {name!r}; {suggestion(name, table_names())}")
     table = dict(paper()["tables"][name])
     rows, bound = table.pop("rows"), table.pop("bound")
-    # A group holds for the rows that follow, until the next one.
+    # A group applies to the following rows, until the next group.
     group, parsed = None, []
     for row in rows:
         group = row.get("group", group)
@@ -121,7 +121,7 @@ def paper_table(name: str) -> PaperTable:
 
 
 def paper_claims() -> list[Claim]:
-    """Return the paper's claims in the order of our table."""
+    """Return the paper's claims in the order of our table. Raises VlaeError for a faulty entry."""
     group, claims = None, []
     for entry in paper()["claims"]:
         group = entry.get("group", group)
@@ -130,7 +130,7 @@ def paper_claims() -> list[Claim]:
         if claim.unit not in units or claim.unit is None:
             raise VlaeError(f"paper.yaml: {claim.claim}: unknown quantity or unit")
         if claim.judged not in ("size", "order"):
-            raise VlaeError(f"paper.yaml: {claim.claim}: judged by size or order")
+            raise VlaeError(f"paper.yaml: {claim.claim}: judged must be size or order")
         if claim.judged == "size" and claim.size is None:
             raise VlaeError(f"paper.yaml: {claim.claim}: a size needs value and rounding")
         claims.append(claim)
@@ -138,10 +138,10 @@ def paper_claims() -> list[Claim]:
 
 
 def printed_nll(run: str) -> float | None:
-    """The NLL that the paper prints for our `run`, or None.
+    """Return the NLL that the paper prints for our `run`, in the table's unit, or None.
 
-    Where two tables print one (dynamic MNIST's VLAE: Table 2 and the ablation), the first
-    counts. A value derived by us is not a printed one.
+    If two tables print one (the VLAE on dynamic MNIST: Table 2 and the ablation), the first is
+    used. A value that we derived does not count as printed.
     """
     for name in table_names():
         for row in paper_table(name).rows:
@@ -151,7 +151,7 @@ def printed_nll(run: str) -> float | None:
 
 
 def printed_kl(run: str) -> float | None:
-    """The KL, nats per image, that the paper states for our `run`, or None."""
+    """Return the KL, nats per image, that the paper states for our `run`, or None."""
     for name in table_names():
         for row in paper_table(name).rows:
             if row.run == run and row.kl is not None:

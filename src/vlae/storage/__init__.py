@@ -1,1 +1,1 @@
-"""Paths of all files, and how they are written and read."""
+"""The paths of all files, and how files are written and read."""

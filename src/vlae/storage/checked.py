@@ -1,4 +1,4 @@
-"""Values that people write into files, checked one by one: type, range, choice."""
+"""Checks values from files that people write: type, range and choices."""
 
 import re
 import typing
@@ -12,17 +12,19 @@ LONGEST_NAME = 100
 
 
 def check_name(name: object, where: str) -> None:
-    """Raise VlaeError unless the name may become part of file names."""
+    """Raise VlaeError unless `name` can be part of a file name; `where` is for the message."""
     if not isinstance(name, str) or len(name) > LONGEST_NAME or not NAME.fullmatch(name):
         raise VlaeError(
-            f"{where}: {shown(name)} is no valid name (lower case, digits, _ and one -): "
-            "it becomes part of file names"
+            f"{where}: {shown(name)} is not a valid name, which may have lower-case letters, "
+            "digits, _ and one -, because it becomes part of file names"
         )
 
 
 def mapping(value: object, where: str, keys: set[str] | None = None) -> dict:
-    """The value, if it is a mapping that has exactly `keys`, where those are given. Raises
-    VlaeError, naming `where` and the key, otherwise."""
+    """Return `value` if it is a mapping with exactly `keys`, or with any keys if that is None.
+
+    Raises VlaeError, naming `where` and the key, otherwise.
+    """
     if not isinstance(value, dict):
         raise VlaeError(f"{where} must be a mapping, not {shown(value)}")
     if keys is not None:
@@ -37,10 +39,10 @@ def mapping(value: object, where: str, keys: set[str] | None = None) -> dict:
 
 
 def checked(kind: Any, value: Any, where: str, limits: typing.Mapping | None = None) -> Any:
-    """The value, if it is of this kind and within `limits`: choices, low, high, above.
+    """Return `value` if it is of this type and within `limits`: choices, low, high, above.
 
-    `where` names it in the VlaeError that is raised otherwise. A float may be written as an
-    integer; a tuple is written as a list. Text has to be printable.
+    Raises VlaeError, naming `where`, otherwise. A float may be written as an integer, and a tuple
+    is written as a list. Text has to be printable.
     """
     limits = limits or {}
     if typing.get_origin(kind) is tuple:
@@ -49,7 +51,7 @@ def checked(kind: Any, value: Any, where: str, limits: typing.Mapping | None = N
         item = typing.get_args(kind)[0]
         return tuple(checked(item, v, f"{where}[{i}]", limits) for i, v in enumerate(value))
     if type(value) is int and abs(value) >= 2**63:
-        raise VlaeError(f"{where} must be a number of 64 bits, not {shown(value)}")
+        raise VlaeError(f"{where} must be a 64-bit number, not {shown(value)}")
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:

@@ -1,7 +1,7 @@
-"""Files that others may have written, read within bounds or refused; nothing in them is run.
+"""Reads files from untrusted sources, with bounded memory and without executing anything.
 
-What a file may take in memory is known before it is unpacked, and whatever a parser raises on a
-damaged one comes out as one kind of exception.
+The memory that a file needs is known before it is unpacked. Any exception of a parser about a
+damaged file becomes one type of exception.
 """
 
 import json
@@ -25,15 +25,18 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 80, 80, 
 
 
 def shown(value: object) -> str:
-    """repr(value) for a message, of bounded length even where a few bytes make a huge value."""
+    """Return repr(value) for a message, with bounded length for any value."""
     try:
         return _SHORT.repr(value)
     except ValueError:  # Python does not print numbers of more than 4,300 digits
-        return "a number of too many digits"
+        return "a number with too many digits"
 
 
 def read_text(path: Path, most: int = MOST_TEXT) -> str:
-    """The text of a file; VlaeError where it cannot be read, is no UTF-8, or has more bytes."""
+    """Return the text of a UTF-8 file.
+
+    Raises VlaeError if the file cannot be read, is not UTF-8 or has more than `most` bytes.
+    """
     try:
         with open(path, "rb") as file:
             content = file.read(most + 1)
@@ -47,7 +50,7 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; VlaeError where there is none."""
+    """Return the value in a JSON file. Raises VlaeError if it cannot be read or is not JSON."""
     text = read_text(path)
     try:
         return json.loads(text)
@@ -58,10 +61,10 @@ def read_json(path: Path) -> Any:
 def read_npz(
     file: BinaryIO, names: Sequence[str] | None = None, most: int | None = None
 ) -> "dict[str, np.ndarray]":
-    """The arrays of a numpy archive, all or those called `names`, without those not in it.
+    """Return the arrays of a numpy archive: all, or those of `names` that it contains.
 
-    They take at most `most` bytes, without it what the file has: ours are not compressed.
-    Raises ValueError, in one line, whatever is wrong.
+    The archive may unpack to at most `most` bytes, by default the size of the file, because our
+    own files are not compressed. Raises ValueError, in one line, for any fault.
     """
     import numpy as np
 
@@ -69,7 +72,7 @@ def read_npz(
         file.seek(0, 2)
         most = file.tell() if most is None else most
         file.seek(0)
-        # Every member is read up to the size declared for it and no further.
+        # zipfile reads each member only up to its declared size.
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > most:
@@ -79,17 +82,17 @@ def read_npz(
             wanted = archive.files if names is None else [n for n in names if n in archive.files]
             arrays = {name: archive[name] for name in wanted}
     except MemoryError:
-        raise ValueError("larger than the memory") from None
-    except Exception as error:  # numpy and zipfile raise a different type for every damage
+        raise ValueError("it does not fit into memory") from None
+    except Exception as error:  # numpy and zipfile raise many types for damaged files
         raise ValueError(one_line(error) or type(error).__name__) from None
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # a foreign archive may hold anything
+        if not isinstance(array, np.ndarray):  # an archive from elsewhere may hold anything
             raise ValueError(f"{one_line(name)} is not an array")
     return arrays
 
 
 def read_safetensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
-    """The tensors of a file and the text that goes with them; ValueError, whatever is wrong."""
+    """Return a file's tensors and metadata. Raises ValueError, in one line, for any fault."""
     import safetensors
 
     try:
@@ -97,6 +100,6 @@ def read_safetensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
     except MemoryError:
-        raise ValueError("larger than the memory") from None
-    except Exception as error:  # its own, and those of torch for types it does not have
+        raise ValueError("it does not fit into memory") from None
+    except Exception as error:  # safetensors' own, and torch's for types it does not have
         raise ValueError(one_line(error) or type(error).__name__) from None

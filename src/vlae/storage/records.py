@@ -1,7 +1,7 @@
-"""Recorded results, read back and checked: training records, curves, evaluations, samples.
+"""Reads and checks recorded results: training records, curves, evaluations, samples.
 
-Every reader returns None where nothing has been recorded yet (the run is not trained), and
-raises VlaeError, naming the file, where what is recorded cannot be used.
+Unless its docstring says otherwise, a reader returns None if nothing has been recorded yet (the
+run is not trained). It raises VlaeError, naming the file, if the record cannot be used.
 """
 
 import csv
@@ -15,9 +15,9 @@ from vlae.images import recorded_kind
 from vlae.storage import paths
 from vlae.storage.read import read_json, read_npz, read_text, shown
 
-LARGEST, LONGEST = 2**53, 1000  # of a number, of a text in a record
+LARGEST, LONGEST = 2**53, 1000  # limits of a number and of a text in a record
 
-# What the tables and figures need of a record, and its type; records hold more.
+# Keys that the tables and figures need, with their types; records have more keys.
 TRAINING = {"epochs": int, "hardware": str, "split": str}
 EVALUATION = {
     "nll": float,
@@ -32,42 +32,42 @@ EVALUATION = {
     "hardware": str,
     "config": dict,
 }
-# Of a second level of importance sampling; records without one have null, older ones nothing.
+# Keys of a second level of importance sampling; null without one, absent in old records.
 DEEP = {"images": int, "importance_samples": int, "difference": float, "difference_se": float}
-# Of the estimates with fewer samples; old records have none.
+# Keys of an estimate with fewer samples; old records have no such estimates.
 AGAINST_K = {"k": int, "nll": float, "se": float}
-# Of each test image, in RUN.npz; files hold more.
+# Arrays in RUN.npz with a value per test image; files have more arrays.
 PER_IMAGE = ("index", "log_likelihood", "kl")
 CURVE_READ = ("epoch", "elbo", "kl", "valid_elbo", "valid_kl")
 
 
 def training_file(run: str) -> Path:
-    """The record of a training, relative to the root; so are the following."""
+    """Return the path of a training's record, relative to the project's directory."""
     return paths.checkpoint(run) / "train.json"
 
 
 def curve_file(run: str) -> Path:
-    """The learning curve."""
+    """Return the path of a learning curve, relative to the project's directory."""
     return paths.checkpoint(run) / "curve.csv"
 
 
 def evaluation_file(run: str) -> Path:
-    """The record of an evaluation."""
+    """Return the path of an evaluation's record, relative to the project's directory."""
     return paths.evaluation(run).with_name(f"{run}.json")
 
 
 def images_file(run: str) -> Path:
-    """The values of each test image in an evaluation."""
+    """Return the path of an evaluation's values per test image, relative likewise."""
     return paths.evaluation(run).with_name(f"{run}.npz")
 
 
 def read_training(root: Path, run: str, dataset: str) -> dict | None:
-    """The train.json of `run`, which must have been trained on `dataset`."""
+    """Return the train.json of `run`, which must have been trained on `dataset`."""
     return _record(root, training_file(run), run, dataset, TRAINING)
 
 
 def read_evaluation(root: Path, run: str, dataset: str) -> dict | None:
-    """The evaluation of `run` on `dataset`: nll, elbo, kl and their errors in nats an image."""
+    """Return the evaluation of `run` on `dataset`; nll, kl and their errors are nats per image."""
     record = _record(root, evaluation_file(run), run, dataset, EVALUATION)
     draws = [] if record is None else record.get("draws", [])
     if not _is(draws, list) or not all(_is(d, dict) and _is(d.get("nll"), float) for d in draws):
@@ -93,24 +93,30 @@ def read_evaluation(root: Path, run: str, dataset: str) -> dict | None:
 
 
 def read_results(root: Path, run: str, dataset: str) -> tuple[dict | None, dict | None]:
-    """The training and the evaluation of `run`; an evaluation of no training is an error."""
+    """Return the training and the evaluation of `run`; each may be None.
+
+    Raises VlaeError also for an evaluation without a training.
+    """
     training = read_training(root, run, dataset)
     evaluation = read_evaluation(root, run, dataset)
     if training is None and evaluation is not None:
-        raise VlaeError(f"{evaluation_file(run)}: no {training_file(run)} to go with it")
+        raise VlaeError(f"{evaluation_file(run)}: {training_file(run)}, its training, is missing")
     return training, evaluation
 
 
 def read_per_image(root: Path, evaluation: dict) -> dict[str, np.ndarray]:
-    """Read the values of each test image of an evaluation, given its record: index, log_likelihood
-    and kl, each (n_test,), the latter two in nats with the first level's samples.
+    """Return the values per test image of an evaluation, given its record.
 
-    An evaluation without this file is an error: the two are recorded together.
+    index, log_likelihood and kl, each (n_test,); the latter two are nats, estimated with the
+    samples of the first level. Raises VlaeError if the file is missing, because the two are
+    recorded together.
     """
     run, shape = evaluation["run"], (evaluation["n_test"],)
     path = Path(root, images_file(run))
     if not path.exists():
-        raise VlaeError(f"{evaluation_file(run)}: no {images_file(run)} to go with it")
+        raise VlaeError(
+            f"{evaluation_file(run)}: {images_file(run)}, recorded with it, is missing"
+        )
     images = _arrays(path, PER_IMAGE, "the values of each image")
     for name, array in images.items():
         if array.shape != shape or array.dtype.kind not in "iuf":
@@ -121,9 +127,9 @@ def read_per_image(root: Path, evaluation: dict) -> dict[str, np.ndarray]:
 
 
 def read_curve(root: Path, run: str) -> dict[str, np.ndarray] | None:
-    """The columns epoch, elbo, kl, valid_elbo and valid_kl of a learning curve, each (epochs,).
+    """Return epoch, elbo, kl, valid_elbo and valid_kl of a learning curve, each (epochs,).
 
-    Nats an image; valid_* are NaN where nothing was held out for validation.
+    Values are nats per image; valid_* are NaN if no images were held out for validation.
     """
     path = Path(root, curve_file(run))
     if not path.exists():
@@ -132,9 +138,9 @@ def read_curve(root: Path, run: str) -> dict[str, np.ndarray] | None:
     try:
         rows = list(csv.DictReader(text.splitlines()))
         if not rows:
-            raise ValueError("no epoch in it")
-        if any(None in row for row in rows):  # where DictReader puts what has no heading
-            raise ValueError("a row longer than the first")
+            raise ValueError("it has no epoch")
+        if any(None in row for row in rows):  # DictReader's key for cells without a heading
+            raise ValueError("a row is longer than the heading")
         curve = {key: np.array([float(row[key] or "nan") for row in rows]) for key in CURVE_READ}
         if not all(np.isfinite(curve[key]).all() for key in ("epoch", "elbo", "kl")):
             raise ValueError("epoch, elbo and kl must be finite")
@@ -146,10 +152,10 @@ def read_curve(root: Path, run: str) -> dict[str, np.ndarray] | None:
 
 
 def read_samples(root: Path, run: str) -> dict[str, np.ndarray] | None:
-    """The images of `run`: originals and decompressions, n of each, and samples, m of them.
+    """Return the images of `run`: n originals, n decompressions and m samples.
 
-    Binary ones are uint8 zeros and ones (n, 28, 28), colour ones uint8 0 to 255 (n, 3, 32, 32);
-    a file has one kind only. decompressions[i] was drawn from the code of originals[i].
+    Binary images are uint8 (n, 28, 28) of 0 and 1, colour images uint8 (n, 3, 32, 32) of 0 to
+    255; a file has only one kind. decompressions[i] was drawn from the code of originals[i].
     """
     path = Path(root, paths.samples(run))
     if not path.exists():
@@ -169,8 +175,10 @@ def read_samples(root: Path, run: str) -> dict[str, np.ndarray] | None:
 
 
 def read_originals(root: Path, run: str) -> dict[int, np.ndarray]:
-    """The recorded test images, uint8 as read_samples has them, by their number in the test set;
-    none for a run that is not sampled or has no code to decompress."""
+    """Return the recorded originals, uint8 as in read_samples, by their index in the test set.
+
+    Empty for a run that is not sampled or has no latent code.
+    """
     images = read_samples(root, run)
     if images is None:
         return {}
@@ -179,7 +187,7 @@ def read_originals(root: Path, run: str) -> dict[int, np.ndarray]:
 
 
 def read_index(root: Path, run: str, originals: int) -> np.ndarray:
-    """Read the numbers of the recorded originals in the test set, integers (originals,)."""
+    """Return the indices of the recorded originals in the test set, integers (originals,)."""
     path = Path(root, paths.samples(run))
     index = _arrays(path, ("originals_index",), "a file of samples")["originals_index"]
     if index.shape != (originals,) or index.dtype.kind not in "iu":
@@ -209,7 +217,10 @@ def _record(root: Path, file: Path, run: str, dataset: str, fields: dict) -> dic
 
 
 def check_record(path: Path, record: object, of: dict[str, str], fields: dict[str, type]) -> dict:
-    """The record read from `path`, which must be `of` these and hold `fields` of these types."""
+    """Return `record`, read from `path`, if it has the values `of` and `fields` of these types.
+
+    Raises VlaeError, naming the file and the key, otherwise.
+    """
     if not isinstance(record, dict):
         raise VlaeError(f"{path}: must hold one JSON object")
     for key, kind in (dict.fromkeys(of, str) | fields).items():
@@ -224,9 +235,9 @@ def check_record(path: Path, record: object, of: dict[str, str], fields: dict[st
 
 
 def _is(value: Any, kind: type) -> bool:
-    """Return True if a JSON value is of this kind, and of a size that can be drawn.
+    """Return True if a JSON value has this type and is not too large to be drawn.
 
-    A float may be written as an integer, never as NaN; text is one printable line.
+    A float may be written as an integer, but must not be NaN. Text is one printable line.
     """
     if kind is float:
         return type(value) in (int, float) and -LARGEST < value < LARGEST
@@ -238,8 +249,11 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def estimator(evaluation: dict) -> str:
-    """Name the estimator of a recorded log-likelihood: exact, IS-64, or IS-64/4096 where few
-    images have been given more samples (docs/evaluation.md)."""
+    """Return the name of a recorded log-likelihood's estimator (docs/evaluation.md).
+
+    It is exact, IS-64 (importance sampling with 64 samples), or IS-64/4096 if a subset of the
+    images has more samples.
+    """
     if evaluation["exact"]:
         return "exact"
     deep = evaluation.get("deep")

@@ -1,4 +1,4 @@
-"""Tensors by name, as files of weights and training states hold them."""
+"""Handles tensors by name, as files of weights and training states contain them."""
 
 import torch
 from torch import Tensor
@@ -7,23 +7,26 @@ from vlae.errors import VlaeError
 
 
 def with_prefix(prefix: str, named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names PREFIX/NAME."""
+    """Return the tensors under the names PREFIX/NAME."""
     return {f"{prefix}/{name}": tensor for name, tensor in named.items()}
 
 
 def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with PREFIX/, under the names without it."""
+    """Return the tensors whose names begin with PREFIX/, under names without it."""
     start = len(prefix) + 1
     return {k[start:]: v for k, v in tensors.items() if k.startswith(prefix + "/")}
 
 
 @torch.no_grad()
 def copy_into(targets: dict[str, Tensor], sources: dict[str, Tensor], what: str) -> None:
-    """Copy tensors by name. Raises VlaeError where a name, shape or type does not fit."""
+    """Copy tensors by name, in place.
+
+    Raises VlaeError, naming `what` the sources are, if a name, shape or type does not fit.
+    """
     if targets.keys() != sources.keys():
-        odd = sorted(targets.keys() ^ sources.keys())
+        unmatched = sorted(targets.keys() ^ sources.keys())
         raise VlaeError(
-            f"{what}: these tensors are missing or not of this model: {', '.join(odd[:5])}"
+            f"{what}: tensors missing or not part of this model: {', '.join(unmatched[:5])}"
         )
     for name, target in targets.items():
         source = sources[name]

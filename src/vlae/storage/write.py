@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, synced, then renamed."""
+"""Writes files atomically: to a temporary file in the same folder, synced, then renamed."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call write(temporary path in the same folder), sync, and rename it to `path`.
+    """Call write(temporary path in the same folder), sync the file and rename it to `path`.
 
-    Nothing is left behind when `write` fails. Raises VlaeError where the folder cannot
-    be written.
+    If `write` fails, the temporary file is removed. Raises VlaeError if the file cannot be
+    written.
     """
     temporary = None
     try:
@@ -40,18 +40,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Text as UTF-8, whole or not at all."""
+    """Write text as UTF-8, atomically."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: object) -> None:
-    """Indented JSON with a final newline; refuses NaN and infinity."""
+    """Write indented JSON with a final newline. Raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 class _Entry(zipfile.ZipInfo):
-    """A member of an npz, as np.savez writes it from Python 3.11.4 on. Before, Python noted an
-    older version of the format, and the sizes twice."""
+    """A member of an npz file, as np.savez writes it since Python 3.11.4.
+
+    Earlier versions of Python recorded an older version of the format, and the sizes twice.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -59,12 +61,12 @@ class _Entry(zipfile.ZipInfo):
 
     def FileHeader(self, zip64: bool | None = None) -> bytes:
         header = bytearray(super().FileHeader(zip64))
-        header[18:26] = b"\xff" * 8  # the sizes are in the field for those of 64 bits
+        header[18:26] = b"\xff" * 8  # the sizes are in the 64-bit extra field
         return bytes(header)
 
 
 def write_npz(path: Path, **arrays: "np.ndarray") -> None:
-    """An uncompressed npz: the same arrays give the same bytes on any machine."""
+    """Write an uncompressed npz; the same arrays give the same bytes on any machine."""
     import numpy as np
 
     def write(temporary: Path) -> None:
@@ -77,13 +79,13 @@ def write_npz(path: Path, **arrays: "np.ndarray") -> None:
 
 
 def write_safetensors(path: Path, tensors: dict, about: dict[str, str]) -> None:
-    """Tensors by name, with a description."""
-    from safetensors.torch import save  # save_file has an error of its own for a full disk
+    """Write tensors by name with the metadata `about`, atomically."""
+    from safetensors.torch import save  # save_file raises its own error type for a full disk
 
     write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, about)))
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

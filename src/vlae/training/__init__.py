@@ -1,1 +1,1 @@
-"""A run, from images to averaged weights."""
+"""Trains a run, from images to averaged weights."""

@@ -1,12 +1,12 @@
-"""A training step as one CUDA graph: recorded once, then launched as a whole each step.
+"""A training step as one CUDA graph, captured once and replayed at each step.
 
-A step of these small networks is some thousand kernels of a few microseconds; launched one
-by one, the processor is the bottleneck. A graph reads and writes the same memory at every
-replay, so its inputs lie in static tensors that are filled before, and everything that
-it changes (weights, average, the optimizer's state, running sums) is changed in place.
+A step of these small networks is about a thousand kernels of a few microseconds. Launched one by
+one, they make the CPU the bottleneck. A graph reads and writes the same memory at every replay.
+Its inputs are therefore static tensors that are filled before each replay. Everything that it
+changes (weights, average, optimizer state, running sums) is changed in place.
 
-Random numbers are drawn outside the graph, from the step's own generator: a resumed run, and
-one without a graph, draws the very same.
+Random numbers are drawn outside the graph, from the step's own generator. A resumed run, and a
+run without a graph, therefore draw the same numbers.
 """
 
 import logging
@@ -21,12 +21,15 @@ from vlae.images import ImageKind, scaled
 
 logger = logging.getLogger(__name__)
 
-WARM_UP = 3  # steps before capture, in which libraries choose kernels and take workspaces
+WARM_UP = 3  # steps before capture, in which libraries choose kernels and allocate workspaces
 
 
 class StaticInputs:
-    """A batch in fixed memory: the numbers of its images (B,), the uniform draws (B, 28, 28)
-    that binarize them where the data set is dynamic, and latent noise (B, latent_dim)."""
+    """A batch in fixed memory: image indices (B,) and latent noise (B, latent_dim).
+
+    A data set with dynamic binarization adds uniform noise (B, 28, 28), which binarizes the
+    images.
+    """
 
     def __init__(self, images: Tensor, kind: ImageKind, size: int, latent_dim: int) -> None:
         on = images.device
@@ -37,14 +40,14 @@ class StaticInputs:
         self.noise = torch.zeros((size, latent_dim), device=on) if latent_dim else None
 
     def fill(self, indices: Tensor, random: torch.Generator) -> None:
-        """Take the batch `indices` (B,) and draw what as_input and latent_noise draw."""
+        """Take the batch `indices` (B,) and draw the noise of as_input and latent_noise."""
         self.indices.copy_(indices)
         for static, draw in ((self.uniform, torch.rand), (self.noise, torch.randn)):
             if static is not None:
                 draw(static.shape, generator=random, out=static)
 
     def x(self) -> Tensor:
-        """Network input, the same as as_input's."""
+        """Return the network input, equal to that of as_input."""
         images = self.images[self.indices]
         if self.kind.binarization == "none":
             return scaled(images)
@@ -54,8 +57,7 @@ class StaticInputs:
 
 @contextmanager
 def unchanged(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Restore the tensors' values at the end, whatever happens inside, and drop their
-    gradients."""
+    """Restore the tensors' values and drop their gradients on exit, even after an exception."""
     before = [tensor.detach().clone() for tensor in tensors]
     try:
         yield
@@ -66,10 +68,10 @@ def unchanged(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 class CapturedStep:
-    """step(indices, random): one training step, by a single launch.
+    """step(indices, random) does one training step with a single launch.
 
-    `update(x, noise)` does the work on the input (B, C, H, W) and the noise (B, latent_dim) or
-    None; `changed` are all tensors that it changes, each in place.
+    `update(x, noise)` does the work for input x (B, C, H, W) and noise (B, latent_dim) or None.
+    `changed` lists all tensors that it changes, each in place.
     """
 
     def __init__(
@@ -82,19 +84,19 @@ class CapturedStep:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def body(self) -> None:
-        """Run what is captured; works on any device."""
+        """Run the work that `capture` records; works on any device."""
         self.update(self.inputs.x(), self.inputs.noise)
 
     def capture(self) -> "CapturedStep":
-        """Record the graph, leaving all tensors as they are; returns self.
+        """Capture the graph without changing any tensor; return self.
 
-        Raises RuntimeError where the driver or an operation does not allow it.
+        Raises RuntimeError if the driver or an operation does not allow capture.
         """
         graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         try:
-            # A side stream, since the default one cannot be captured; the warm-up takes the
-            # same, for libraries keep a workspace for each stream.
+            # The default stream cannot be captured, hence a side stream. The warm-up uses the
+            # same stream, because libraries keep one workspace per stream.
             with torch.cuda.stream(side), unchanged(self.changed):
                 for _ in range(WARM_UP):
                     self.body()
@@ -106,7 +108,7 @@ class CapturedStep:
         return self
 
     def __call__(self, indices: Tensor, random: torch.Generator) -> None:
-        """One step with the images `indices` (B,). Raises RuntimeError before `capture`."""
+        """Do one step with the images `indices` (B,). Raises RuntimeError before `capture`."""
         if self.graph is None:
             raise RuntimeError("this step has not been captured")
         self.inputs.fill(indices, random)
@@ -114,10 +116,10 @@ class CapturedStep:
 
 
 def captured(step: CapturedStep) -> CapturedStep | None:
-    """The step with its graph, or None where it cannot be captured, saying why in one line."""
+    """Return the step with its graph; if capture fails, log the reason and return None."""
     try:
         return step.capture()
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
-        logger.info("no CUDA graph, steps are launched one by one: %s", reason)
+        logger.info("no CUDA graph, so kernels are launched one by one: %s", reason)
         return None

@@ -1,9 +1,9 @@
-"""Training of one run by several processes, each with a GPU of its own, in one job.
+"""Data-parallel training of one run in one job: several processes, each with its own GPU.
 
-Every process has the whole model, draws the whole global batch and takes its equal shard of
-it. Gradients are averaged over the processes, and so is the KL before free bits cut it off:
-the step is that of one process with the same global batch, but for rounding. The main
-process, the first, reads and writes the files.
+Every process has a full copy of the model, draws the global batch and takes an equal shard of
+it. Gradients are averaged over the processes. So is the KL, before free bits clamp it. Apart from
+rounding, a step equals that of one process with the same global batch. The main process (rank 0)
+reads and writes the files.
 """
 
 import logging
@@ -22,16 +22,15 @@ from vlae.errors import STOPPED, VlaeError
 
 logger = logging.getLogger(__name__)
 
-LINE = 4096  # bytes of a message that one process has for the others
+LINE = 4096  # maximal bytes of an error message that one process sends to the others
 Made = TypeVar("Made")
-STOP_SECONDS = 120  # for the processes to save the state in, once they have been asked to stop
+STOP_SECONDS = 120  # time for the processes to save the state after a request to stop
 
 
 class ProcessGroup:
-    """The processes that train one run together; `rank` is this one's number, 0 the main one's.
+    """The processes that train one run together; `rank` is this process's number, 0 the main one.
 
-    With a single process every method returns what it was given, and torch.distributed is not
-    touched.
+    With a single process every method returns its argument, and torch.distributed is not used.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
@@ -39,12 +38,12 @@ class ProcessGroup:
         self.is_main = rank == 0
 
     def local_shard(self, values: Tensor) -> Tensor:
-        """This process's part of a global batch (B, …), B a multiple of the group's size."""
+        """Return this process's shard of a global batch (B, …); B is a multiple of `size`."""
         each = len(values) // self.size
         return values[self.rank * each : (self.rank + 1) * each]
 
     def all_reduce_mean(self, values: Tensor) -> Tensor:
-        """The mean over the processes, without a gradient; the same everywhere."""
+        """Return the mean over the processes, equal in all of them and without a gradient."""
         if self.size == 1:
             return values
         total = values.detach().clone()
@@ -52,12 +51,15 @@ class ProcessGroup:
         return total / self.size
 
     def mean_with_gradient(self, values: Tensor) -> Tensor:
-        """The mean over the processes, for a loss. Its gradient goes to this process's values
-        alone: averaging the processes' gradients makes it that of the mean."""
+        """Return the mean over the processes, for a loss.
+
+        Its gradient flows to this process's values only. Averaging the gradients over the
+        processes then gives the gradient of the mean.
+        """
         return values if self.size == 1 else _MeanWithGradient.apply(values, self)
 
     def average_gradients(self, weights: list[Tensor]) -> None:
-        """Each weight's gradient becomes the mean over the processes, in one message.
+        """Replace each weight's gradient by its mean over the processes, in one message.
 
         Raises ValueError for a weight without a gradient: the message would be shorter than that
         of the other processes, and its parts would belong to other weights.
@@ -77,8 +79,10 @@ class ProcessGroup:
         return self.all_reduce_mean(torch.tensor(float(flag), device=device)).item() > 0
 
     def agree(self, make: Callable[[], Made], device: torch.device) -> Made:
-        """Call make() in every process and return its result there. A VlaeError in one of them
-        is raised in all."""
+        """Call make() in every process and return its result.
+
+        If it raises VlaeError in one process, VlaeError is raised in all.
+        """
         if self.size == 1:
             return make()
         made: list[Made] = []
@@ -87,7 +91,7 @@ class ProcessGroup:
             made.append(make())
         except VlaeError as error:
             said = str(error).encode()[:LINE]
-        # As numbers, not as an object: those travel pickled.
+        # Sent as a tensor, because torch.distributed pickles objects.
         line = torch.zeros(LINE, dtype=torch.uint8)
         line[: len(said)] = torch.frombuffer(bytearray(said), dtype=torch.uint8) if said else 0
         lines = [torch.empty(LINE, dtype=torch.uint8, device=device) for _ in range(self.size)]
@@ -98,7 +102,7 @@ class ProcessGroup:
         return made[0]
 
     def broadcast(self, tensors: list[Tensor]) -> None:
-        """Give the main process's values to all processes."""
+        """Copy the main process's values to all processes, in place."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), 0)
@@ -124,23 +128,23 @@ SINGLE = ProcessGroup()
 
 
 def processes_for(gpus: int, device: torch.device) -> int:
-    """Return how many processes a run that wants so many GPUs gets here: one for each GPU there
-    is.
+    """Return the number of processes for a run that asks for `gpus` GPUs: one per visible GPU.
 
-    On a CPU it is one: its threads share the work already.
+    On a CPU it is 1, because threads already share the work.
     """
     if device.type != "cuda":
         return 1
-    there = torch.cuda.device_count()
-    if there < gpus:
-        logger.info("%d GPUs are wanted, %d can be seen: trains on %d", gpus, there, there)
-    return min(gpus, there)
+    visible = torch.cuda.device_count()
+    if visible < gpus:
+        logger.info("the run asks for %d GPUs; training on the %d visible here", gpus, visible)
+    return min(gpus, visible)
 
 
 def in_processes(count: int, device: str, work: Callable[..., bool], *arguments: Any) -> bool:
-    """work(*arguments, group) in `count` processes, as torchrun starts them: whether it is done.
+    """Run work(*arguments, group) in `count` processes, as torchrun starts them.
 
-    False if they were stopped, by a signal or their clock. A VlaeError of theirs is raised here.
+    Returns True if the work is finished, False if a signal or the time limit stopped it. Raises
+    VlaeError if one of the processes fails.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -175,10 +179,10 @@ def in_processes(count: int, device: str, work: Callable[..., bool], *arguments:
 
 
 def _in_process(device: str, work: Callable[..., bool], arguments: tuple) -> str:
-    """Do the work in one of the processes; returns "" when it is done, or what is wrong in a line.
+    """Do the work in one of the processes; return "" when it is finished, else a line of error.
 
-    Stopped before it is done, the process ends: whoever stopped it, PyTorch's launcher, if it
-    still exists, does not ask for its result then, and the worker would wait for that.
+    If the work is stopped before its end, the process exits here. PyTorch's launcher then no
+    longer asks for the result, and the worker would wait for that for ever.
     """
     logs.to_stderr()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -191,7 +195,7 @@ def _in_process(device: str, work: Callable[..., bool], arguments: tuple) -> str
     except VlaeError as error:
         return str(error)
     if not done:
-        # The first to go makes the launcher end the others: not before the main one has saved.
+        # The first exit makes the launcher end the others, so wait until the main one has saved.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         dist.barrier()
         sys.stderr.flush()

@@ -1,25 +1,25 @@
-"""Soft free bits: how much the KL counts, as a controlled weight (appendix C).
+"""Soft free bits: a controller of the KL's weight gamma (appendix C).
 
     E_q[log p(x|z)] - gamma KL(q(z|x) || p(z)),      0 < gamma <= 1
 
-gamma is lowered while the KL is below the floor and raised while it is clearly above, so that
-the code is used from the beginning, and the objective turns smoothly into the true bound.
+gamma is lowered while the KL is below the floor and raised while it is clearly above. The code is
+thus used from the beginning, and the objective turns smoothly into the true bound.
 """
 
 import torch
 from torch import Tensor
 
-STEP = 0.10  # by which gamma goes up or down
-TOLERANCE = 0.05  # by which the KL may exceed the floor
+STEP = 0.10  # relative change of gamma
+TOLERANCE = 0.05  # relative excess of the KL over the floor up to which gamma stays
 
 
 def next_gamma(
     gamma: float, kl: float, floor: float, tolerance: float = TOLERANCE, step: float = STEP
 ) -> float:
-    """gamma for the next minibatches, from the KL of the last ones, nats an image.
+    """Return gamma for the next minibatches, given the KL of the last ones, nats per image.
 
-    floor: the KL to be kept, nats an image (the paper's lambda). A KL that is no number leaves
-    gamma as it is. Raises ValueError for a floor or a gamma out of range.
+    floor: the target KL, nats per image (the paper's lambda). A KL of NaN leaves gamma unchanged.
+    Raises ValueError for a floor or a gamma out of range.
     """
     if not 0 < gamma <= 1:
         raise ValueError(f"gamma must be above 0 and at most 1, not {gamma!r}")
@@ -28,17 +28,17 @@ def next_gamma(
     if kl > floor * (1 + tolerance):
         return min(1.0, gamma * (1 + step))
     if kl < floor:
-        # Not divided by 1.1, as going up is: steps that undo each other could leap back and
-        # forth over the tolerance for ever.
+        # Not division by 1.1: a step down that undoes a step up could oscillate across the
+        # tolerance for ever.
         return gamma * (1 - step)
     return gamma
 
 
 class RunningGamma:
-    """gamma during a training, on the device where the steps are computed.
+    """gamma during training, on the device that computes the steps.
 
-    `values`, float64 (2,): gamma, and the sum of the KLs (nats an image) of the steps since its
-    last update. They are all of its state, changed in place.
+    `values`, float64 (2,), is its complete state and is changed in place: gamma, and the sum of
+    the KLs (nats per image) of the steps since the last update.
     """
 
     def __init__(self, floor: float, steps: int, device: torch.device) -> None:
@@ -51,11 +51,11 @@ class RunningGamma:
         return self.values[0]
 
     def note(self, kl: Tensor) -> None:
-        """Take the KL of a step's minibatch."""
+        """Add the KL of a step's minibatch, nats per image."""
         self.values[1] += kl
 
     def after(self, step: int) -> None:
-        """After every `steps` steps, update gamma by the mean KL of those."""
+        """Update gamma from the mean KL, if `step` is a multiple of `steps`."""
         if step % self.steps == 0:
             gamma, total = self.values.tolist()
             after = [next_gamma(gamma, total / self.steps, self.floor), 0.0]

@@ -1,6 +1,6 @@
-"""Says what the weights of a training depend on, without loading PyTorch.
+"""Identifies a training by everything its weights depend on, without loading PyTorch.
 
-Two trainings with the same identity have the same weights after the same step.
+Two trainings with equal identities have equal weights after the same step.
 """
 
 import hashlib
@@ -15,27 +15,29 @@ FORMAT = 1
 
 
 def settings(training: dict) -> dict:
-    """A training's configuration without what only decides its end."""
+    """Return a training's configuration without the settings that only decide its end."""
     return {k: v for k, v in training.items() if k not in ("epochs", "decay_epochs", "decay")}
 
 
 def recipe_numbers(run: Run) -> object:
-    """Return what the code does for this run, in numbers; None where no recipe has been
-    written."""
+    """Return the numbers in the run's recipe, or None if no recipe has been written.
+
+    Raises VlaeError for a file that is not a recipe.
+    """
     recipe = paths.recipe(run.name, "train")
     if not recipe.exists():
         return None
     known = read_json(recipe)
     if not isinstance(known, dict) or "numbers" not in known:
-        raise VlaeError(f"{recipe} is no recipe; `vlae recipe` writes it")
+        raise VlaeError(f"{recipe} is not a recipe; write it anew with `vlae recipe`")
     return known["numbers"]
 
 
 def identity(run: Run, data_sha256: str) -> dict:
-    """All that the weights after a given step depend on, machine and library versions aside,
-    where training began from nothing.
+    """Return everything that the weights after a given step depend on.
 
-    data_sha256: of the training images (Dataset.training_sha256).
+    Machine and library versions are not included. The identity holds for a training that started
+    from random weights. data_sha256: hash of the training images (Dataset.training_sha256).
     """
     return {
         "format": FORMAT,
@@ -49,7 +51,7 @@ def identity(run: Run, data_sha256: str) -> dict:
 
 
 def recipe_sha256(run: Run) -> str | None:
-    """SHA-256 of the numbers in a run's recipe: of what the code does. None without a recipe."""
+    """Return the SHA-256 of the numbers in a run's recipe, or None without a recipe."""
     numbers = recipe_numbers(run)
     if numbers is None:
         return None
@@ -57,5 +59,5 @@ def recipe_sha256(run: Run) -> str | None:
 
 
 def decay_epochs(record: dict) -> int:
-    """The decay that a train.json ends with; those of before there was one have none."""
+    """Return the number of decay epochs in a train.json, 0 for old records without the setting."""
     return record["config"]["training"].get("decay_epochs", 0)

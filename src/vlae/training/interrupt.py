@@ -1,14 +1,14 @@
-"""Stopping before the work is done: at a signal, or when the clock has run out."""
+"""Stops a training early: on a signal, or when its time limit is reached."""
 
 import math
 import signal
 import time
 
-CLOCK_RESERVE = 30  # seconds kept back for stopping with a checkpoint
+CLOCK_RESERVE = 30  # seconds reserved for saving a checkpoint before the limit
 
 
 class Interrupt:
-    """Set by SIGTERM or SIGINT, or when the clock has run out; asked after each step."""
+    """Set by SIGTERM, SIGINT or the time limit; queried after each step."""
 
     def __init__(self, started: float, minutes: float | None) -> None:
         self.deadline = math.inf
@@ -22,12 +22,12 @@ class Interrupt:
         self.reason = signal.Signals(number).name
 
     def due(self) -> bool:
-        """True from the moment on at which the work is to stop; `reason` says why."""
+        """Return True once the work has to stop; `reason` then says why."""
         if self.reason is None and time.monotonic() >= self.deadline:
             self.reason = "the clock"
         return self.reason is not None
 
     def restore(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the previous signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)

@@ -1,6 +1,6 @@
-"""Optimizers by the name that `training.optimizer` has in params.yaml.
+"""Optimizers, by the name used for `training.optimizer` in params.yaml.
 
-To add one: an entry here, its name among the choices in vlae.config.schema.
+To add one, add an entry here and its name to the choices in vlae.config.schema.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,9 +19,12 @@ Step = Callable[[torch.optim.Optimizer, Sequence[Tensor], float], None]
 
 @dataclass(frozen=True)
 class OptimizerKind:
-    """build: the class of PyTorch. moments: the tensors of its state, of a weight's shape, beside
-    the count of steps. fused: what does its step and the average of the weights in one pass of
-    the C++ core, on a CPU in bfloat16; None where there is no such pass."""
+    """An optimizer that a run can name.
+
+    build: the PyTorch class. moments: the state tensors with a weight's shape, which PyTorch keeps
+    beside the step count. fused: a function of the C++ core that does the step and averages the
+    weights in one pass, on a CPU in bfloat16; None if the core has no such function.
+    """
 
     build: Callable[..., torch.optim.Optimizer]
     moments: tuple[str, ...]
@@ -35,19 +38,19 @@ OPTIMIZERS = {
 
 
 def new_optimizer(weights: Sequence[Tensor], training: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimizer that a run's settings name, with no step behind it."""
+    """Build the optimizer that a run's settings name, before its first step."""
     on_gpu = weights[0].is_cuda
     optimizer = OPTIMIZERS[training.optimizer].build(
         weights, training.learning_rate, training.betas, foreach=True, capturable=on_gpu
     )
-    if on_gpu:  # the rate lies there, as the step count does: a graph reads them at each replay
+    if on_gpu:  # rate and step count live on the GPU: a CUDA graph reads them at each replay
         rate = torch.tensor(training.learning_rate, device=weights[0].device)
         optimizer.param_groups[0]["lr"] = rate
     return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set it for the steps from here on, also of those that a CUDA graph has recorded."""
+    """Set the learning rate of all further steps, including those of a captured CUDA graph."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -56,8 +59,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, training: TrainingConfig) -> list[Tensor]:
-    """All tensors of the optimizer's state, made first where there are none yet: a CUDA graph
-    that made them would make them anew at every replay."""
+    """Return all tensors of the optimizer's state, creating them before the first step.
+
+    If a CUDA graph created them, it would create them again at every replay.
+    """
     for weight in optimizer.param_groups[0]["params"]:
         if not optimizer.state[weight]:
             moments = OPTIMIZERS[training.optimizer].moments
@@ -73,8 +78,10 @@ def step_and_average(
     training: TrainingConfig,
     precision: str,
 ) -> None:
-    """One step of the weights by their gradients, and after it
-    average <- polyak average + (1 - polyak) weights; the average is the model."""
+    """Do one optimizer step, then average <- polyak average + (1 - polyak) weights.
+
+    The average is the final model.
+    """
     fused = OPTIMIZERS[training.optimizer].fused
     if fused is not None and backend(average[0].device.type, precision) != "PyTorch":
         fused(optimizer, average, training.polyak)

@@ -1,8 +1,8 @@
-"""Progress of a training: a bar, a line and a row of its curve for each epoch.
+"""Shows the progress of a training: a bar, and a log line and a curve row per epoch.
 
-The truth is the curve in the training state, which ends up in curve.csv. DVCLive's files in
-scratch/RUN/live/ are for watching it (VS Code, `dvc plots show`, any text editor). They are
-written anew from the state when a training is resumed, so that no epoch stands twice.
+The curve in the training state is authoritative; it ends up in curve.csv. DVCLive's files in
+scratch/RUN/live/ serve for watching (VS Code, `dvc plots show`, any text editor). A resumed
+training rewrites them from the state, so that no epoch appears twice.
 """
 
 import logging
@@ -21,7 +21,7 @@ from vlae.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
 
-# What a row of curve.csv has; the losses in nats an image.
+# Columns of curve.csv; the losses are in nats per image.
 COLUMNS = [
     "epoch",
     "step",
@@ -33,13 +33,13 @@ COLUMNS = [
     "valid_elbo",
     "valid_kl",
 ]
-GPU_STEPS = 50  # between two looks at the losses there: each waits for the GPU
+GPU_STEPS = 50  # steps between two readings of the losses; each reading waits for the GPU
 
 
 class Progress:
-    """The epoch in progress, told on stderr by the main process only (`silent` for the others).
+    """Reports the current epoch on stderr; `silent` in all processes but the main one.
 
-    `steps`: those of an epoch, and in all. `step`: how many are done.
+    `steps`: number of steps per epoch and in total. `step`: number of steps done.
     """
 
     def __init__(
@@ -71,9 +71,10 @@ class Progress:
         return self.run.training.batch_size * (step - self.first) / seconds
 
     def after_step(self, state: TrainState, step: int, saved: Path) -> None:
-        """Show the mean losses of the epoch so far, `step` steps being done in all.
+        """Show the mean losses of the epoch so far, after `step` steps in total.
 
-        Raises VlaeError if they say that the training diverged; `saved` has the last good state.
+        Raises VlaeError if they show that the training diverged. `saved` is the path of the last
+        good state, for the message.
         """
         self.bar.update()
         if state.sums.device.type != "cpu" and step % GPU_STEPS:
@@ -93,7 +94,7 @@ class Progress:
         )
 
     def row(self, state: TrainState, step: int) -> dict:
-        """The row of the curve for the epoch that ends with so many steps in all."""
+        """Return the curve row of the epoch that ends after `step` steps in total."""
         loss, reconstruction, kl = (state.sums / self.steps_per_epoch).tolist()
         row = {
             "epoch": step // self.steps_per_epoch,
@@ -109,7 +110,7 @@ class Progress:
         return row
 
     def end_epoch(self, row: dict) -> None:
-        """Tell the row, and begin the next epoch."""
+        """Log the row and begin the next epoch."""
         if self.live is not None:
             self.live.log(row)
             text = (
@@ -122,17 +123,17 @@ class Progress:
         self._begin(row["step"])
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Close the progress bar."""
         self.bar.close()
 
 
 class LiveCurves:
-    """One step an epoch: loss, elbo, kl and the validation's, nats; images_per_second."""
+    """DVCLive curves with one point per epoch: training and validation losses (nats), speed."""
 
     def __init__(self, folder: Path, rows: list[dict]) -> None:
         try:
             from dvclive import Live
-        except ImportError:  # a training machine needs nothing but PyTorch and a few
+        except ImportError:  # optional, so that a training machine does not need DVC
             self._live = None
             logger.info("no live curves: dvclive is not installed")
             return
@@ -142,7 +143,7 @@ class LiveCurves:
             self.log(row)
 
     def log(self, row: dict) -> None:
-        """Add the row of an epoch."""
+        """Add an epoch's row."""
         if self._live is None:
             return
         self._live.step = row["epoch"]

@@ -22,11 +22,13 @@ def write_results(
     average: dict[str, Tensor],
     steps_per_epoch: int,
 ) -> None:
-    """results/checkpoints/RUN: the averaged weights, the learning curve, and the record of the
-    whole training; `saved` is its state after the last step."""
+    """Write results/checkpoints/RUN: averaged weights, learning curve and train.json.
+
+    `saved` is the training state after the last step.
+    """
     folder = paths.checkpoint(run.name)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in average.items()}
-    about = {"run": run.name}  # one entry: the library writes several in a random order
+    about = {"run": run.name}  # a single entry: safetensors writes several in random order
     write_safetensors(folder / MODEL, tensors, about)
     columns = [*COLUMNS, "gamma"] if "gamma" in saved.curve[-1] else COLUMNS
     lines = [",".join(columns)]
@@ -72,12 +74,11 @@ def write_results(
 
 
 def _stretches(saved: SavedState, steps_per_epoch: int) -> list[dict]:
-    """Return the stretches of the training for train.json: where each began, and what computed
-    it."""
+    """Return the stretches of the training for train.json: where each began, on what hardware."""
     worked = [part for part in saved.history if part["to_step"] > part["from_step"]]
     worked = worked or saved.history[-1:]
     if saved.schedule is None:
-        raise ValueError("a state whose schedule is not known has no results")
+        raise ValueError("a state without a schedule has no results")
     start = saved.start or {"checkpoint_sha256": None, "stretches": []}
     names = ("device", "hardware", "precision", "core", "torch")
     told = {k: ", ".join(dict.fromkeys(p.get(k, "PyTorch") for p in worked)) for k in names}
@@ -98,8 +99,11 @@ def _cell(value: float | None) -> str:
 
 
 def git_revision() -> str | None:
-    """VLAE_REVISION where it is set, as for a copy of a tree without its history; else the commit
-    of the working directory, "+" appended where src/ differs from it."""
+    """Return the git commit of the working directory, with "+" appended if src/ has changes.
+
+    VLAE_REVISION takes precedence; it serves copies of the tree without history. Returns None if
+    git has no answer.
+    """
     if named := os.environ.get("VLAE_REVISION"):
         return named
     command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*"]

@@ -1,4 +1,4 @@
-"""Finds what a training goes on from: its own state, a published checkpoint, or nothing."""
+"""Finds the starting point of a training: its own state, a published checkpoint, or none."""
 
 import logging
 from pathlib import Path
@@ -22,12 +22,12 @@ def beginning(
     schedule: Schedule,
     from_scratch: bool,
 ) -> tuple[Path, SavedState] | None:
-    """The state to train on from, and where to save it; None where a published checkpoint is all
-    that the schedule asks for (`take_over`).
+    """Return the state to continue from and the path to save it at.
 
-    A state in scratch comes first, of two the one that is further. `path` is that of a training
-    from nothing, the only one that is looked at with `from_scratch`. Raises VlaeError for a state
-    that cannot be used, and for one beyond what the schedule asks for.
+    Returns None if a published checkpoint already is the end of the schedule (`take_over`). A
+    state in scratch takes precedence; of two, the one with more steps is used. `path` belongs to
+    a training that started from random weights; with `from_scratch` only this path is considered.
+    Raises VlaeError for a state that cannot be used or is beyond the end of the schedule.
     """
     paths_of_states = [path] if from_scratch else [path, continued(path)]
     found = {at: state for at in paths_of_states if (state := load_state(at, belongs_to))}
@@ -39,33 +39,39 @@ def beginning(
         return path, SavedState(0, {})
     if recorded.reaches(schedule):
         return None
-    logger.info("%s: goes on from %s", run.name, recorded.folder)
+    logger.info("%s: continues from %s", run.name, recorded.folder)
     return continued(path), recorded.state()
 
 
 def take_over(run: Run, dataset: Dataset, schedule: Schedule) -> None:
-    """Make the results of a published checkpoint that has the budget behind it."""
+    """Copy a published checkpoint that has all epochs of the schedule to the results.
+
+    Raises VlaeError if the checkpoint has disappeared.
+    """
     recorded = published(run, dataset, schedule)
     if recorded is None:
-        raise VlaeError(f"{run.name}: the published checkpoint that was to be taken over is gone")
+        raise VlaeError(f"{run.name}: the published checkpoint has disappeared; train again")
     recorded.copy_to(paths.checkpoint(run.name))
     epochs = recorded.record["epochs"]
-    logger.info("%s: %s has all %d epochs: taken over", run.name, recorded.folder, epochs)
+    logger.info("%s: %s has all %d epochs; no training needed", run.name, recorded.folder, epochs)
 
 
 def _on_schedule(
     run: Run, path: Path, state: SavedState, belongs_to: dict, schedule: Schedule
 ) -> SavedState:
-    """The state, or the one before its decay where that was towards another end."""
+    """Return the state, or the one from before its decay if that decay had another end.
+
+    Raises VlaeError if the schedule cannot continue from the state.
+    """
     if state.schedule is not None:
         earlier = Schedule(schedule.steps_per_epoch, **state.schedule)
         if earlier != schedule and state.step > earlier.decay_from:
             before = load_state(before_decay(path), belongs_to)
             if before is None:
                 raise VlaeError(
-                    f"{path} is within or behind a decay of the learning rate towards "
-                    f"{earlier.epochs} epochs, and {before_decay(path).name}, from which another "
-                    "budget goes on, is missing; move the state away"
+                    f"{path} is in or after the learning-rate decay that ends at "
+                    f"{earlier.epochs} epochs; another budget continues from "
+                    f"{before_decay(path).name}, which is missing; move the state away"
                 )
             state = before
         elif earlier == schedule:
@@ -73,13 +79,13 @@ def _on_schedule(
     done = state.step // schedule.steps_per_epoch
     if state.step > schedule.last_step:
         raise VlaeError(
-            f"{path} has {done} epochs behind it, more than the {schedule.epochs} of "
-            f"runs.{run.name}.training.epochs; raise them, or move the state away"
+            f"{path} has {done} epochs, more than runs.{run.name}.training.epochs = "
+            f"{schedule.epochs}; raise that number, or move the state away"
         )
     if state.step > schedule.decay_from:
         raise VlaeError(
-            f"{path} has {done} epochs behind it, but of the {schedule.epochs} of "
-            f"runs.{run.name}.training.epochs the last {schedule.decay_epochs} are for the decay; "
+            f"{path} has {done} epochs, but the last {schedule.decay_epochs} of "
+            f"runs.{run.name}.training.epochs = {schedule.epochs} are for the decay; "
             "raise epochs, lower decay_epochs, or move the state away"
         )
     return state

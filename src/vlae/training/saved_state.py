@@ -1,11 +1,12 @@
-"""Training state: one safetensors file that is whole or not there, and says what it belongs to.
+"""Saves and loads training states, each one safetensors file that records what it belongs to.
 
-It lies in scratch/RUN/, outside the outputs of both workflow engines, and its name holds
-a fingerprint of everything that determines the weights but the number of epochs and the
-decay at their end. A changed configuration therefore starts a state of its own beside the
-old one, and changing it back finds the old one again. What these two numbers decide begins
-with the decay: of its beginning a copy is kept (`before_decay`), from which a longer budget
-goes on.
+A state is written atomically to scratch/RUN/, outside the outputs of both workflow engines. Its
+name contains a fingerprint of everything that determines the weights, except the number of epochs
+and the decay at their end. A changed configuration therefore starts a new state beside the old
+one, and changing it back finds the old one again.
+
+The number of epochs and the decay affect the weights only from the start of the decay. A copy of
+the state at that point (`before_decay`) lets a longer budget continue from there.
 """
 
 import fcntl
@@ -30,19 +31,21 @@ from vlae.training.schedule import DECAYS
 
 logger = logging.getLogger(__name__)
 
-# What a row of the curve, and a part of the history, have at least.
+# Required keys of a row of the curve and of an entry of the history.
 CURVE_KEYS = {"epoch", "step", "loss", "elbo", "kl"}
 HISTORY = {"from_step", "to_step", "seconds", "device", "hardware", "precision", "torch"}
 
 
 @dataclass
 class SavedState:
-    """`tensors` by name: weights/…, average/…, exp_avg/…, exp_inf/…, and sums of the epoch in
-    progress. `curve`: one row an epoch. `history`: what machine did which steps.
+    """A training state.
 
-    `schedule`: the end that it has been trained towards (Schedule.end). `start`: the
-    published checkpoint that it goes on from (vlae.training.published), None where it began from
-    nothing; `step` counts from that beginning all the same, `curve` has its epochs, `history` not.
+    step: number of steps done, including those of `start`. tensors, by name: weights/…,
+    average/…, exp_avg/…, exp_inf/…, and the sums of the current epoch. curve: one row per epoch,
+    including those of `start`. history: which machine did which steps since `start`.
+
+    schedule: the end that the training aims at (Schedule.end). start: the published checkpoint
+    that it continues (vlae.training.published), None if it started from random weights.
     """
 
     step: int
@@ -54,12 +57,12 @@ class SavedState:
 
     @property
     def first_step(self) -> int:
-        """The step at which this stretch of training began, with moments of zero."""
+        """The step at which this stretch of training began, with zero moments."""
         return self.start["step"] if self.start else 0
 
 
 def state_path(run: Run, data_sha256: str) -> Path:
-    """Return the path of the state of a training that began from nothing."""
+    """Return the path of the state of a training that started from random weights."""
     text = json.dumps(identity(run, data_sha256), sort_keys=True)
     return (
         paths.scratch(run.name)
@@ -68,18 +71,18 @@ def state_path(run: Run, data_sha256: str) -> Path:
 
 
 def continued(path: Path) -> Path:
-    """Return the path, beside that one, of the state of a training that went on from a published
-    checkpoint. The state says from which."""
+    """Return the path, beside `path`, of the state of a training that continued a published
+    checkpoint. The state records which one."""
     return path.with_suffix(".continued.safetensors")
 
 
 def before_decay(path: Path) -> Path:
-    """Return the path of the copy of a state that was made when its decay began."""
+    """Return the path of the copy of a state from the start of its decay."""
     return path.with_suffix(".before-decay.safetensors")
 
 
 def save_state(path: Path, state: SavedState, belongs_to: dict) -> None:
-    """Write atomically: a reader, or a machine that fails, sees the old state or the new one."""
+    """Write the state atomically: even after a crash, the file has the old or the new state."""
     about = {
         "identity": belongs_to,
         "step": state.step,
@@ -94,10 +97,10 @@ def save_state(path: Path, state: SavedState, belongs_to: dict) -> None:
 
 
 def load_state(path: Path, belongs_to: dict) -> SavedState | None:
-    """The state at `path`, or None where there is none.
+    """Return the state at `path`, or None if there is none.
 
-    Raises VlaeError for a file that cannot be read or has changed since it was saved, and for
-    one that belongs to another configuration, saying what differs.
+    Raises VlaeError for a file that cannot be read or has changed since it was saved. Raises it
+    also for a file of another configuration; the message names the differences.
     """
     if not path.exists():
         return None
@@ -106,7 +109,7 @@ def load_state(path: Path, belongs_to: dict) -> SavedState | None:
         theirs, state = _checked(json.loads(metadata["vlae"]), tensors)
     except (ValueError, KeyError, RecursionError) as error:
         raise VlaeError(
-            f"{path} is no readable training state ({error}); "
+            f"{path} is not a readable training state ({error}); "
             "move it away to train from the beginning"
         ) from error
     differences = list(_differences(theirs, belongs_to))
@@ -119,12 +122,11 @@ def load_state(path: Path, belongs_to: dict) -> SavedState | None:
 
 
 def _checked(about: object, tensors: dict[str, Tensor]) -> tuple[dict, SavedState]:
-    """Return what a state belongs to, and the state. Raises ValueError unless it is as it was
-    saved."""
+    """Return a state's identity and the state. Raises ValueError unless it is as it was saved."""
     keys = {"identity", "step", "curve", "history"}
-    newer = {"sha256", "schedule", "start"}  # states of before have none
+    newer = {"sha256", "schedule", "start"}  # old states have none of these
     if not isinstance(about, dict) or about.keys() - newer != keys:
-        raise ValueError("its description is not one of ours")
+        raise ValueError("its description does not have the expected keys")
     digest = about.pop("sha256", None)
     if digest is not None and digest != _digest(about, tensors):
         raise ValueError("it has changed since it was saved")
@@ -135,29 +137,29 @@ def _checked(about: object, tensors: dict[str, Tensor]) -> tuple[dict, SavedStat
         if not isinstance(rows, list) or not all(
             isinstance(row, dict) and needed <= row.keys() for row in rows
         ):
-            raise ValueError(f"{part} is not one of ours")
+            raise ValueError(f"{part} has an unexpected form")
     schedule, start = about.get("schedule"), about.get("start")
     for part, needed in (("schedule", {"epochs", "decay_epochs"}), ("start", {"step"})):
         value = about.get(part)
         if value is not None and not (isinstance(value, dict) and needed <= value.keys()):
-            raise ValueError(f"{part} is not one of ours")
+            raise ValueError(f"{part} has an unexpected form")
     ends = schedule or {"epochs": 0, "decay_epochs": 0}
     for number in (ends["epochs"], ends["decay_epochs"], (start or {"step": 0})["step"]):
         if type(number) is not int or number < 0:
-            raise ValueError(f"schedule or start has {shown(number)}")
+            raise ValueError(f"schedule or start has {shown(number)}, not a count")
     if ends.keys() - {"epochs", "decay_epochs", "decay"} or ends.get("decay") not in (
         None,
         *DECAYS,
     ):
-        raise ValueError("schedule is not one of ours")
+        raise ValueError("schedule has an unexpected form")
     if not isinstance(about["identity"], dict):
-        raise ValueError("identity is not one of ours")
+        raise ValueError("identity has an unexpected form")
     state = SavedState(about["step"], tensors, about["curve"], about["history"], schedule, start)
     return about["identity"], state
 
 
 def _digest(about: dict, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of a state's description and of every tensor's name, type, shape and bytes."""
+    """Return the SHA-256 of a state's description and every tensor's name, type, shape, bytes."""
     digest = hashlib.sha256(json.dumps(about).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -177,10 +179,11 @@ def _differences(theirs: object, ours: object, where: str = "") -> Iterator[str]
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Only one process trains a run at a time; the kernel frees the lock of one that dies.
+    """Lock a run, so that only one process trains it at a time.
 
-    What such a process was writing when it died is removed. Raises VlaeError when another
-    process holds it. Where the file system has no locks, says so and goes on.
+    The kernel releases the lock of a process that dies, and its partly written files are removed
+    here. Raises VlaeError if another process holds the lock. On a file system without locks, logs
+    that and continues.
     """
     lock = path.with_suffix(".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -189,10 +192,10 @@ def exclusive(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise VlaeError(f"{path}: another process is training this run") from None
-        except OSError as error:  # Lustre mounted without flock, say
+        except OSError as error:  # for example Lustre mounted without flock
             logger.info(
-                "%s: this file system has no locks (flock: %s); nothing keeps a second process "
-                "from training this run",
+                "%s: this file system has no locks (flock: %s); do not start a second training "
+                "of this run",
                 path,
                 error.strerror,
             )

@@ -1,8 +1,8 @@
-"""The number of a training's steps, and the learning rate of each.
+"""The number of a training's steps and the learning rate of each step.
 
-The rate is constant and then, over the last `decay_epochs` epochs, falls to zero. The paper says
-nothing of a schedule (docs/readings.md). To add a form of decay: an entry in DECAYS, its name
-among the choices in vlae.config.schema.
+The rate is constant, then falls to zero over the last `decay_epochs` epochs. The paper does not
+report a schedule (docs/readings.md). To add a form of decay, add an entry to DECAYS and its name
+to the choices in vlae.config.schema.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vlae.config.schema import TrainingConfig
 
-# What multiplies the learning rate when a share of the decay, from 1 down to 0, is left.
+# Factor of the learning rate, given the fraction of the decay that is left (from 1 to 0).
 DECAYS: dict[str, Callable[[float], float]] = {
     "linear": lambda left: left,
     "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
@@ -20,7 +20,7 @@ DECAYS: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps are counted from 0, over all epochs of the run."""
+    """Length and learning-rate decay of a training; steps count from 0 over all epochs."""
 
     steps_per_epoch: int
     epochs: int
@@ -29,18 +29,19 @@ class Schedule:
 
     @property
     def last_step(self) -> int:
-        """The number of steps in all."""
+        """The total number of steps."""
         return self.epochs * self.steps_per_epoch
 
     @property
     def decay_from(self) -> int:
-        """The step at which the decay begins; `last_step` where there is none. Up to there the
-        weights depend on `steps_per_epoch` only."""
+        """The step at which the decay begins, `last_step` if there is no decay.
+
+        Up to this step, of all these settings only `steps_per_epoch` affects the weights.
+        """
         return (self.epochs - self.decay_epochs) * self.steps_per_epoch
 
     def factor(self, step: int) -> float:
-        """Return the factor of the learning rate at this step: 1, in the decay from 1 towards
-        0."""
+        """Return the factor of the learning rate at this step: 1, then falling towards 0."""
         if step < self.decay_from:
             return 1.0
         left = (self.last_step - step) / (self.last_step - self.decay_from)
@@ -48,13 +49,13 @@ class Schedule:
 
     @property
     def end(self) -> dict:
-        """The end that a state was trained towards, as it is saved."""
+        """The end of the schedule, as a training state records it."""
         end = {"epochs": self.epochs, "decay_epochs": self.decay_epochs}
         return end if self.decay == "linear" else end | {"decay": self.decay}
 
 
 def schedule_of(training: TrainingConfig, images: int) -> Schedule:
-    """The schedule of a training with so many images; an incomplete last batch is left out."""
+    """Return the schedule for this number of images; an incomplete last batch is dropped."""
     return Schedule(
         images // training.batch_size, training.epochs, training.decay_epochs, training.decay
     )

@@ -1,4 +1,4 @@
-"""One training step: images of a batch, their loss and its gradient, the weights moved by it."""
+"""One training step: a batch, its loss and gradient, and the update of the weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +23,11 @@ Step = Callable[[Tensor, torch.Generator], None]
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The way in which steps are computed. `graph`: launched as one CUDA graph; `compiled`: with
-    what stands between the convolutions fused by PyTorch's compiler, where that can be had."""
+    """How steps are computed.
+
+    graph: launch each step as one CUDA graph. compiled: fuse the operations between convolutions
+    with PyTorch's compiler, where it is available; needs `graph`.
+    """
 
     precision: str
     graph: bool = False
@@ -39,7 +42,7 @@ def training_step(
     group: ProcessGroup = SINGLE,
     bound: Callable = negative_bound,
 ) -> Tensor:
-    """One update of the state; returns (loss, reconstruction, KL), nats, float64 (3,).
+    """Update the state once; return (loss, reconstruction, KL), nats per image, float64 (3,).
 
     x: network input (B, C, H, W). noise: standard normal (B, latent_dim), or None. With several
     processes they are this process's shard; the update and the returned values are for the whole
@@ -68,10 +71,10 @@ def new_step(
     arithmetic: Arithmetic,
     group: ProcessGroup = SINGLE,
 ) -> tuple[Step, str]:
-    """step(indices, random), one update with the images of these indices (B,), which adds its
-    losses to `state.sums`; and what computes it, for the record.
+    """Return the function step(indices, random) and the name of its backend, for the record.
 
-    Where a CUDA graph or the compiler is asked for and cannot be had, it goes without.
+    step updates the state with the images of these indices (B,) and adds its losses to
+    `state.sums`. A CUDA graph or compiler that is requested but not available is not used.
     """
     precision, latent_dim = arithmetic.precision, run.model.latent_dim
 
@@ -100,8 +103,8 @@ def new_step(
 
 
 def compiled_bound() -> Callable:
-    """negative_bound with what stands between its convolutions fused into few kernels.
+    """Return negative_bound with the operations between its convolutions fused into few kernels.
 
-    Kernels are chosen without timing them, so that a resumed training has the same ones.
+    The compiler chooses kernels without timing them, so that a resumed training uses the same.
     """
     return torch.compile(negative_bound, dynamic=False, options={"deterministic": True})

@@ -1,7 +1,7 @@
-"""Training of one run (section 4): the free-bits bound, its weights averaged.
+"""Trains one run (section 4): maximises the free-bits bound and averages the weights.
 
-Straight through: prepare the data, make or resume the state, step until the epochs are
-done or the clock runs out, and write the averaged model with its record.
+The loop prepares the data, creates or resumes the state, steps until the epochs are done or the
+time limit is reached, and writes the averaged model with its record.
 """
 
 import gc
@@ -48,7 +48,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """The arguments of `train`, as every process gets them. `started`: time.monotonic()."""
+    """The arguments of `train`, as every process receives them.
+
+    started: value of time.monotonic() at the start, seconds.
+    """
 
     run: Run
     dataset: Dataset
@@ -70,19 +73,21 @@ def train(
     processes: int | None = None,
     from_scratch: bool = False,
 ) -> bool:
-    """Train `run` up to its number of epochs, from its state in scratch/ if there is one, else
-    from its published checkpoint (vlae.training.published), unless it is to be trained
-    `from_scratch`.
+    """Train `run` up to its number of epochs.
 
-    True when it is finished and the results are written; False when the clock (`minutes`)
-    or a signal stopped it, its state saved. On the CPU the weights are bit-identical
-    however often it was interrupted; on a GPU they are meant to be (docs/gpu.md). Raises
-    VlaeError for a state that does not belong to this run and for a training that diverged;
+    Training continues from the run's state in scratch/, else from its published checkpoint
+    (vlae.training.published), else from random weights. With `from_scratch`, neither a published
+    checkpoint nor a state that continues one is used.
+
+    Returns True when training is finished and the results are written. Returns False when the
+    time limit (`minutes`) or a signal stopped it; its state is then saved. On the CPU the weights
+    are bit-identical however often training was interrupted; on a GPU they are meant to be
+    (docs/gpu.md). Raises VlaeError for a state of another run and for a training that diverged;
     the last good state stays.
 
-    `processes`: how many share the work (vlae.training.distributed); by default one for each of
-    the run's GPUs. However many they are, the result is that of one to rounding, and each may go
-    on with what another number has begun.
+    processes: number of processes that share the work (vlae.training.distributed), by default one
+    per GPU of the run. Apart from rounding, the result does not depend on it, and any number can
+    continue a state.
     """
     started = time.monotonic()
     on = choose_device(device)
@@ -98,7 +103,7 @@ def train(
 
 
 def _train(job: Job, group: ProcessGroup) -> bool:
-    """Do the job, in one process of the group; returns what `train` returns."""
+    """Do the job in one process of the group; return what `train` returns."""
     run, kind, device = job.run, job.dataset.kind, job.device
     seed, size = run.training.seed, run.training.batch_size
     set_arithmetic(device, job.precision)
@@ -119,7 +124,7 @@ def _train(job: Job, group: ProcessGroup) -> bool:
         keeper = Keeper(job, state, saved, path, backend, group)
         averaged = build_model(run.model).to(device)
         interrupt = Interrupt(job.started, job.minutes)
-        stack.callback(interrupt.restore)  # not before the state is saved: senders may repeat
+        stack.callback(interrupt.restore)  # only after the state is saved: a signal may come twice
         per_epoch, last = schedule.steps_per_epoch, schedule.last_step
         keeper.announce(len(images), per_epoch)
         progress = Progress(
@@ -128,7 +133,7 @@ def _train(job: Job, group: ProcessGroup) -> bool:
         stack.callback(progress.close)
         stack.enter_context(logging_redirect_tqdm([logs.LOGGER]))
         first = saved.step
-        gc.freeze()  # what is there now stays: collections need not look at it every few steps
+        gc.freeze()  # all present objects stay alive, so the collector need not scan them
         stack.callback(gc.unfreeze)
         while saved.step < last:
             if saved.step == schedule.decay_from:
@@ -155,7 +160,7 @@ def _train(job: Job, group: ProcessGroup) -> bool:
                 progress.end_epoch(row)
             if saved.step == last:
                 break
-            # Several processes stop at the same step, and ask seldom: it costs a message.
+            # All processes stop at the same step. Asking costs a message, so they ask rarely.
             asks = group.size == 1 or saved.step % 10 == 0
             if asks and group.any(interrupt.due(), device):
                 break
@@ -171,8 +176,10 @@ def _train(job: Job, group: ProcessGroup) -> bool:
 def _begin(
     job: Job, schedule: Schedule, group: ProcessGroup, stack: ExitStack
 ) -> tuple[Path, SavedState] | None:
-    """Lock the run until `stack` is left, and find what the training goes on from: the saved
-    state and its file. None where a published checkpoint was taken over and nothing is left."""
+    """Lock the run until `stack` is closed, and return the path and state to continue from.
+
+    Returns None if a published checkpoint was taken over and no training is left.
+    """
     run, dataset, device = job.run, job.dataset, job.device
     base = state_path(run, dataset.training_sha256)
     belongs_to = identity(run, dataset.training_sha256)
@@ -210,7 +217,7 @@ def _arithmetic(job: Job, group: ProcessGroup) -> Arithmetic:
 
 
 class Keeper:
-    """Saves the training state, with a history of which machine did which steps."""
+    """Saves the training state, with the history of which machine did which steps."""
 
     def __init__(
         self,
@@ -240,8 +247,10 @@ class Keeper:
         saved.history.append(self.history)
 
     def save(self) -> None:
-        """Write the state, from the main process. Raises VlaeError, and leaves the last good one
-        in its place, where the losses are not finite."""
+        """Write the state, in the main process.
+
+        Raises VlaeError if the losses are not finite; the last good state then stays in place.
+        """
         if not torch.isfinite(self.state.sums).all():
             raise VlaeError(
                 f"{self.job.run.name}: loss or weights are not finite at step {self.saved.step}; "
@@ -255,18 +264,18 @@ class Keeper:
             save_state(self.path, self.saved, self.belongs_to)
 
     def save_when_due(self) -> None:
-        """Save if the last time is long enough ago."""
+        """Save if the last save is more than `checkpoint_seconds` ago."""
         if time.monotonic() - self.saved_at > self.job.checkpoint_seconds:
             self.save()
 
     def save_before_decay(self) -> None:
-        """Save the state of this step, also beside the one that goes on into the decay."""
+        """Save the state of this step, and a copy that the decay will not overwrite."""
         self.save()
         if self.group.is_main:
             save_state(before_decay(self.path), self.saved, self.belongs_to)
 
     def announce(self, images: int, steps_per_epoch: int) -> None:
-        """Say on stderr what is trained, from where, on what."""
+        """Log what is trained, from which epoch and on what hardware."""
         run, about = self.job.run, self.history
         if self.group.is_main:
             logger.info(
@@ -280,10 +289,10 @@ class Keeper:
             )
 
     def tell_where_it_stopped(self, reason: str | None, last_step: int) -> None:
-        """Say on stderr that the same command goes on from here."""
+        """Log that the same command continues from here."""
         if self.group.is_main:
             logger.info(
-                "%s: stopped by %s at step %d of %d; the same command goes on from here",
+                "%s: stopped by %s at step %d of %d; the same command continues from here",
                 self.job.run.name,
                 reason or "another process",
                 self.saved.step,

@@ -1,4 +1,4 @@
-"""All that a training step changes, as one object that can be saved and put back."""
+"""Everything that a training step changes, as one object that can be saved and restored."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,12 @@ from vlae.training.optimizer import OPTIMIZERS, new_optimizer, optimizer_tensors
 
 @dataclass
 class TrainState:
-    """average: the exponential average of the weights, by name. free_bits: the control of the
-    KL's weight, for soft free bits only. sums: (loss, reconstruction, KL), nats, summed over the
-    steps of the epoch in progress, float64 (3,)."""
+    """Model, optimizer, average and running sums of a training.
+
+    average: exponential moving average of the weights, by name. free_bits: controller of the KL's
+    weight, only with soft free bits. sums: (loss, reconstruction, KL), nats per image, summed
+    over the steps of the current epoch, float64 (3,).
+    """
 
     training: TrainingConfig
     model: Model
@@ -29,22 +32,22 @@ class TrainState:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights that the optimizer steps, by name."""
+        """The model's parameters by name, which the optimizer updates."""
         return dict(self.model.named_parameters())
 
     def changed(self) -> list[Tensor]:
-        """Every tensor that a step changes, each in place."""
+        """Return all tensors that a step changes, each in place."""
         gamma = [] if self.free_bits is None else [self.free_bits.values]
         state = optimizer_tensors(self.optimizer, self.training)
         return [*self.weights.values(), *self.average.values(), self.sums, *state, *gamma]
 
     def after_step(self, step: int) -> None:
-        """To be called when the step that ends with so many in all is done."""
+        """Finish a step; `step` is the number of steps done in total."""
         if self.free_bits is not None:
             self.free_bits.after(step)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors by name: weights/…, average/…, the optimizer's moments, epoch/sums."""
+        """Return tensors by name: weights/…, average/…, the optimizer's moments, epoch/sums."""
         weights = self.weights
         tensors = with_prefix("weights", weights) | with_prefix("average", self.average)
         for kind in OPTIMIZERS[self.training.optimizer].moments:  # none before the first step
@@ -58,8 +61,10 @@ class TrainState:
         return tensors | {"epoch/sums": self.sums.clone()}
 
     def load_state_dict(self, tensors: dict[str, Tensor], steps: int, source: str) -> None:
-        """Put back what `state_dict` gave; `steps` are behind the optimizer. Raises VlaeError,
-        naming `source`, for tensors that are not of this model."""
+        """Restore the tensors of `state_dict`; `steps` is the optimizer's step count.
+
+        Raises VlaeError, naming `source`, for tensors that do not fit this model.
+        """
         weights = self.weights
         copy_into(self.average, without_prefix("average", tensors), source)
         copy_into(weights, without_prefix("weights", tensors), source)
@@ -77,8 +82,11 @@ class TrainState:
             copy_into({"values": self.free_bits.values}, values, source)
 
     def start_from_average(self, tensors: dict[str, Tensor], gamma: float, source: str) -> None:
-        """Begin with the averaged weights of a published checkpoint, all that it has, and with
-        this gamma; moments are zero."""
+        """Start from the averaged weights of a published checkpoint and this gamma.
+
+        The moments are zero, because a checkpoint does not contain them. Raises VlaeError, naming
+        `source`, for tensors that do not fit this model.
+        """
         copy_into(self.average, without_prefix("average", tensors), source)
         copy_into(self.weights, self.average, source)
         if self.free_bits is not None:
@@ -92,7 +100,7 @@ def new_train_state(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> TrainState:
-    """The state before the first step (see vlae.models.initialise.new_model)."""
+    """Return the state before the first step; for the arguments see initialise.new_model."""
     training = run.training
     model = new_model(run, images, kind, device, dtype)
     free_bits = None

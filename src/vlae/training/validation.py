@@ -1,4 +1,4 @@
-"""The bound of images that the training does not see."""
+"""Evaluates the bound on validation images."""
 
 import torch
 from torch import Tensor
@@ -11,15 +11,17 @@ from vlae.models.base import Model, latent_noise
 from vlae.models.objective import negative_bound
 from vlae.randomness import generator
 
-BATCH = {"binary": 500, "colour": 50}  # images at once, by kind: what fits into memory
+BATCH = {"binary": 500, "colour": 50}  # images per batch, by kind, so that they fit into memory
 
 
 @torch.no_grad()
 def validation_bound(
     model: Model, images: Tensor, kind: ImageKind, run: Run, precision: str
 ) -> tuple[float, float]:
-    """(ELBO, KL), nats an image, of uint8 images (N, *kind.shape): one latent sample and one
-    fixed draw of the bits."""
+    """Return (ELBO, KL), nats per image, of uint8 images (N, *kind.shape).
+
+    Each image gets one latent sample and one fixed draw of its bits.
+    """
     total = torch.zeros(2, dtype=torch.float64)
     size = BATCH[kind.name]
     for i in range(0, len(images), size):

@@ -235,7 +235,7 @@ def test_the_same_data_set_from_both_kinds_of_places(tmp_path, kind):
 
 def test_too_few_images_for_five_batches(tmp_path):
     path = make_tar(tmp_path / "a.tar.gz")
-    with pytest.raises(VlaeError, match="9 training images are no 5 equal batches"):
+    with pytest.raises(VlaeError, match="9 training images are not 5 equal batches"):
         cifar.read_tar(path, counts=COUNTS | {"train": 6})
 
 

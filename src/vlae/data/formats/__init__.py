@@ -1,1 +1,1 @@
-"""A module for each raw format, and their registry."""
+"""One module per raw format, and their registry."""

@@ -1,5 +1,7 @@
-"""amat: text, one image a line, 784 digits 0 or 1 in row-major order with single spaces between
-them and a line feed at the end, so 1,568 bytes a line (Larochelle's binarized MNIST).
+"""The amat format of Larochelle's binarized MNIST: text with one image per line.
+
+A line has 784 digits 0 or 1 in row-major order, separated by single spaces, and a line feed: 1,568
+bytes.
 """
 
 import re
@@ -16,9 +18,9 @@ AMAT_PATTERN = re.compile(rb"(?:[01] ){%d}[01]\n" % (PIXELS - 1))
 
 
 def read_amat(path: Path, count: int) -> np.ndarray:
-    """The `count` binary images of an amat file: uint8 (count, 28, 28), values 0 and 1.
+    """Read the `count` binary images of an amat file: uint8 (count, 28, 28), values 0 and 1.
 
-    Raises VlaeError with the line and what was found there, if the file is not exactly that.
+    Raises VlaeError, naming the line and its fault, if the file has any other content.
     """
     if path.stat().st_size == count * AMAT_LINE:
         table = np.fromfile(path, np.uint8).reshape(count, PIXELS, 2)
@@ -30,12 +32,12 @@ def read_amat(path: Path, count: int) -> np.ndarray:
             and (gaps[:, -1] == ord("\n")).all()
         ):
             return pixels.reshape(count, *SHAPE)
-    # Something is wrong: go through it again slowly, only to say what and where.
+    # The file is faulty: read it again line by line, to name the fault and its place.
     raise VlaeError(f"{path}: {_amat_fault(path, count)}")
 
 
 def _amat_fault(path: Path, count: int) -> str:
-    """Name what is wrong with an amat file, reading no more of it than that takes."""
+    """Describe the first fault of an amat file, reading no further than that."""
     lines = 0
     with open(path, "rb") as file:
         while line := file.readline(AMAT_LINE + 1):

@@ -1,16 +1,16 @@
-"""The binary version of CIFAR-10 (Krizhevsky 2009), read strictly and written back.
+"""The binary version of CIFAR-10 (Krizhevsky 2009): strict readers, and writers for tests.
 
 A record is 3,073 bytes: the label, 0 to 9, then 1,024 red, 1,024 green and 1,024 blue values,
 each plane row by row from the top.
 
-cifar10_tar: cifar-10-binary.tar.gz as published: data_batch_1.bin to data_batch_5.bin and
-      test_batch.bin in a folder, with two short texts.
-cifar10_bin: its six files of images, each by itself.
+cifar10_tar: cifar-10-binary.tar.gz as published. A folder has data_batch_1.bin to
+      data_batch_5.bin, test_batch.bin and two short texts.
+cifar10_bin: the six files of images without the archive.
 
 The readers return train, valid and test as uint8 (N, 3, 32, 32), and the labels of each as
-uint8 (N,) under train_labels, valid_labels and test_labels. The validation images are the last
-of the training ones. A file that does not hold them is a VlaeError in one line that names it.
-Nothing is ever unpickled: torchvision's CIFAR10 reads another version of the data set, pickles.
+uint8 (N,) under train_labels, valid_labels and test_labels. The last training images are the
+validation set. The readers raise VlaeError, in one line that names the file, for other content.
+Nothing is unpickled. (torchvision's CIFAR10 reads the pickled version of the data set.)
 """
 
 import gzip
@@ -41,18 +41,17 @@ Counts = dict[str, int]
 
 
 def read_tar(path: Path, counts: Counts) -> Arrays:
-    """CIFAR-10 from the archive as published.
+    """Read CIFAR-10 from the published archive, without unpacking it to disk.
 
-    Raises VlaeError unless the archive holds exactly the images of `counts`. Nothing is unpacked
-    to the disk, whatever the names in it.
+    Raises VlaeError unless the archive holds exactly the images of `counts`.
     """
     batch = _batch(path, counts)
     wanted = dict.fromkeys(TRAIN_MEMBERS, batch) | {TEST_MEMBER: counts["test"]}
     try:
         with tarfile.open(path, "r:gz") as archive:
             found = {name: _member(archive, name) for name in wanted}
-    except Exception as error:  # tarfile and gzip raise a different type for every damage
-        if getattr(error, "filename", None) is not None:  # the file itself, not what is in it
+    except Exception as error:  # tarfile and gzip raise many types for damaged files
+        if getattr(error, "filename", None) is not None:  # about the file, not its content
             raise
         why = one_line(error) or type(error).__name__
         raise VlaeError(f"{path}: a damaged tar.gz file ({why})") from None
@@ -69,7 +68,7 @@ def read_tar(path: Path, counts: Counts) -> Arrays:
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes | None:
-    """The content of a regular file in the archive; None where there is none of that name."""
+    """Return the content of a regular file in the archive, or None if there is no such file."""
     try:
         member = archive.getmember(name)
     except KeyError:
@@ -83,7 +82,7 @@ def _size_of(images: int) -> str:
 
 
 def read_bin(*paths: Path, counts: Counts) -> Arrays:
-    """CIFAR-10 from the six files of BIN_FILES, in that order.
+    """Read CIFAR-10 from the six files of BIN_FILES, in that order.
 
     Raises VlaeError unless the files hold exactly the images of `counts`.
     """
@@ -94,7 +93,7 @@ def read_bin(*paths: Path, counts: Counts) -> Arrays:
 
 
 def _content(path: Path, images: int) -> bytes:
-    """The bytes of a file that has to hold so many images."""
+    """Return the bytes of a file. Raises VlaeError unless it has the size of `images` records."""
     size, found = images * RECORD, path.stat().st_size
     if found != size:
         raise VlaeError(f"{path}: {found:,} bytes, {_size_of(images)}")
@@ -102,10 +101,10 @@ def _content(path: Path, images: int) -> bytes:
 
 
 def _batch(path: Path, counts: Counts) -> int:
-    """Images of a training file."""
+    """Return the number of images in each training file."""
     images = counts["train"] + counts["valid"]
     if images % BATCHES:
-        raise VlaeError(f"{path}: {images:,} training images are no {BATCHES} equal batches")
+        raise VlaeError(f"{path}: {images:,} training images are not {BATCHES} equal batches")
     return images // BATCHES
 
 
@@ -119,7 +118,7 @@ def _splits(train_at: Path, train: bytes, test_at: Path, test: bytes, counts: Co
 
 
 def _records(path: Path, content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Images, uint8 (N, 3, 32, 32), and labels, uint8 (N,)."""
+    """Return the images, uint8 (N, 3, 32, 32), and labels, uint8 (N,), of a file's content."""
     table = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
     labels = table[:, 0].copy()
     if labels.max() >= CLASSES:
@@ -129,13 +128,13 @@ def _records(path: Path, content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def records(images: np.ndarray, labels: np.ndarray) -> bytes:
-    """Images, uint8 (N, 3, 32, 32), with labels (N,), in the binary version of CIFAR-10."""
+    """Encode images, uint8 (N, 3, 32, 32), and labels (N,) as records of binary CIFAR-10."""
     flat = images.reshape(len(images), -1)
     return np.concatenate([labels[:, None].astype(np.uint8), flat], 1).tobytes()
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> None:
-    """A tar.gz of regular files, the same bytes each time."""
+    """Write a tar.gz of regular files, with the same bytes each time."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, body in members.items():
@@ -146,7 +145,7 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
 
 
 def _noise(count: int) -> bytes:
-    """`count` records of fixed images."""
+    """Return `count` records with fixed noise as images."""
     pixels = hashlib.shake_256(f"cifar10 {count}".encode()).digest(count * (RECORD - 1))
     images = np.frombuffer(pixels, np.uint8).reshape(count, *SHAPE)
     return records(images, np.arange(count) % CLASSES)
@@ -158,14 +157,14 @@ def _batches(content: bytes) -> list[bytes]:
 
 
 def example_tar(path: Path) -> Counts:
-    """Write a small archive; returns how many images it holds."""
+    """Write a small archive; return its numbers of images."""
     members = dict(zip(TRAIN_MEMBERS, _batches(_noise(10)), strict=True))
     write_tar(path, members | {TEST_MEMBER: _noise(4), TEXT_MEMBERS[0]: b"airplane\n"})
     return {"train": 7, "valid": 3, "test": 4}
 
 
 def example_bin(*paths: Path) -> Counts:
-    """Write six small files, in the order of BIN_FILES; returns how many images they hold."""
+    """Write six small files, in the order of BIN_FILES; return their numbers of images."""
     for path, part in zip(paths, [*_batches(_noise(10)), _noise(4)], strict=True):
         path.write_bytes(part)
     return {"train": 7, "valid": 3, "test": 4}

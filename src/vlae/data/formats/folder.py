@@ -1,10 +1,11 @@
 """A folder of images of any size, in formats that Pillow reads.
 
-An image is scaled until its shorter side fits, with antialiasing, and cut at the middle: 28x28
-grey values for a binary data set (with `binarization: fixed` a pixel is 1 from 128 on), 32x32
-colours for one of colour images. What is bright is the ink. Folders train, valid and test are the
-splits, where there are such; otherwise all images below the folder are shuffled, the same way
-each time, and divided as `splits` says.
+Each image is scaled, with antialiasing, until its shorter side fits, and then center-cropped. A
+binary data set gets 28x28 grey values; with `binarization: fixed`, values of at least 128 become
+1. A data set of colour images gets 32x32 pixels. Bright pixels are the ink.
+
+If the folder has subfolders train, valid and test, they are the splits. Otherwise all images below
+the folder are shuffled in a fixed order and divided as `splits` says.
 """
 
 import hashlib
@@ -24,19 +25,22 @@ THRESHOLD = 128
 
 
 def read(raw: dict[str, Path], spec: dict) -> Splits:
-    """The splits, uint8 (N, 28, 28) or (N, 3, 32, 32). Raises VlaeError where the folder is
-    missing, an image cannot be read, or there are not as many as `splits` says."""
+    """Read the splits, uint8 (N, 28, 28) or (N, 3, 32, 32).
+
+    Raises VlaeError if the folder is missing, an image cannot be read, or the number of images
+    differs from `splits`.
+    """
     folder, kind, counts = raw["all"], image_kind(spec), spec["splits"]
     if all((folder / split).is_dir() for split in SPLITS):
         arrays = {split: _read(list(_paths(folder / split)), kind) for split in SPLITS}
         found = {split: len(images) for split, images in arrays.items()}
         if found != counts:
-            raise VlaeError(f"{folder}: holds {_told(found)}, but splits says {_told(counts)}")
+            raise VlaeError(f"{folder}: holds {_listed(found)}, but splits says {_listed(counts)}")
         return arrays
     paths = list(_paths(folder))
     if len(paths) != sum(counts.values()):
         raise VlaeError(
-            f"{folder}: holds {len(paths):,} images, but splits says {_told(counts)}, "
+            f"{folder}: holds {len(paths):,} images, but splits says {_listed(counts)}, "
             f"{sum(counts.values()):,} in all"
         )
     images = shuffled(_read(paths, kind))
@@ -44,12 +48,12 @@ def read(raw: dict[str, Path], spec: dict) -> Splits:
     return dict(zip(SPLITS, np.split(images, ends), strict=True))
 
 
-def _told(counts: Counts) -> str:
+def _listed(counts: Counts) -> str:
     return ", ".join(f"{split} {counts[split]:,}" for split in SPLITS)
 
 
 def _paths(folder: Path) -> Iterator[Path]:
-    """The images below a folder, by their names."""
+    """Yield the images below a folder, sorted by name. Raises VlaeError for a missing folder."""
     if not folder.is_dir():
         raise VlaeError(f"{folder}: there is no such folder")
     for path in sorted(folder.rglob("*")):
@@ -58,7 +62,7 @@ def _paths(folder: Path) -> Iterator[Path]:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 of the names and contents of all images below the folder."""
+    """Return the SHA-256 of the names and contents of all images below the folder."""
     lines = [f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in _paths(folder)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -75,7 +79,7 @@ def _image(path: Path, kind: ImageKind) -> np.ndarray:
     try:
         with Image.open(path) as image:
             plain = image.convert("RGB" if len(kind.shape) == 3 else "L")
-    except Exception as error:  # Pillow raises a different type for every damage
+    except Exception as error:  # Pillow raises many types for damaged files
         raise VlaeError(f"{path}: not a usable image ({one_line(error)})") from None
     fitted = np.asarray(F.center_crop(F.resize(plain, side, antialias=True), [side, side]))
     if len(kind.shape) == 3:
@@ -84,7 +88,7 @@ def _image(path: Path, kind: ImageKind) -> np.ndarray:
 
 
 def example(raw: dict[str, Path], spec: dict) -> Counts:
-    """A folder with a few images of fixed noise, of other sizes than the models'."""
+    """Write a folder with a few images of fixed noise, of other sizes than the models use."""
     from PIL import Image
 
     raw["all"].mkdir()

@@ -1,5 +1,7 @@
-"""idx: gzip of a big-endian header (magic number, count, rows, columns) and then one unsigned
-byte a pixel in row-major order (LeCun's MNIST). torchvision reads it.
+"""The idx format of LeCun's MNIST, read by torchvision.
+
+A gzip file has a big-endian header (magic number, count, rows, columns), then one unsigned byte
+per pixel in row-major order.
 """
 
 import gzip
@@ -17,9 +19,9 @@ IDX_MAGIC = 0x00000803  # unsigned bytes, three dimensions
 
 
 def read_idx(path: Path, count: int) -> np.ndarray:
-    """The `count` grey images of a gzipped idx file: uint8 (count, 28, 28), values 0 to 255.
+    """Read the `count` grey images of a gzipped idx file: uint8 (count, 28, 28), 0 to 255.
 
-    Raises VlaeError if the file is no gzip, is damaged, or does not hold exactly these images.
+    Raises VlaeError if the file is not gzip, is damaged, or does not hold exactly these images.
     """
     try:
         with gzip.open(path, "rb") as file:
@@ -36,8 +38,7 @@ def read_idx(path: Path, count: int) -> np.ndarray:
 
 
 def parse_idx(content: bytes) -> np.ndarray:
-    """The array in an idx file, by torchvision. Raises ValueError, in one line, for another
-    file."""
+    """Return the array in an idx file. Raises ValueError, in one line, for other content."""
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
     with tempfile.NamedTemporaryFile() as file:  # torchvision takes a path
@@ -45,12 +46,12 @@ def parse_idx(content: bytes) -> np.ndarray:
         file.flush()
         try:
             return read_sn3_pascalvincent_tensor(file.name).numpy()
-        except Exception as error:  # assertions, lookups and sizes that do not fit
+        except Exception as error:  # torchvision raises AssertionError, KeyError and others
             why = one_line(error) or type(error).__name__
             raise ValueError(f"not images in idx format ({why})") from None
 
 
 def write_idx(path: Path, images: np.ndarray) -> None:
-    """Write grey images, uint8 (N, 28, 28), as a gzipped idx file, the same bytes each time."""
+    """Write grey images, uint8 (N, 28, 28), as a gzipped idx file with reproducible bytes."""
     header = struct.pack(">4I", IDX_MAGIC, *images.shape)
     path.write_bytes(gzip.compress(header + images.tobytes(), mtime=0))

@@ -1,9 +1,9 @@
-"""MATLAB 5 files of two data sets, read by SciPy.
+"""The MATLAB 5 files of two data sets, read by SciPy.
 
-silhouettes_mat: Caltech-101 Silhouettes (Marlin): train_data, val_data and test_data, uint8
-      (N, 784) of 0 and 1, an image's pixels column by column, the object 0.
-chardata_mat: OMNIGLOT (Burda et al.): data and testdata, real (784, N), grey values in [0, 1],
-      an image's pixels column by column, ink 1.
+silhouettes_mat: Caltech-101 Silhouettes (Marlin). train_data, val_data and test_data are uint8
+      (N, 784) of 0 and 1, with pixels in column-major order; the object is 0.
+chardata_mat: OMNIGLOT (Burda et al.). data and testdata are real (784, N), grey values in [0, 1],
+      with pixels in column-major order; ink is 1.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,7 @@ SILHOUETTES = {"train": "train_data", "valid": "val_data", "test": "test_data"}
 
 
 def read_silhouettes(path: Path, counts: Counts) -> Splits:
-    """Caltech-101 Silhouettes: values 0 and 1, turned over so that the object is 1.
+    """Read Caltech-101 Silhouettes, with values 0 and 1 swapped so that the object is 1.
 
     Raises VlaeError unless the file holds exactly the splits of `counts`.
     """
@@ -36,10 +36,10 @@ def read_silhouettes(path: Path, counts: Counts) -> Splits:
 
 
 def read_chardata(path: Path, counts: Counts) -> Splits:
-    """OMNIGLOT of Burda et al.: grey values, rounded to 0 to 255; the validation images are the
-    last of the shuffled training part, as in their code.
+    """Read OMNIGLOT of Burda et al. as grey values, scaled and rounded to 0 to 255.
 
-    Raises VlaeError unless the file holds exactly train + valid and test images of `counts`.
+    As in their code, the training images are shuffled and the last ones are the validation set.
+    Raises VlaeError unless the file holds exactly the train + valid and test images of `counts`.
     """
     wanted = {"data": counts["train"] + counts["valid"], "testdata": counts["test"]}
     table = _read_mat(path, wanted)
@@ -48,7 +48,7 @@ def read_chardata(path: Path, counts: Counts) -> Splits:
         columns = table[key]
         single = getattr(columns, "dtype", None) == "float32"
         _expect(path, key, columns, "float32" if single else "float64", (PIXELS, count))
-        if not (columns.min() >= 0 and columns.max() <= 1):  # also true of a NaN
+        if not (columns.min() >= 0 and columns.max() <= 1):  # also catches NaN
             raise VlaeError(
                 f"{path}: {key} has values from {columns.min():g} to {columns.max():g}, "
                 "not in [0, 1]"
@@ -58,7 +58,7 @@ def read_chardata(path: Path, counts: Counts) -> Splits:
 
 
 def _upright(rows: np.ndarray) -> np.ndarray:
-    """Images (N, 784), pixels column by column, as (N, 28, 28) with the top row first."""
+    """Convert images (N, 784) in column-major order to (N, 28, 28)."""
     return rows.reshape(-1, *SHAPE).transpose(0, 2, 1)
 
 
@@ -86,7 +86,7 @@ def _read_mat(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
 
 
 def write_silhouettes(path: Path, arrays: Splits) -> None:
-    """Write splits of upright images, uint8 (N, 28, 28), object 1, as they are published."""
+    """Write splits, uint8 (N, 28, 28) with object 1, in the published form."""
     import scipy.io
 
     table = {
@@ -97,8 +97,10 @@ def write_silhouettes(path: Path, arrays: Splits) -> None:
 
 
 def write_chardata(path: Path, train: np.ndarray, test: np.ndarray) -> None:
-    """Write upright grey images, uint8 (N, 28, 28), as they are published; the training part is
-    in its order before the shuffle."""
+    """Write grey images, uint8 (N, 28, 28), in the published form.
+
+    The training images are in their order before the shuffle.
+    """
     import scipy.io
 
     table = {
@@ -109,13 +111,13 @@ def write_chardata(path: Path, train: np.ndarray, test: np.ndarray) -> None:
 
 
 def example_silhouettes(path: Path) -> Counts:
-    """Write a small file; returns how many images it holds."""
+    """Write a small file; return its numbers of images."""
     arrays = {"train": noise(5, 28, 2), "valid": noise(3, 28, 2), "test": noise(4, 28, 2)}
     write_silhouettes(path, arrays)
     return {split: len(images) for split, images in arrays.items()}
 
 
 def example_chardata(path: Path) -> Counts:
-    """Write a small file; returns how many images it holds."""
+    """Write a small file; return its numbers of images."""
     write_chardata(path, noise(8, 28, 256), noise(4, 28, 256))
     return {"train": 5, "valid": 3, "test": 4}

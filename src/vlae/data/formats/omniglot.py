@@ -1,14 +1,16 @@
-"""Lake's drawings of characters (Omniglot), and OMNIGLOT's grey images rebuilt from them.
+"""Reads Lake's drawings of characters (Omniglot) and rebuilds OMNIGLOT's grey images from them.
 
-lake_zip: images_background.zip and images_evaluation.zip as published: PNG images of 105x105
-      pixels, FOLDER/ALPHABET/characterNN/LLLL_DD.png, DD being the drawer; ink is black.
-lake_npz: a numpy archive of all of them: images, uint8 (N, 105, 14), each row of 105 pixels
-      packed into 14 bytes, first pixel in the highest bit, ink 1; alphabet (N,), uint8, the
-      place in alphabet_names; character and drawer (N,), uint8, counted from 1.
+lake_zip: images_background.zip and images_evaluation.zip as published. They have PNG images of
+      105x105 pixels with black ink, FOLDER/ALPHABET/characterNN/LLLL_DD.png; DD is the drawer.
+lake_npz: a numpy archive of all drawings:
+      images, uint8 (N, 105, 14): rows of 105 pixels packed into 14 bytes, first pixel in the
+      highest bit, ink 1;
+      alphabet, uint8 (N,): index into alphabet_names;
+      character and drawer, uint8 (N,): counted from 1.
 
-A drawing is known by its alphabet, character and drawer, so the order in a file is of no
-importance. docs/data.md says what is known of the recipe, and from where. Nothing is unpacked to
-the disk, and nothing is ever unpickled.
+Alphabet, character and drawer identify a drawing, so the order in a file does not matter.
+docs/data.md gives the known facts about OMNIGLOT's recipe and their sources. Nothing is unpacked
+to disk, and nothing is unpickled.
 """
 
 import hashlib
@@ -25,14 +27,14 @@ from vlae.errors import VlaeError, one_line
 from vlae.images import BINARY_IMAGE as SHAPE
 from vlae.storage.read import MIB, read_npz
 
-SIDE = 105  # pixels of a drawing
-PACKED = 14  # bytes of a row of them
-DRAWERS = 20  # of every character, in the files
-CHUNK = 5  # the drawers that stand together in OMNIGLOT
-TRAIN_CHUNKS = 3  # of the four: those for training
+SIDE = 105  # height and width of a drawing in pixels
+PACKED = 14  # bytes of a row of pixels
+DRAWERS = 20  # drawers of every character, in the files
+CHUNK = 5  # drawers that are adjacent in OMNIGLOT's order
+TRAIN_CHUNKS = 3  # number of chunks, of four, that are training images
 
-# In chardata.mat the alphabets are in the order of older, shorter names: Estrangelo, say, was
-# "Syriac", and stood beside "Early Aramaic".
+# chardata.mat orders the alphabets by older, shorter names. For example, Estrangelo was "Syriac"
+# and followed "Early Aramaic".
 ALPHABETS = (
     "Angelic",
     "Arcadian",
@@ -85,18 +87,20 @@ ALPHABETS = (
     "Tifinagh",
     "ULOG",
 )
-# Of this alphabet there were 19 drawings a character: this drawer's came later.
+# chardata.mat has only 19 drawings per character of this alphabet: this drawer was added later.
 LATE = ("Glagolitic", 12)
 
-ZIP_FILES = ("background", "evaluation")  # as params.yaml names them
+ZIP_FILES = ("background", "evaluation")  # keys of the files in params.yaml
 MEMBER = re.compile(r"images_(\w+)/([^/]+)/character(\d\d)/\d{4}_(\d\d)\.png")
-PNG_BYTES = 10_000  # no drawing is larger; they have some hundreds
+PNG_BYTES = 10_000  # limit for a drawing, which has a few hundred bytes
 
 
 @dataclass(frozen=True)
 class Drawings:
-    """N drawings: `images`, packed as in lake_npz; `alphabet`, their names; `character` and
-    `drawer`, int (N,), counted from 1."""
+    """N drawings.
+
+    images: packed as in lake_npz. alphabet: N names. character, drawer: int (N,), from 1.
+    """
 
     images: np.ndarray
     alphabet: list[str]
@@ -105,7 +109,7 @@ class Drawings:
 
 
 def read_drawings_npz(path: Path, most: int) -> Drawings:
-    """The drawings of a lake_npz file, `most` at most; VlaeError if it is none."""
+    """Read at most `most` drawings of a lake_npz file. Raises VlaeError for other content."""
     names = ("images", "alphabet", "alphabet_names", "character", "drawer")
     try:
         with open(path, "rb") as file:
@@ -139,8 +143,10 @@ def read_drawings_npz(path: Path, most: int) -> Drawings:
 
 
 def read_drawings_zip(path: Path, key: str, most: int) -> Drawings:
-    """The drawings of one of the two published archives, `most` at most, by its `key` of
-    ZIP_FILES. What is no drawing in it is passed over. VlaeError if it is damaged."""
+    """Read at most `most` drawings of one of the published archives; `key` is in ZIP_FILES.
+
+    Other members of the archive are ignored. Raises VlaeError if the archive is damaged.
+    """
     images, alphabets, numbers = [], [], []
     seen: set[str] = set()
     try:
@@ -154,17 +160,17 @@ def read_drawings_zip(path: Path, key: str, most: int) -> Drawings:
                 seen.add(member.filename)
                 if member.file_size > PNG_BYTES:
                     raise ValueError(f"{member.filename} has {member.file_size:,} bytes")
-                # Read up to the size declared for it and no further.
+                # zipfile reads the member only up to its declared size.
                 images.append(_ink(member.filename, archive.read(member)))
                 alphabets.append(name[2])
                 numbers.append((int(name[3]), int(name[4])))
     except MemoryError:
-        raise VlaeError(f"{path}: larger than the memory") from None
+        raise VlaeError(f"{path}: it does not fit into memory") from None
     except OSError as error:
-        if error.filename is not None:  # the file itself, not what is in it
+        if error.filename is not None:  # about the file, not its content
             raise
         raise VlaeError(f"{path}: not a usable zip archive ({one_line(error)})") from None
-    except Exception as error:  # zipfile and Pillow raise a different type for every damage
+    except Exception as error:  # zipfile and Pillow raise many types for damaged files
         why = one_line(error) or type(error).__name__
         raise VlaeError(f"{path}: not a usable zip archive ({why})") from None
     character, drawer = np.array(numbers, int).reshape(-1, 2).T
@@ -173,11 +179,11 @@ def read_drawings_zip(path: Path, key: str, most: int) -> Drawings:
 
 
 def _ink(name: str, content: bytes) -> np.ndarray:
-    """A black and white PNG image as a packed drawing."""
+    """Return a black and white PNG image as a packed drawing."""
     from PIL import Image
 
     with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-        if image.size != (SIDE, SIDE):  # known from its head, before it takes any memory
+        if image.size != (SIDE, SIDE):  # known from the header, before the pixels are decoded
             raise ValueError(f"{name} has {image.width} x {image.height} pixels")
         grey = np.asarray(image.convert("L"))
     if not np.isin(grey, (0, 255)).all():
@@ -186,7 +192,7 @@ def _ink(name: str, content: bytes) -> np.ndarray:
 
 
 def joined(parts: list[Drawings]) -> Drawings:
-    """All drawings of several files."""
+    """Concatenate the drawings of several files."""
     return Drawings(
         np.concatenate([part.images for part in parts]),
         [name for part in parts for name in part.alphabet],
@@ -196,12 +202,11 @@ def joined(parts: list[Drawings]) -> Drawings:
 
 
 def rows(drawings: Drawings) -> tuple[np.ndarray, np.ndarray]:
-    """Return the drawings that are OMNIGLOT's training and test images, in its order before the
-    shuffle, as int64 indices.
+    """Return the int64 indices of OMNIGLOT's training and test images, in order before shuffling.
 
-    They stand by chunks of five drawers, 1-5, 6-10, 11-15 for training and 16-20 for testing;
-    in a chunk by alphabet, then character, then drawer. Raises ValueError unless there are all 20
-    drawings of each character.
+    The order is by chunk of five drawers, then alphabet, character and drawer. Chunks 1-5, 6-10
+    and 11-15 are training images, 16-20 test images. Raises ValueError unless `drawings` has all
+    20 drawings of each character.
     """
     unknown = sorted(set(drawings.alphabet) - set(ALPHABETS))
     if unknown or not drawings.alphabet:
@@ -215,7 +220,7 @@ def rows(drawings: Drawings) -> tuple[np.ndarray, np.ndarray]:
     if sorted(zip(rank.tolist(), character.tolist(), drawer.tolist(), strict=True)) != wanted:
         raise ValueError(f"not the {DRAWERS} drawings of each character")
     late, missing = ALPHABETS.index(LATE[0]), LATE[1]
-    place = drawer - 1 - ((rank == late) & (drawer > missing))  # among the drawers of then
+    place = drawer - 1 - ((rank == late) & (drawer > missing))  # among chardata.mat's drawers
     chunk = place // CHUNK
     order = np.lexsort((place, character, rank, chunk))
     order = order[~((rank == late) & (drawer == missing))[order]]
@@ -224,14 +229,13 @@ def rows(drawings: Drawings) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resize_weights() -> np.ndarray:
-    """The weights of MATLAB's imresize from 105 to 28 pixels, times 54,000: int64 (28, 105).
+    """Return MATLAB's imresize weights from 105 to 28 pixels, times 54,000: int64 (28, 105).
 
-    That is Keys' cubic (a = -0.5), stretched by 3.75 against aliasing, around the centre of each
-    of the 28, the drawing being mirrored at its edges; a pixel is the sum over its weights
-    divided by the sum of them. In units of 1/30 all places are whole numbers, and so are the
-    weights.
+    The kernel is Keys' cubic (a = -0.5), stretched by 3.75 against aliasing and centred on each of
+    the 28 pixels; the drawing is mirrored at its edges. A pixel is the weighted sum divided by the
+    sum of the weights. In units of 1/30 pixel all positions are integers, and so are the weights.
     """
-    beyond = 8  # pixels: the kernel reaches 7.5 to either side
+    beyond = 8  # pixels beyond the edge; the kernel reaches 7.5 to either side
     small, large = np.arange(SHAPE[0])[:, None], np.arange(-beyond, SIDE + beyond)
     k = abs(30 * small + 11 - 8 * large)
     weights = np.where(
@@ -246,10 +250,10 @@ def resize_weights() -> np.ndarray:
 
 
 def resized(packed: np.ndarray) -> np.ndarray:
-    """Packed drawings, (N, 105, 14), as 28x28 images, float64 (N, 28, 28), 0 to 1 (ink).
+    """Resize packed drawings (N, 105, 14) to float64 images (N, 28, 28), 0 to 1 (ink).
 
-    The same on every machine: whatever a matrix product does in which order, its sums are of
-    integers far below 2^53, and one division of two of them follows.
+    The result is the same on every machine. The matrix products sum integers far below 2^53, so
+    the order of summation does not matter; a single division follows.
     """
     weights = resize_weights().astype(float)
     total = np.outer(weights.sum(1), weights.sum(1))
@@ -261,13 +265,15 @@ def resized(packed: np.ndarray) -> np.ndarray:
 
 
 def grey_images(path: Path, drawings: Drawings) -> tuple[np.ndarray, np.ndarray]:
-    """OMNIGLOT's training and test images, rebuilt: uint8 (N, 28, 28), ink bright; `path` is for
-    the message if drawings are missing or there are others."""
+    """Return OMNIGLOT's rebuilt training and test images, uint8 (N, 28, 28) with bright ink.
+
+    Raises VlaeError, naming `path`, if drawings are missing or there are others.
+    """
     try:
         indices = rows(drawings)
     except ValueError as error:
         raise VlaeError(f"{path}: {error}") from None
-    # Rounded as chardata.mat is.
+    # Rounded like chardata.mat.
     train, test = (
         np.rint(255 * resized(drawings.images[index])).astype(np.uint8) for index in indices
     )
@@ -289,7 +295,7 @@ def write_npz(path: Path, drawings: Drawings) -> None:
 
 
 def write_zip(path: Path, key: str, drawings: Drawings) -> None:
-    """Write drawings as one of the two published archives, with the folders it has too."""
+    """Write drawings as one of the two published archives, including its folder entries."""
     from PIL import Image
 
     ink = np.unpackbits(drawings.images, axis=2, count=SIDE)
@@ -304,7 +310,7 @@ def write_zip(path: Path, key: str, drawings: Drawings) -> None:
 
 
 def example(**characters: int) -> Drawings:
-    """Fixed noise: the 20 drawings of so many characters of each alphabet."""
+    """Return drawings of fixed noise, 20 per character; `characters` counts them by alphabet."""
     keys = [
         (name, c, d)
         for name, last in characters.items()
@@ -319,24 +325,25 @@ def example(**characters: int) -> Drawings:
 
 
 def read_lake_npz(path: Path, counts: Counts) -> Splits:
-    """OMNIGLOT rebuilt from Lake's drawings: grey values 0 to 255,
-    held out as in chardata.mat.
+    """Rebuild OMNIGLOT from Lake's drawings: grey values 0 to 255, split as chardata.mat.
 
-    Raises VlaeError unless the file holds exactly the drawings that make the splits of `counts`.
+    Raises VlaeError unless the file holds exactly the drawings for the splits of `counts`.
     """
     return _rebuilt(path, read_drawings_npz(path, _drawings(counts)), counts)
 
 
 def read_lake_zip(background: Path, evaluation: Path, counts: Counts) -> Splits:
-    """The same from the two archives as they are published."""
+    """Rebuild OMNIGLOT from the two published archives; see read_lake_npz."""
     paths = dict(zip(ZIP_FILES, (background, evaluation), strict=True))
     parts = [read_drawings_zip(p, key, _drawings(counts)) for key, p in paths.items()]
     return _rebuilt(evaluation, joined(parts), counts)
 
 
 def _drawings(counts: Counts) -> int:
-    """Return how many drawings may make so many images: one of 20 is left out of some
-    characters."""
+    """Return an upper limit of the number of drawings for these images.
+
+    OMNIGLOT omits one of 20 drawings of some characters.
+    """
     return sum(counts.values()) * 20 // 19 + 1
 
 
@@ -350,13 +357,13 @@ def _rebuilt(path: Path, drawings: Drawings, counts: Counts) -> Splits:
 
 
 def example_lake_npz(path: Path) -> Counts:
-    """Write a small lake_npz file; returns how many images it makes."""
+    """Write a small lake_npz file; return the numbers of images rebuilt from it."""
     write_npz(path, example(Glagolitic=1, Braille=2, Angelic=1))
     return {"train": 54, "valid": 6, "test": 19}
 
 
 def example_lake_zip(background: Path, evaluation: Path) -> Counts:
-    """Write two small archives; returns how many images they make."""
+    """Write two small archives; return the numbers of images rebuilt from them."""
     write_zip(background, "background", example(Braille=2))
     write_zip(evaluation, "evaluation", example(Glagolitic=1, Angelic=1))
     return {"train": 54, "valid": 6, "test": 19}

@@ -1,8 +1,8 @@
-"""All raw formats by the name that `format` has in params.yaml.
+"""All raw formats, by the name used for `format` in params.yaml.
 
-To add one: a module here that reads it and writes small examples of it, and a line in FORMATS.
-Every reader raises VlaeError, in one line that names the file, for a file that does not hold
-exactly the images that the block of `datasets:` says. Nothing is ever unpickled.
+To add one, write a module here that reads it and writes small examples, and add a line to FORMATS.
+Every reader raises VlaeError, in one line that names the file, unless the file holds exactly the
+images that the block of `datasets:` describes. Nothing is unpickled.
 """
 
 import hashlib
@@ -23,12 +23,13 @@ Raw = dict[str, Path]  # raw files by their key in `files`
 
 @dataclass(frozen=True)
 class Format:
-    """read(raw, spec): the splits in the raw files of a block of `datasets:`, each uint8
-    (N, *shape of its kind of images), upright, the object or the ink being what is not 0.
-    example(raw, spec): writes small files with fixed images there, and says how many.
+    """A raw format.
 
-    needed, optional: the keys that `files` has. own_files(spec): the files of a format that
-    knows them itself, so that params.yaml does not name them.
+    read(raw, spec): returns the splits in the raw files of a block of `datasets:`. Each is uint8
+        (N, *shape of its kind of images), upright, with object or ink above 0.
+    example(raw, spec): writes small files with fixed images to `raw`; returns their counts.
+    needed, optional: the keys of `files`.
+    own_files(spec): returns the files, for a format whose files params.yaml does not name.
     """
 
     read: Callable[[Raw, dict], Splits]
@@ -39,8 +40,7 @@ class Format:
 
 
 def _read_each(read: Callable[[Path, int], np.ndarray], raw: Raw, spec: dict) -> Splits:
-    """One file for each split. Validation images without a file are the end of the training
-    file."""
+    """Read one file per split. Without a file `valid`, the last training images are that split."""
     counts, arrays = spec["splits"], {}
     for split, path in raw.items():
         takes_valid = split == "train" and "valid" not in raw
@@ -71,7 +71,7 @@ def _per_split(read: Callable, write: Callable) -> Format:
 
 
 def _together(read: Callable, example: Callable, keys: tuple[str, ...] = ("all",)) -> Format:
-    """A format whose files hold all splits together: read(path, ..., counts=Counts)."""
+    """Return a format whose files hold all splits together: read(path, ..., counts=Counts)."""
     return Format(
         lambda raw, spec: read(*(raw[key] for key in keys), counts=spec["splits"]),
         lambda raw, spec: example(*(raw[key] for key in keys)),
@@ -101,13 +101,13 @@ FORMATS = {
 
 
 def files_of(spec: dict) -> dict[str, dict]:
-    """The raw files of a block of `datasets:` by key, each with its path, urls and checksums."""
+    """Return the raw files of a block of `datasets:` by key, with paths, urls and checksums."""
     own = FORMATS[spec["format"]].own_files
     return spec["files"] if own is None else own(spec)
 
 
 def read(spec: dict, raw: Raw) -> Splits:
-    """The splits in the raw files. Raises VlaeError if they are not those that `spec` says."""
+    """Read the splits in the raw files. Raises VlaeError unless they are as `spec` says."""
     if spec["format"] not in FORMATS:
         raise VlaeError(f"no format {spec['format']!r}; there are {', '.join(FORMATS)}")
     return FORMATS[spec["format"]].read(raw, spec)

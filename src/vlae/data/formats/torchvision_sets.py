@@ -1,7 +1,8 @@
-"""Data sets that torchvision knows, by their addresses and checksums there: `torchvision:NAME`.
+"""Data sets of torchvision, with its addresses and checksums: `torchvision:NAME`.
 
-They are images of 28x28 grey values: FashionMNIST, KMNIST, and the parts of EMNIST. A validation
-set is the end of the training images. With `binarization: fixed` a pixel is 1 from 128 on.
+They have images of 28x28 grey values: FashionMNIST, KMNIST and the parts of EMNIST. The last
+training images are the validation set. With `binarization: fixed`, values of at least 128
+become 1.
 """
 
 import gzip
@@ -19,13 +20,13 @@ from vlae.images import BINARY_IMAGE, image_kind
 EMNIST_PARTS = ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")
 NAMES = ("FashionMNIST", "KMNIST", *(f"EMNIST-{part}" for part in EMNIST_PARTS))
 KEYS = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}
-MOST_BYTES = 2**26  # of a file of images, packed
-EMNIST_BYTES = 2**30  # of the archive of all of its parts
+MOST_BYTES = 2**26  # limit for a compressed file of images
+EMNIST_BYTES = 2**30  # limit for the archive with all parts of EMNIST
 THRESHOLD = 128
 
 
 def files(name: str, spec: dict) -> dict[str, dict]:
-    """The raw files by key, as params.yaml would name them."""
+    """Return the raw files by key, in the form of `files` in params.yaml."""
     from torchvision import datasets
 
     if name.startswith("EMNIST"):
@@ -45,8 +46,10 @@ def files(name: str, spec: dict) -> dict[str, dict]:
 
 
 def read(name: str, raw: dict[str, Path], spec: dict) -> Splits:
-    """The splits, uint8 (N, 28, 28). Raises VlaeError unless the files hold as many images as
-    `spec` says."""
+    """Read the splits, uint8 (N, 28, 28).
+
+    Raises VlaeError unless the files hold exactly the number of images in `spec`.
+    """
     counts, fixed = spec["splits"], image_kind(spec).largest == 1
     train, test = (_images(name, raw, part) for part in ("train", "test"))
     wanted = {"training": counts["train"] + counts["valid"], "test": counts["test"]}
@@ -67,7 +70,7 @@ def _images(name: str, raw: dict[str, Path], part: str) -> np.ndarray:
             return parse_idx(gzip.decompress(path.read_bytes()))
         with zipfile.ZipFile(path) as archive:
             packed = archive.read(_member(name, part))
-        # EMNIST is stored by columns, as NIST's own images are.
+        # EMNIST, like NIST's original images, is stored in column-major order.
         return np.ascontiguousarray(parse_idx(gzip.decompress(packed)).transpose(0, 2, 1))
     except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, KeyError, ValueError) as e:
         raise VlaeError(f"{path}: {one_line(e) or type(e).__name__}") from None
@@ -78,7 +81,7 @@ def _member(name: str, part: str) -> str:
 
 
 def example(name: str, raw: dict[str, Path], spec: dict) -> Counts:
-    """Small files as they are published."""
+    """Write small files in the published form; return their numbers of images."""
     images = {"train": noise(8, 28, 256), "test": noise(4, 28, 256)}
     if "all" not in raw:
         for key, path in raw.items():

@@ -1,1 +1,1 @@
-"""A module for each sort of figure, and their registry."""
+"""One module per sort of figure, and their registry."""

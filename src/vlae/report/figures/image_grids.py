@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from vlae.config.schema import Params
 
 INK, PAPER, LINE = 0, 255, 205  # grey levels: strokes, background, the lines between cells
-SIDE = 10  # images along a grid's side, at most: the hundred that are recorded
-ZOOM = 2  # printed dots, along each side, of one pixel
-# In printed dots: between originals and decompressions, before the samples, around, headings.
+SIDE = 10  # maximal number of images along a side; a hundred images are recorded
+ZOOM = 2  # width and height of a pixel in printed dots
+# In printed dots: between originals and decompressions, before the samples, margins, headings.
 GUTTER, GAP, MARGIN, HEAD = 16, 64, 24, 110
 
 
 def compose_grid(images: np.ndarray, side: int, rows: int | None = None) -> np.ndarray:
-    """The first images in rows of `side`, as many rows or `rows`, as uint8.
+    """Arrange the first images in a uint8 grid with `side` columns and `rows` (or `side`) rows.
 
-    Bits (n, h, w) become grey levels (H, W), ink on paper; colour images (n, 3, h, w) stay as
-    they are, (H, W, 3). A one-pixel line around every cell: cell (i, j) begins at pixel row
+    Bits (n, h, w) become grey levels (H, W), dark ink on white; colour images (n, 3, h, w) give
+    (H, W, 3). A one-pixel line surrounds every cell: cell (i, j) begins at pixel row
     1 + i (h + 1) and column 1 + j (w + 1).
     """
     shown = np.where(images == 1, INK, PAPER) if images.ndim == 3 else images.transpose(0, 2, 3, 1)
     _, height, width, *colours = shown.shape
     rows = side if rows is None else rows
-    whole = (rows * (height + 1) + 1, side * (width + 1) + 1, *colours)
-    grid = np.full(whole, LINE, np.uint8)
+    size = (rows * (height + 1) + 1, side * (width + 1) + 1, *colours)
+    grid = np.full(size, LINE, np.uint8)
     for place, image in enumerate(shown[: rows * side]):
         row, column = divmod(place, side)
         top, left = 1 + row * (height + 1), 1 + column * (width + 1)
@@ -45,27 +45,30 @@ def compose_grid(images: np.ndarray, side: int, rows: int | None = None) -> np.n
 
 
 def show_grid(axes: "Axes", grid: np.ndarray) -> None:
-    """A grid of compose_grid filling the axes, dot by dot."""
+    """Fill the axes with a grid of compose_grid, without interpolation."""
     axes.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
     axes.set_axis_off()
 
 
 def spread(images: np.ndarray, count: int) -> np.ndarray:
-    """`count` of the images (n, …), evenly from the first to the last.
+    """Return `count` of the images (n, …), evenly spaced from the first to the last.
 
-    Test images may be sorted by class, so that even steps show all classes.
+    Even steps show all classes if the test images are sorted by class.
     """
     return images[np.linspace(0, len(images) - 1, count).round().astype(int)]
 
 
 def compose_panels(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The three grids, all of one side; originals and decompressions at the same places."""
+    """Return the grids, all of one size; originals and decompressions have the same places."""
     side = min(SIDE, *(isqrt(len(array)) for array in images.values()))
     return {name: compose_grid(spread(array, side**2), side) for name, array in images.items()}
 
 
 def draw_images(run: str, params: "Params", root: Path, dpi: int) -> "Figure":
-    """Test images, one sampled decompression of each, and unconditional samples of `run`."""
+    """Draw test images, a sampled decompression of each, and unconditional samples of `run`.
+
+    Raises VlaeError for a recorded result that cannot be used.
+    """
     found = recorded_images(run, params, root)
     if isinstance(found, str):
         return empty(found, dpi)
@@ -76,7 +79,10 @@ def draw_images(run: str, params: "Params", root: Path, dpi: int) -> "Figure":
 def recorded_images(
     run: str, params: "Params", root: Path
 ) -> tuple[str, dict[str, np.ndarray]] | str:
-    """A title from the records of `run` and its images, or why there are none."""
+    """Return a title and the recorded images of `run`, or the reason why there are none.
+
+    Raises VlaeError for a recorded result that cannot be used.
+    """
     if run not in params.runs:
         return f"{run}: not trained"
     dataset = params.runs[run].dataset
@@ -89,7 +95,7 @@ def recorded_images(
     if training is None:
         raise VlaeError(f"{paths.samples(run)}: no training record to go with it")
     if any(len(array) == 0 for array in images.values()):
-        raise VlaeError(f"{paths.samples(run)}: no originals, decompressions or samples in it")
+        raise VlaeError(f"{paths.samples(run)}: has no originals, decompressions or samples")
     kind, shape = params.image_kind(dataset), images["originals"].shape[1:]
     if shape != kind.shape:
         found = next(other.name for other in KINDS if other.shape == shape)
@@ -143,7 +149,7 @@ def _draw(title: str, panels: dict[str, np.ndarray], dpi: int) -> "Figure":
 
 
 def empty(text: str, dpi: int) -> "Figure":
-    """Draw a frame that says why there is no figure."""
+    """Draw a frame with a text that says why there is no figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1880 / dpi, 716 / dpi), dpi=dpi)
@@ -152,7 +158,7 @@ def empty(text: str, dpi: int) -> "Figure":
 
 
 def say(axes: "Axes", text: str, size: float = 9) -> None:
-    """Draw a frame with a text, in place of images."""
+    """Draw a frame with a text instead of images."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color="#cccccc", linestyle=(0, (4, 4)))
     axes.text(0.5, 0.5, text, ha="center", va="center", size=size, color="#4d4d4d")

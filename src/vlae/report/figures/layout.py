@@ -1,4 +1,4 @@
-"""A page whose places are given in printed dots, from its top left corner."""
+"""A page on which positions are given in printed dots from the top left corner."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 class Page:
-    """A figure of so many dots; everything on it stands where it is put, dot by dot."""
+    """A figure of `width` x `height` dots, on which everything has an exact position in dots."""
 
     def __init__(self, width: int, height: int, dpi: int) -> None:
         from matplotlib.figure import Figure
@@ -16,7 +16,7 @@ class Page:
         self.figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
 
     def axes(self, left: int, top: int, wide: int, high: int, label: str) -> "Axes":
-        """Axes with this top left corner and this size."""
+        """Add axes with this top left corner and this size."""
         box = (
             left / self.width,
             1 - (top + high) / self.height,
@@ -26,5 +26,5 @@ class Page:
         return self.figure.add_axes(box, label=label)
 
     def write(self, left: int, top: int, text: str, **style: Any) -> None:
-        """Text at this place, with matplotlib's properties of text."""
+        """Write text at this position, with matplotlib's text properties."""
         self.figure.text(left / self.width, 1 - top / self.height, text, **style)

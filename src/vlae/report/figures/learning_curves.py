@@ -1,4 +1,4 @@
-"""Learning curves: the bound and the KL of every run against the epoch."""
+"""Learning curves: bound and KL of every run against the epoch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vlae.config.schema import Params, Run
 
-# Okabe and Ito's palette, told apart by colour-blind eyes too; the pale yellow is left out.
+# Okabe and Ito's palette for colour-blind readers, without its pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#4d4d4d"
 LINES: dict[str, dict[str, Any]] = {  # matplotlib's properties of lines
@@ -26,16 +26,16 @@ LINES: dict[str, dict[str, Any]] = {  # matplotlib's properties of lines
     "validation images": {"linestyle": (0, (1, 1.2)), "linewidth": 1.4},
     "paper, test images": {"linestyle": (0, (5, 3)), "linewidth": 0.7},
 }
-# Inches: a panel, the room for ticks at its left and for labels at its right, heads and feet.
+# Inches: width and heights of a panel, and the space around it for ticks, labels and titles.
 WIDTH, LEFT, RIGHT = 3.6, 0.6, 1.75
 HEIGHTS, TOP, BETWEEN, BOTTOM = (3.2, 1.5), 0.75, 0.18, 0.45
-LABEL = 0.14  # from one label's line to the next
-ABREAST = 2  # data sets side by side; more of them would be too small on a page
+LABEL = 0.14  # minimal distance between labels, in inches
+ABREAST = 2  # panels side by side; more would be too small on a page
 
 
 @dataclass(frozen=True)
 class Series:
-    """One run in one panel, in the panel's unit; NaN where there is nothing."""
+    """One run in one panel, in the panel's unit; NaN where there is no value."""
 
     label: str
     colour: str
@@ -48,8 +48,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Panels:
-    """One column of the figure: the bounds, in `unit`, and the KLs of a data set's trained runs,
-    in nats per image."""
+    """One column of the figure, for the trained runs of a data set.
+
+    bounds: in `unit`. divergences: KLs in nats per image. missing: names of untrained runs.
+    """
 
     unit: Unit
     bounds: list[Series]
@@ -58,10 +60,11 @@ class Panels:
 
 
 def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
-    """One panel per data set and comparison: -ELBO above, in nats per image or bits/dim, and KL
-    below, in nats per image, against the epoch.
+    """Draw the learning curves, with one column per data set and comparison.
 
-    Where some runs are trained, a data set without any has no panel, only a mention.
+    The upper panel shows -ELBO in nats per image or bits/dim, the lower one KL in nats per image,
+    both against the epoch. If any run is trained, data sets without trained runs have no column
+    and are only listed.
     """
     from matplotlib.figure import Figure
 
@@ -73,7 +76,7 @@ def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
     trained = {name: column for name, column in panels.items() if column.bounds}
     empty = [name for name in panels if name not in trained] if trained else []
     panels = trained or panels
-    # Without a latent variable in any run there is no KL to show.
+    # If no run has a latent variable, there is no KL to show.
     has_kl = any(column.divergences for column in panels.values())
     foot = BOTTOM + (HEIGHTS[1] + BETWEEN if has_kl else 0)
     step, block = LEFT + WIDTH + RIGHT, foot + HEIGHTS[0] + TOP
@@ -96,7 +99,7 @@ def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
             lower = axes(index, BOTTOM, HEIGHTS[1], sharex=upper, label=f"{dataset} kl")
             name = f"KL ({NATS.name})"
             _draw_panel(lower, column.divergences, name, HEIGHTS[1], NATS, low=0.0)
-            # The axis is shared, and the longest run may be one without a KL.
+            # The axis is shared, and the longest run may have no KL.
             upper.set_xlim(0, 1.02 * max(line.epoch[-1] for line in column.bounds))
             upper.tick_params(labelbottom=False)
             upper.set_xlabel("")
@@ -110,7 +113,7 @@ def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
 
 
 def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
-    """The curves of a data set's runs; a run's colour depends on its place in params.yaml only."""
+    """Read the curves of a data set's runs; a run's colour depends on its place in `runs`."""
     unit = params.image_kind(params.runs[runs[0]].dataset).unit
     panels = Panels(unit, [], [], [])
     for i, run in enumerate(runs):
@@ -151,17 +154,17 @@ def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
 
 
 def panel_of(run: "Run") -> str:
-    """The title of the panel that a run stands in: its data set, and what it compares."""
+    """Return the title of a run's panel: its data set and, if it has one, its comparison."""
     return f"{run.dataset}: {run.comparison}" if run.comparison else run.dataset
 
 
 def short(run: str) -> str:
-    """The name of a run without its data set."""
+    """Return the name of a run without its data set."""
     return run.partition("-")[2] or run
 
 
 def limits(series: list[Series], unit: Unit = NATS) -> tuple[float, float]:
-    """Return the ends of the axis; the steep first tenth of a training is cut off."""
+    """Return the ends of the axis in `unit`; the steep first tenth of a training is cut off."""
     shown: list[Iterable[float]] = [line.training[_steep(len(line.epoch)) :] for line in series]
     shown += [line.validation[-1:] for line in series if np.isfinite(line.validation[-1])]
     shown += [[line.paper] for line in series if line.paper is not None]
@@ -171,25 +174,25 @@ def limits(series: list[Series], unit: Unit = NATS) -> tuple[float, float]:
 
 
 def _steep(epochs: int) -> int:
-    """Return how many epochs are a training's steep beginning; of a few epochs none is."""
+    """Return the number of epochs in a training's steep start; 0 for fewer than 5 epochs."""
     return 1 + epochs // 10 if epochs >= 5 else 0
 
 
 def place_labels(wanted: list[float], distance: float) -> list[float]:
-    """Positions in [0, 1] near the wanted ones, in their order, at least `distance` apart."""
+    """Return positions in [0, 1] near the wanted ones, in their order and `distance` apart."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     placed = [min(1.0, max(0.0, wanted[i])) for i in order]
-    for _ in range(200):  # neighbours that touch push each other apart
+    for _ in range(200):  # push neighbours apart that are too close
         for i in range(len(placed) - 1):
             push = distance - (placed[i + 1] - placed[i])
             if push > 0:
                 placed[i] -= push / 2
                 placed[i + 1] += push / 2
     lowest, highest = 0.0, 1.0
-    for i in range(len(placed)):  # up from below 0
+    for i in range(len(placed)):  # move up those that are below 0
         placed[i] = lowest = max(placed[i], lowest)
         lowest += distance
-    for i in reversed(range(len(placed))):  # down from above 1, where too many go below 0
+    for i in reversed(range(len(placed))):  # move down those above 1; too many end below 0
         placed[i] = highest = min(placed[i], highest)
         highest -= distance
     result = [0.0] * len(wanted)
@@ -257,7 +260,7 @@ def _draw_panel(
         axes.plot(line.epoch[-1], line.training[-1], "o", color=line.colour, markersize=3)
         axes.plot(line.epoch, line.validation, color=line.colour, **LINES["validation images"])
         ends = {"": line.training[-1]}
-        # A KL of validation images lies on that of training images: one label for both.
+        # The KLs of validation and training images almost coincide, so they share a label.
         if of_bounds and np.isfinite(line.validation[-1]):
             ends[", valid."] = line.validation[-1]
         if line.paper is not None:

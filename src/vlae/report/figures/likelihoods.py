@@ -1,4 +1,4 @@
-"""Likelihoods of the test images: against the number of importance samples, and of each image."""
+"""Likelihoods of the test images: against the number of importance samples, and per image."""
 
 import textwrap
 from collections.abc import Iterator
@@ -27,22 +27,21 @@ if TYPE_CHECKING:
 
     from vlae.config.schema import Params
 
-# Inches of the panels against K: a panel, room for its ticks and labels, and for the rest.
+# Inches, for the panels against K: size of a panel, and the space around it.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 3.4, 3.2, 0.6, 1.6, 0.35, 0.6
 HEAD_LINE, FOOT_LINES = 0.4, 0.35  # remarks above and below all panels
-# Printed dots of the per-image figure: pixels are drawn ZOOM dots wide, so that all are alike.
-SHOWN, ZOOM = 5, 3  # images of a group; the groups are best, median and worst
+# For the per-image figure, whose sizes are in printed dots:
+SHOWN, ZOOM = 5, 3  # images per group (best, median, worst); width of a pixel in dots
 MARGIN, HISTOGRAM, GAP, HEAD, FOOT, ROW = 40, 520, 50, 110, 110, 176
-AXIS = 60  # for the labels of an axis between two rows
+AXIS = 60  # space between two rows for the labels of an axis
 BINS = 60
 
 
 def draw_against_k(params: "Params", root: Path, dpi: int) -> "Figure":
-    """One panel per data set and comparison: the NLL of each run against the number of importance
-    samples.
+    """Draw the NLL of each run against the number K of importance samples.
 
-    Runs with an exact likelihood do not depend on it and are left out, as are data sets of
-    which nothing has been estimated.
+    There is one panel per data set and comparison. Runs with an exact likelihood, which does not
+    depend on K, and data sets without an estimate are omitted.
     """
     from matplotlib.figure import Figure
 
@@ -102,9 +101,9 @@ def _draw_against_k(axes: "Axes", runs: list[tuple[str, dict, str]], unit: Unit)
 
 
 def choose(nll: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    """Positions of the best, median and worst images by their nll (n,), at most `count` each.
+    """Return the positions of the best, median and worst images by nll (n,), `count` of each.
 
-    Each in ascending order of nll; fewer than 3 * count images give fewer of each.
+    Each group is in ascending order of nll. Fewer than 3 * count images give fewer of each.
     """
     order = np.argsort(nll, kind="stable")
     count = min(count, len(order) // 3)
@@ -117,12 +116,12 @@ def choose(nll: np.ndarray, count: int) -> dict[str, np.ndarray]:
 
 
 def draw_per_image(params: "Params", root: Path, dpi: int) -> "Figure":
-    """One row per run: a histogram of the NLL of each test image, and recorded ones of them.
+    """Draw one row per run: a histogram of the NLL of all test images, and selected images.
 
-    The images are those that were recorded with samples, so that the figure needs no data
-    set; best and worst are meant among these. A run without a code has none recorded: it is
-    shown on those of another run that was evaluated on the same test images. Runs on colour
-    images, in bits/dim, stand below the others and have an axis of their own.
+    The images are selected from those recorded with the samples, so the figure needs no data set;
+    best and worst refer to these. A run without a code has no recorded images. It shows those of
+    another run that was evaluated on the same test images. Runs on colour images, in bits/dim, are
+    below the others and have their own axis.
     """
     rows, missing = _read_rows(params, root)
     if not rows:
@@ -165,7 +164,10 @@ def draw_per_image(params: "Params", root: Path, dpi: int) -> "Figure":
 
 @dataclass(frozen=True)
 class Row:
-    """A run in draw_per_image: nll (n_test,) in `unit`, and by the numbers of the test images."""
+    """A run in draw_per_image.
+
+    nll: (n_test,) in `unit`. by_number: the same values by the test images' indices.
+    """
 
     run: str
     record: dict
@@ -176,7 +178,7 @@ class Row:
 
 
 def _read_rows(params: "Params", root: Path) -> tuple[list[Row], list[str]]:
-    """The evaluated runs that compare nothing, and the names of those that are not evaluated."""
+    """Return the evaluated runs and the names of the others; runs of a comparison are omitted."""
     rows, missing = [], []
     for run, record, colour in _evaluations(params, root):
         if params.runs[run].comparison:
@@ -193,7 +195,7 @@ def _read_rows(params: "Params", root: Path) -> tuple[list[Row], list[str]]:
 
 
 def _draw_histogram(page: Page, top: int, row: Row, edges: list[float], last: bool) -> None:
-    """The NLL of every test image; only the last of a group says what the axis is."""
+    """Draw the NLL of every test image; only the last row of a group labels the axis."""
     title = f"{row.run} · {_title(row.record, row.nll, row.unit)}"
     page.write(MARGIN, top, title, size=7, color=GREY, va="baseline")
     panel = page.axes(MARGIN, top + 12, HISTOGRAM, ZOOM * 30, f"{row.run} histogram")
@@ -209,7 +211,7 @@ def _draw_histogram(page: Page, top: int, row: Row, edges: list[float], last: bo
 def _draw_chosen(
     page: Page, top: int, row: Row, recorded: dict[int, np.ndarray], left: dict[str, int]
 ) -> None:
-    """The best, median and worst of the recorded images, each with its value below it."""
+    """Draw the best, median and worst of the recorded images, with their values below."""
     originals = {n: image for n, image in recorded.items() if n in row.by_number}
     if len(originals) < 3:
         text = "none of its test images is recorded"
@@ -230,18 +232,20 @@ def _draw_chosen(
 
 
 def _test_set(record: dict) -> tuple:
-    """Return what determines the bits of an evaluation's test images."""
+    """Return the keys that determine the bits of an evaluation's test images."""
     return tuple(record.get(key) for key in ("dataset", "data_sha256", "binarization_seed"))
 
 
 def _title(record: dict, nll: np.ndarray, unit: Unit) -> str:
-    first = estimator(record | {"deep": None})  # the second level has no value for each image
+    first = estimator(record | {"deep": None})  # the second level has no values per image
     return f"mean {nll.mean():.2f}, median {np.median(nll):.2f} {unit.short} ({first})"
 
 
 def _evaluations(params: "Params", root: Path) -> Iterator[tuple[str, dict | None, str]]:
-    """(run, evaluation or None, colour) of every run but the repetitions with other seeds;
-    colours as in the learning curves."""
+    """Yield (run, evaluation or None, colour) of every run except repetitions with other seeds.
+
+    Colours are those of the learning curves.
+    """
     seen: dict[str, int] = {}
     for name, run in params.runs.items():
         if run.repeats:
@@ -253,6 +257,6 @@ def _evaluations(params: "Params", root: Path) -> Iterator[tuple[str, dict | Non
 
 
 def _write(figure: "Figure", size: tuple[float, float], left: float, y: float, text: str) -> None:
-    """A remark over the figure's width (inches), whose last line stands at the height y."""
+    """Write a remark, wrapped to the figure's width; its last line is at the relative height y."""
     text = textwrap.fill(text, int((size[0] - 2 * left) / 0.05), break_on_hyphens=False)
     figure.text(left / size[0], y, text, size=7, color=GREY, va="bottom")

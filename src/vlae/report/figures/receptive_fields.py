@@ -1,4 +1,4 @@
-"""Images by the window of the decoder (Figures 3 and 4): one panel for each run."""
+"""Images of runs with different decoder windows (Figures 3 and 4), one panel per run."""
 
 import textwrap
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 GREY = "#4d4d4d"
 ABREAST = 2
-# In printed dots: above all panels, above the images of each, between a panel's head and the
-# lines in it, which are the window, two of the record, and what the grids are.
+# In printed dots: height of the heading and of a panel's head; distance from the images up to the
+# lines in the head: the window, the record (two lines), and the names of the grids.
 HEADING, HEAD = 70, 150
 WINDOW_LINE, RECORD_LINE, GRID_LINE = 118, 98, 14
-LETTER = 0.08  # inches of a letter, for breaking lines
+LETTER = 0.08  # width of a letter in inches, for breaking lines
 GRIDS = {
     "originals": "Test images $x$",
     "decompressions": "Decompressions $x$′ ∼ $p$($x$|$z$), $z$ ∼ $q$($z$|$x$)",
@@ -43,8 +43,11 @@ GRIDS = {
 
 @dataclass(frozen=True)
 class Windows:
-    """The content of a figure: `runs` by their titles, of each the `grids` (keys of GRIDS), with
-    `side` images along a side, and what stands above all of it. pixels: of an image's side."""
+    """The content of a figure.
+
+    heading: the text above all panels. runs: run names by title. grids: keys of GRIDS, shown for
+    each run. side: number of images along a grid's side. pixels: width of an image.
+    """
 
     heading: str
     runs: dict[str, str]
@@ -104,8 +107,10 @@ WINDOWS_OF = {
 
 
 def draw_windows(shown: Windows, params: "Params", root: Path, dpi: int) -> "Figure":
-    """Originals beside their decompressions, or samples, of each of the runs; in the place of
-    one without recorded images stands why there are none."""
+    """Draw originals beside their decompressions, or samples, for each of the runs.
+
+    The panel of a run without recorded images gives the reason.
+    """
     size = ZOOM * (shown.side * (shown.pixels + 1) + 1)
     panel = len(shown.grids) * (size + GUTTER) - GUTTER
     abreast = min(ABREAST, len(shown.runs))

@@ -1,7 +1,7 @@
-"""All figures by name, drawn from recorded results. To add one: a module that draws it, and a
-line here.
+"""All figures by name, drawn from recorded results.
 
-A figure is always drawn: where a result is missing, a panel says so in its place.
+To add one, write a module that draws it and add a line here. A figure is always drawn; where a
+result is missing, a panel says so.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STYLE: "dict[RcKeyType, Any]" = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
+    "font.family": "DejaVu Sans",  # part of matplotlib, so the same everywhere
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.labelsize": 8,
@@ -47,9 +47,9 @@ STYLE: "dict[RcKeyType, Any]" = {
     "ytick.labelsize": 7.5,
     "xtick.color": "#4d4d4d",
     "ytick.color": "#4d4d4d",
-    "pdf.fonttype": 42,  # text stays text
+    "pdf.fonttype": 42,  # TrueType fonts keep text searchable
 }
-# Neither the time nor the version of a library may change the bytes of a figure.
+# Omit dates and library versions, so that they do not change the bytes of a figure.
 METADATA = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -59,9 +59,12 @@ DPI = 200
 
 @dataclass(frozen=True)
 class Entry:
-    """files: the recorded results that a figure reads of each run where they exist. draw(params,
-    root, dpi): the figure; raises VlaeError for a result that cannot be used. runs: those that it
-    shows, None for all."""
+    """A figure.
+
+    files: functions from a run to a recorded result that the figure reads if it exists.
+    draw(params, root, dpi): returns the figure; raises VlaeError for a result that cannot be used.
+    runs: the runs that it shows, None for all.
+    """
 
     files: tuple[Callable[[str], Path], ...]
     draw: Callable[..., "Figure"]
@@ -69,7 +72,7 @@ class Entry:
 
 
 IMAGES = (paths.samples, training_file, evaluation_file)
-# The figures of one run's images; WINDOWS_OF has those of several runs' images.
+# Figures of one run's images; WINDOWS_OF has the figures of several runs' images.
 IMAGES_OF = {
     "figure1_static_mnist": "static_mnist-vlae",
     "figure2_omniglot": "omniglot-vlae",
@@ -92,20 +95,20 @@ FIGURES = (
 
 
 def figure_inputs(name: str, params: "Params") -> list[str]:
-    """The recorded results that figure `name` reads where they exist, relative to the root."""
+    """Return the recorded results that figure `name` reads if they exist, relative to the root."""
     entry = _entry(name)
     runs = params.runs if entry.runs is None else [r for r in entry.runs if r in params.runs]
     return [str(file(run)) for run in runs for file in entry.files]
 
 
 def figure_outputs(name: str) -> list[str]:
-    """The files that write_figure makes, relative to the root."""
+    """Return the files that write_figure writes, relative to the root."""
     _entry(name)
     return [str(Path("results", "figures", f"{name}.{end}")) for end in METADATA]
 
 
 def build_figure(name: str, params: "Params", root: Path | str = ".") -> "Figure":
-    """Figure `name` as a matplotlib Figure, not yet rendered.
+    """Build figure `name` as a matplotlib Figure, not yet rendered.
 
     Raises VlaeError for an unknown figure and for a recorded result that cannot be used.
     """
@@ -115,10 +118,10 @@ def build_figure(name: str, params: "Params", root: Path | str = ".") -> "Figure
 
 
 def write_figure(name: str, params: "Params", root: Path | str = ".") -> list[Path]:
-    """Write results/figures/NAME.{png,pdf} under `root`, each whole or not at all, and the note of
-    what they were drawn from (vlae.report.drawn).
+    """Write results/figures/NAME.{png,pdf} under `root`, each atomically, and the note of what they
+    were drawn from (vlae.report.drawn).
 
-    The same results give the same bytes. Raises as build_figure does.
+    The same results give the same bytes. Raises the errors of build_figure.
     """
     figure = build_figure(name, params, root)
     written = [Path(root, output) for output in figure_outputs(name)]
@@ -135,7 +138,7 @@ def _save(figure: "Figure", path: Path, kind: str) -> None:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Our style on matplotlib's defaults, whatever the user's own matplotlibrc says."""
+    """Apply our style to matplotlib's defaults, ignoring the user's matplotlibrc."""
     import matplotlib
 
     with matplotlib.rc_context():

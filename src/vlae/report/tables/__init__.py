@@ -1,1 +1,1 @@
-"""A module for each sort of table, and their registry."""
+"""One module per sort of table, and their registry."""

@@ -1,8 +1,8 @@
 """The paper's claims, checked with the recorded runs.
 
-A claim is a difference between two runs that is positive in the paper. Ours has a standard
-error wherever the values of each test image are recorded, and a verdict follows from the
-two, from the paper's value and from nothing else.
+A claim is a difference between two runs that is positive in the paper. Our difference has a
+standard error if the values of each test image are recorded. The verdict depends only on these
+two and on the paper's value.
 """
 
 import math
@@ -55,10 +55,9 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Checked:
-    """A claim and what the records say about it, in its unit; None where they are missing.
+    """A claim and our numbers for it, in the claim's unit; None if records are missing.
 
-    `higher` and `lower` are the two values whose difference is `ours`. `epochs` are those of
-    the two runs, in this order.
+    `ours` is `higher` - `lower`. `epochs` are those of the two runs, in this order.
     """
 
     claim: Claim
@@ -72,7 +71,7 @@ class Checked:
 
 
 def claims_inputs(params: "Params") -> list[str]:
-    """The recorded results that the claims are checked with where they exist."""
+    """Return the recorded results that the claims are checked with if they exist."""
     named = [run for claim in paper_claims() for run in (claim.higher, claim.lower)]
     read = [
         str(file(run))
@@ -87,16 +86,16 @@ def claims_inputs(params: "Params") -> list[str]:
 
 
 def check_claims(params: "Params", root: Path | str = ".") -> list[Checked]:
-    """Every claim of the paper; VlaeError for a record that cannot be used."""
+    """Check every claim of the paper. Raises VlaeError for a record that cannot be used."""
     return [_check(claim, params, Path(root)) for claim in paper_claims()]
 
 
 def verdict(ours: float, standard_error: float | None, claim: Claim) -> str:
-    """The verdict on a difference `ours`.
+    """Return the verdict on our difference; `ours` and its error are in the claim's unit.
 
-    Without a standard error (None) any difference counts as significant, and only the
-    rounding of the printed value is allowed for. An estimate that may as well be zero is
-    "not significant" even where the paper's value is within its error.
+    Without a standard error (None), any difference counts as significant, and the only tolerance
+    is the rounding of the printed value. A difference that is compatible with zero is "not
+    significant", even if the paper's value is within its error.
     """
     margin = 2 * (standard_error or 0.0)
     if abs(ours) <= margin:
@@ -106,19 +105,19 @@ def verdict(ours: float, standard_error: float | None, claim: Claim) -> str:
     if claim.size is None:
         return REPRODUCED
     value, rounding = claim.size
-    # 1e-9: a difference of exactly the margin is within it, whatever the last bit says.
+    # 1e-9: a difference of exactly the margin counts as within it, despite rounding.
     return REPRODUCED if abs(ours - value) <= margin + rounding + 1e-9 else SAME_DIRECTION
 
 
 def paired_error(
     higher: np.ndarray, lower: np.ndarray, corrections: tuple[float, ...] = ()
 ) -> float:
-    """The standard error of mean(higher) - mean(lower), values of the same images, each (n,).
+    """Return the standard error of mean(higher) - mean(lower), values of the same images (n,).
 
-    `corrections`: standard errors of what is added to either mean independently of the
-    images, the second level of importance sampling. Adding them in quadrature leaves out
-    their covariance with the first level (docs/evaluation.md), which is small beside them,
-    and that of the two runs' corrections, whose images are the same.
+    `corrections`: standard errors of the corrections that a second level of importance sampling
+    adds to the means. They are added in quadrature. This neglects their covariance with the first
+    level (docs/evaluation.md), which is small in comparison. It also neglects the covariance of
+    the two runs' corrections, which use the same images.
     """
     difference = higher.astype(np.float64) - lower.astype(np.float64)
     first = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
@@ -144,7 +143,7 @@ def _check(claim: Claim, params: "Params", root: Path) -> Checked:
         elif claim.quantity != "training_bound":
             missing.append(f"{run}: not evaluated")
     if missing:
-        missing += dict.fromkeys(filter(None, reasons))  # once: both are on one data set
+        missing += dict.fromkeys(filter(None, reasons))  # once, if both runs have one data set
         return Checked(claim, NOT_TRAINED, "; ".join(missing))
     if claim.quantity == "training_bound":
         return _training_difference(claim, root, trainings)
@@ -154,8 +153,7 @@ def _check(claim: Claim, params: "Params", root: Path) -> Checked:
 
 
 def _decompressions_difference(claim: Claim, root: Path, trainings: list[dict]) -> Checked:
-    """Compare the mean errors of the recorded decompressions, paired where the images are the
-    same."""
+    """Compare the mean errors of the recorded decompressions, paired if the images are equal."""
     originals, values = [], []
     for training in trainings:
         given, again = _colour_pairs(root, training["run"])
@@ -173,14 +171,17 @@ def _decompressions_difference(claim: Claim, root: Path, trainings: list[dict]) 
 
 
 def _colour_pairs(root: Path, run: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the recorded originals of `run` and their decompressions, two or more of each."""
+    """Return the recorded originals of `run` and their decompressions.
+
+    Raises VlaeError unless there are at least two colour images.
+    """
     images = read_samples(root, run)
     if (
         images is None
         or recorded_kind(images["originals"].shape[1:]) is not COLOUR
         or len(images["originals"]) < 2
     ):
-        raise VlaeError(f"{Path(root, paths.samples(run))}: not two colour images or more")
+        raise VlaeError(f"{Path(root, paths.samples(run))}: needs at least two colour images")
     return images["originals"], images["decompressions"]
 
 
@@ -189,7 +190,7 @@ def _training_difference(claim: Claim, root: Path, trainings: list[dict]) -> Che
     for training in trainings:
         final = training.get("final")
         elbo = final.get("elbo") if isinstance(final, dict) else None
-        # A JSON true is an int as well.
+        # In Python, JSON's true and false are integers too.
         if isinstance(elbo, bool) or not isinstance(elbo, int | float) or not math.isfinite(elbo):
             path = Path(root, training_file(training["run"]))
             raise VlaeError(f"{path}: 'final' must hold the number elbo")
@@ -221,9 +222,10 @@ def _test_difference(
 
 
 def _over_seeds(claim: Claim, params: "Params", root: Path, evaluations: list[dict]) -> list[str]:
-    """Return, where both runs have been repeated, the difference of the means over their
-    trainings, with its standard error, which is of other trainings and not of other test
-    images."""
+    """Return a remark on the difference of the means over seeds, if both runs were repeated.
+
+    Its standard error is over trainings, not over test images.
+    """
     values = []
     for evaluation in evaluations:
         repeated, _ = repeated_evaluations(evaluation["run"], evaluation, params, root)
@@ -240,8 +242,7 @@ def _over_seeds(claim: Claim, params: "Params", root: Path, evaluations: list[di
 
 
 def _same_images(evaluations: list[dict], images: list[dict[str, np.ndarray]]) -> bool:
-    """Return True if both were measured on the same bits; a dynamic test set is binarized by a
-    seed."""
+    """Return True if both evaluations used the same bits; a seed binarizes a dynamic test set."""
     first, second = evaluations
     same = all(first.get(k) == second.get(k) for k in ("data_sha256", "binarization_seed"))
     return same and np.array_equal(images[0]["index"], images[1]["index"])
@@ -270,7 +271,7 @@ def _checked(
 
 
 def build(params: "Params", root: Path) -> Table:
-    """The table of all claims. Raises as check_claims does."""
+    """Build the table of all claims. Raises VlaeError for a record that cannot be used."""
     import pandas as pd
 
     checked = check_claims(params, root)
@@ -290,7 +291,7 @@ def build(params: "Params", root: Path) -> Table:
 
 
 def _record(one: Checked) -> dict:
-    """All that is known of a claim, by the columns of the csv."""
+    """Return the claim's row of the csv."""
     claim = one.claim
     return {
         "group": claim.group,
@@ -314,7 +315,7 @@ def _record(one: Checked) -> dict:
 
 
 def _cells(one: Checked) -> dict[str, str]:
-    """The same for readers, by heading."""
+    """Return the claim's cells for readers, by heading."""
     paper, ours, error = _numbers(one)
     return {
         "Claim": one.claim.claim,
@@ -331,7 +332,7 @@ def _cells(one: Checked) -> dict[str, str]:
 
 
 def _numbers(one: Checked) -> tuple[str, str, str]:
-    """Paper, ours and its standard error for readers."""
+    """Return the paper's value, ours and its standard error as text for readers."""
     claim = one.claim
     unit = "" if claim.unit == "nats" else f" {claim.unit}"
     if claim.value is None:

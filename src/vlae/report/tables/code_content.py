@@ -1,7 +1,7 @@
-"""The table of what the codes of colour images keep, one row for each run on them.
+"""The table of the information in the codes of colour images, one row per run.
 
-The rows are computed from the recorded test images and their decompressions: the errors of
-vlae.evaluation.reconstruction_error, and how many images the classifier of the data set
+The rows are computed from the recorded test images and their decompressions. They give the errors
+of vlae.evaluation.reconstruction_error and the number of images that the data set's classifier
 recognises (vlae.evaluation.classifier).
 """
 
@@ -36,7 +36,7 @@ from vlae.units import BITS_PER_DIM, rounded, rounded_error
 if TYPE_CHECKING:
     from vlae.config.schema import Params
 
-CHANCE = 0.1  # of ten classes of as many images each
+CHANCE = 0.1  # accuracy of a random guess, for ten classes of equal size
 CSV = (
     *("run", "dataset", "epochs", "bits_per_dim", "kl_nats", "kl_bits"),
     *("n_test", "images"),
@@ -67,7 +67,7 @@ LEGEND = (
 
 
 def kept_runs(params: "Params") -> list[str]:
-    """The runs on colour images, without repetitions, by data set."""
+    """Return the runs on colour images, without repetitions, sorted by data set."""
     runs = [
         n
         for n, r in params.runs.items()
@@ -77,7 +77,7 @@ def kept_runs(params: "Params") -> list[str]:
 
 
 def kept_inputs(params: "Params") -> list[str]:
-    """The recorded results that the table reads where they exist, relative to the root."""
+    """Return the recorded results that the table reads if they exist, relative to the root."""
     runs = kept_runs(params)
     datasets = dict.fromkeys(params.runs[run].dataset for run in runs)
     weights = [paths.classifier(name) for name in datasets if name in params.classifiers]
@@ -88,10 +88,10 @@ def kept_inputs(params: "Params") -> list[str]:
 
 
 def kept_rows(params: "Params", root: Path) -> list[dict]:
-    """The rows, with the keys of CSV; None where nothing is recorded, `note` says why.
+    """Return the rows, with the keys of CSV; None if nothing is recorded, with a `note`.
 
-    bits_per_dim and kl_* are those of all test images, the others of the recorded ones:
-    errors in levels, shares of recognised images between 0 and 1.
+    bits_per_dim and kl_* are means over all test images, the other values over the recorded ones.
+    Errors are in levels of 0 to 255, fractions of recognised images between 0 and 1.
     """
     return [
         dict.fromkeys(CSV) | {"run": run, "dataset": params.runs[run].dataset} | row
@@ -103,7 +103,7 @@ def kept_rows(params: "Params", root: Path) -> list[dict]:
 def _of_dataset(
     dataset: str, runs: list[str], params: "Params", root: Path
 ) -> Iterator[tuple[str, dict]]:
-    """(run, row) of each of the runs on a data set; its classifier is read once, if at all."""
+    """Yield (run, row) of each run on a data set; the classifier is read at most once."""
     judge = None
     for run in runs:
         training, evaluation = read_results(root, run, dataset)
@@ -126,7 +126,7 @@ def _of_dataset(
             continue
         originals, again = images["originals"], images["decompressions"]
         if recorded_kind(originals.shape[1:]) is not COLOUR or len(originals) < 2:
-            raise VlaeError(f"{Path(root, paths.samples(run))}: not two colour images or more")
+            raise VlaeError(f"{Path(root, paths.samples(run))}: needs at least two colour images")
         row["images"] = len(originals)
         others = errors_of_others(originals, again)
         for kind, values in errors(originals, again).items():
@@ -142,8 +142,7 @@ def _of_dataset(
 
 
 def _judge(root: Path, dataset: str) -> Callable[..., dict] | None:
-    """Return a function that judges decompressions by the data set's classifier; None without
-    one."""
+    """Return a function that classifies decompressions, or None without a classifier."""
     from vlae.evaluation.classifier import accuracy, classify, read_classifier
 
     found = read_classifier(root, dataset)
@@ -170,7 +169,7 @@ def _judge(root: Path, dataset: str) -> Callable[..., dict] | None:
 
 
 def build(params: "Params", root: Path) -> Table:
-    """The table. Raises VlaeError for a record that cannot be used."""
+    """Build the table. Raises VlaeError for a record that cannot be used."""
     import pandas as pd
 
     rows = kept_rows(params, root)
@@ -186,7 +185,7 @@ def build(params: "Params", root: Path) -> Table:
 
 
 def _cells(row: dict) -> list[str]:
-    """The cells for readers, below HEADERS and Note."""
+    """Return the cells for readers, in the order of HEADERS and Note."""
 
     def with_error(key: str) -> str:
         value, error = row[key], row[f"{key}_se"]

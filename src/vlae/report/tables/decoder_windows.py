@@ -1,4 +1,4 @@
-"""The table of the decoder's window: readings of it side by side (docs/readings.md, section 1)."""
+"""The table that compares readings of the decoder's window (docs/readings.md, section 1)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,10 @@ NAME = "decoder_windows"
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading: `run` is a VLAE on static MNIST, `alone` the same decoder without a code on
-    dynamic MNIST, None where there is none."""
+    """One reading of the decoder's window.
+
+    run: a VLAE on static MNIST. alone: the same decoder without a code on dynamic MNIST, or None.
+    """
 
     title: str
     run: str
@@ -86,7 +88,7 @@ CSV = (
 
 
 def windows_inputs(params: "Params") -> list[str]:
-    """The recorded results that the table reads where they exist, relative to the root."""
+    """Return the recorded results that the table reads if they exist, relative to the root."""
     files = []
     for reading in READINGS:
         if reading.run in params.runs:
@@ -98,7 +100,7 @@ def windows_inputs(params: "Params") -> list[str]:
 
 
 def build(params: "Params", root: Path) -> Table:
-    """The table. Raises VlaeError for a record that cannot be used."""
+    """Build the table. Raises VlaeError for a record that cannot be used."""
     import pandas as pd
 
     readings = [reading for reading in READINGS if reading.run in params.runs]
@@ -168,15 +170,15 @@ def _row(reading: Reading, params: "Params", root: Path) -> dict:
 
 
 def _changed(images: dict[str, np.ndarray], path: Path) -> tuple[float, float]:
-    """Pixels in which a decompression differs from its original: mean and standard error."""
+    """Return mean and standard error of the number of pixels that a decompression changes."""
     originals, again = images["originals"], images["decompressions"]
     if recorded_kind(originals.shape[1:]) is not FIXED or len(originals) < 2:
-        raise VlaeError(f"{path}: not two binary images or more")
+        raise VlaeError(f"{path}: needs at least two binary images")
     return mean_and_error((originals != again).sum((1, 2)).astype(np.float64))
 
 
 def _cells(row: dict) -> dict[str, str]:
-    """The cells for readers, by heading."""
+    """Return the cells for readers, by heading."""
 
     def text(key: str) -> str:
         value = row[key]

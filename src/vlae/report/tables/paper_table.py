@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vlae.config.schema import Params
 
-COLUMNS = {  # of build_frame's frame and of the csv
+COLUMNS = {  # columns of build_frame's frame and of the csv
     "group": "string",
     "model": "string",
     "reference": "string",
@@ -61,8 +61,10 @@ HEADERS = {
 
 
 def table_inputs(name: str, params: "Params") -> list[str]:
-    """The recorded results that the paper's table `name` reads where they exist, relative to the
-    root."""
+    """Return the recorded results that the paper's table `name` reads if they exist.
+
+    The paths are relative to the root.
+    """
     return [
         str(file(run))
         for row in paper_table(name).rows
@@ -74,12 +76,12 @@ def table_inputs(name: str, params: "Params") -> list[str]:
 
 
 def build(name: str, params: "Params", root: Path) -> Table:
-    """Table `name` of the paper. Raises as build_frame does."""
+    """Build table `name` of the paper. Raises the errors of build_frame."""
     import pandas as pd
 
     table, frame = paper_table(name), build_frame(name, params, root)
     keys = _shown(frame)
-    # Missing cells are pandas' NA in some columns; object columns with None are simpler to read.
+    # Replace pandas' NA, which some columns use, by None.
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")
     cells = [_cells(record, row) for record, row in zip(records, table.rows, strict=True)]
     return Table(
@@ -97,17 +99,19 @@ def build(name: str, params: "Params", root: Path) -> Table:
 
 
 def build_frame(name: str, params: "Params", root: Path | str = ".") -> "pd.DataFrame":
-    """Table `name` of the paper as a pandas.DataFrame, one line for every row of it.
+    """Build table `name` of the paper as a pandas.DataFrame with a line per row.
 
-    paper, ours, standard_error, spread and difference (ours - paper) are in the table's unit,
-    the KL columns in nats an image. Where a run has been repeated with other seeds, ours and
-    kl_ours are means over the trainings, `seeds` is their number and `spread` the standard
-    deviation of a single one's NLL; the standard errors are the mean ones, still of a single
-    training: over the test images, which all share. `bound` is the sign before the paper's
-    value: <, ≤, or ≈ for one that we derived from printed ones. Cells that do not apply are
-    missing; a run without a recorded result has the note "not trained".
+    paper, ours, standard_error, spread and difference (ours - paper) are in the table's unit, the
+    KL columns in nats per image.
 
-    Raises VlaeError for an unknown table and for a record that cannot be used.
+    If a run was repeated with other seeds, ours and kl_ours are means over the trainings. `seeds`
+    is then their number and `spread` the standard deviation of the NLL among them. The standard
+    errors are means too. They describe a single training, over the test images, which all
+    trainings share.
+
+    `bound` is the sign before the paper's value: <, ≤, or ≈ for a value that we derived from
+    printed ones. Cells that do not apply are missing. A run without a recorded result has the note
+    "not trained". Raises VlaeError for an unknown table and for a record that cannot be used.
     """
     import pandas as pd
 
@@ -151,7 +155,7 @@ def _training(run: str, params: "Params", root: Path) -> dict | None:
 def _cells_of(
     row: PaperRow, remarks: list[str], table: PaperTable, params: "Params", root: Path
 ) -> dict:
-    """The cells of row.run, whatever data set it is on, with the remarks in its note."""
+    """Return the cells of row.run, on any data set, with the remarks in its note."""
     if row.run not in params.runs:
         return {"note": "; ".join(["not trained", *remarks])}
     training, evaluation = read_results(root, row.run, params.runs[row.run].dataset)
@@ -167,7 +171,7 @@ def _cells_of(
         }
 
     evaluations, of_seeds = repeated_evaluations(row.run, evaluation, params, root)
-    # The record gives nats and, by the same factor for mean and error, bits per dimension.
+    # The record has the mean in nats and in bits/dim; the same factor converts the error.
     scale = evaluation["bits_per_dim"] / evaluation["nll"] if table.unit == "bits/dim" else 1.0
 
     def mean(key: str) -> float:
@@ -191,7 +195,7 @@ def _cells_of(
 
 
 def _samples(evaluation: dict) -> str:
-    """The cell: "exact", "64", or with a second level "64; 4096 on 200" (images)."""
+    """Return the cell: "exact", "64", or with a second level "64; 4096 on 200" (images)."""
     if evaluation["exact"]:
         return "exact"
     first, deep = evaluation["importance_samples"], evaluation.get("deep")
@@ -199,8 +203,7 @@ def _samples(evaluation: dict) -> str:
 
 
 def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) -> list[str]:
-    """Return remarks on what our number cost, from its records, and on what the paper says it
-    spent."""
+    """Return remarks on the budget of our number, from its records, and on the paper's budget."""
     spent = "exact" if evaluation["exact"] else f"IS-{evaluation['importance_samples']}"
     if deep := evaluation.get("deep"):
         spent += f" corrected by IS-{deep['importance_samples']} on {deep['images']} images"
@@ -226,8 +229,7 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
 
 
 def _course(training: dict) -> str:
-    """Return what a training record says beyond the epochs: a decay of the learning rate at the
-    end, and stretches that went on from a published checkpoint. Else ""."""
+    """Return a remark on a training's learning-rate decay and number of stretches, or ""."""
     stretches = training.get("stretches") or [{}]
     decay = stretches[-1].get("decay_epochs", 0)
     decaying = f" (the learning rate decays over the last {decay})" if decay else ""
@@ -257,7 +259,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _legend(table: PaperTable, keys: list[str], frame: "pd.DataFrame") -> str:
-    """Explain what the table shows, and each sign in it."""
+    """Explain what the table shows and each sign in it."""
     sentences = [
         f"Test negative log-likelihood in {table.unit}, lower is better.",
         "Bold: rows reproduced here, the others are quoted.",
@@ -283,7 +285,7 @@ def _legend(table: PaperTable, keys: list[str], frame: "pd.DataFrame") -> str:
 
 
 def _shown(frame: "pd.DataFrame") -> list[str]:
-    """The columns for readers: those of the KL and the seeds only where they say anything."""
+    """Return the columns for readers, without empty columns for KL and seeds."""
     optional = [key for key in HEADERS if key.startswith("kl_") or key == "spread"]
     empty = {key for key in optional if frame[key].isna().all()}
     return [

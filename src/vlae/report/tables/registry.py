@@ -1,4 +1,4 @@
-"""All tables by name. To add one: a module with `inputs` and `build`, and a line here."""
+"""All tables by name. To add one, write a module with `inputs` and `build` and a line here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +21,11 @@ ENDINGS = ("csv", "md", "tex", "html")
 
 @dataclass(frozen=True)
 class Entry:
-    """inputs(params): the recorded results that a table reads where they exist, relative to the
-    root. build(params, root): the table; raises VlaeError for a record that cannot be used."""
+    """A table.
+
+    inputs(params): returns the recorded results that it reads if they exist, relative to the root.
+    build(params, root): returns the table; raises VlaeError for a record that cannot be used.
+    """
 
     inputs: Callable[..., list[str]]
     build: Callable[..., Table]
@@ -39,26 +42,26 @@ TABLES = {
 
 
 def table_inputs(name: str, params: "Params") -> list[str]:
-    """The recorded results that table `name` reads where they exist, relative to the root."""
+    """Return the recorded results that table `name` reads if they exist, relative to the root."""
     return _entry(name).inputs(params)
 
 
 def table_outputs(name: str) -> list[str]:
-    """The files that write_table makes, relative to the root."""
+    """Return the files that write_table writes, relative to the root."""
     _entry(name)
     return [str(Path("results", "tables", f"{name}.{ending}")) for ending in ENDINGS]
 
 
 def build_table(name: str, params: "Params", root: Path | str = ".") -> Table:
-    """Table `name`. Raises VlaeError for an unknown one, and for a record that cannot be used."""
+    """Build table `name`. Raises VlaeError if it is unknown or a record cannot be used."""
     return _entry(name).build(params, Path(root))
 
 
 def write_table(name: str, params: "Params", root: Path | str = ".") -> list[Path]:
-    """Write results/tables/NAME.{csv,md,tex,html} under `root`, each whole or not at all, and the
-    note of what they were drawn from (vlae.report.drawn).
+    """Write results/tables/NAME.{csv,md,tex,html} under `root`, each atomically, and the note of
+    what they were drawn from (vlae.report.drawn).
 
-    The csv has full precision; the others are for readers. Raises as build_table does.
+    The csv has full precision; the others are for readers. Raises the errors of build_table.
     """
     table = build_table(name, params, root)
     texts = table.to_csv(), table.to_markdown(), table.to_latex(), table.to_html()

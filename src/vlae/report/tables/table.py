@@ -1,6 +1,6 @@
-"""A table as csv for machines, as Markdown for GitHub, as LaTeX for a paper and as HTML.
+"""Writes a table as csv for machines, Markdown for GitHub, LaTeX for a paper, and HTML.
 
-Two pandas frames hold it: every number with all its digits, and the text that readers see.
+Two pandas frames hold its content: the numbers with all digits, and the text that readers see.
 """
 
 import html
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the workflow asks for the tables' names at every start
+if TYPE_CHECKING:  # pandas loads slowly, and the workflow imports this at every start
     import pandas as pd
 
 BOLD = re.compile(r"\*\*(.*)\*\*")
@@ -18,15 +18,18 @@ BOLD = re.compile(r"\*\*(.*)\*\*")
 
 @dataclass(frozen=True)
 class Table:
-    """frame: every column, for the csv. shown: a row for each of its rows, text by heading, the
-    first column naming the row; a cell **like this** is bold.
+    """A table.
 
-    groups: the heading that stands above each row, None for none; rows of a group are neighbours.
-    text: the headings of columns that are set to the left, the others to the right.
-    below: what LaTeX, whose pages are narrow, has as a note below the table, by heading, as a
-        format of the cell: no note where the first of these is empty.
-    left_out: headings that LaTeX leaves out. narrow: shorter headings in LaTeX. spec: the LaTeX
-        column of a heading, where it is neither l nor r.
+    frame: all columns, for the csv.
+    shown: the same rows for readers: text by heading, with the row's name in the first column. A
+        cell **like this** is bold.
+    groups: the group heading of each row, or None; the rows of a group are adjacent.
+    text: headings of left-aligned columns; all others are right-aligned.
+    below: columns that LaTeX, with its narrow pages, puts into a note below the table: a format
+        string for the cell, by heading. A row has no note if its cell in the first of these
+        columns is empty.
+    left_out: headings that LaTeX omits. narrow: shorter headings in LaTeX. spec: the LaTeX column
+        type by heading, where it is neither l nor r.
     source: the last line in Markdown and HTML.
     """
 
@@ -44,11 +47,11 @@ class Table:
     source: str = ""
 
     def to_csv(self) -> str:
-        """Every column, floats with all their digits, missing cells empty."""
+        """Return all columns as csv: floats with all digits, missing cells empty."""
         return self.frame.to_csv(index=False, lineterminator="\n")
 
     def to_markdown(self) -> str:
-        """A title, the legend, and a table whose source is aligned too."""
+        """Return title, legend and table as Markdown, with the columns aligned in the source."""
         from tabulate import tabulate
 
         headings, grid = list(self.shown.columns), []
@@ -67,14 +70,14 @@ class Table:
         return "\n\n".join(filter(None, parts)) + "\n"
 
     def to_latex(self) -> str:
-        r"""A table environment to \input; it needs the package booktabs and nothing else."""
+        r"""Return a table environment to \input; it needs only the package booktabs."""
         drop = {*self.below, *self.left_out}
         headings = [heading for heading in self.shown.columns if heading not in drop]
         body: list[str] = []
         notes: list[str] = []
         for group, rows in self._grouped():
             if group:
-                body += [r"\midrule"] if body else []  # the first stands below a rule already
+                body += [r"\midrule"] if body else []  # a rule precedes the first group anyway
                 body.append(rf"\multicolumn{{{len(headings)}}}{{l}}{{\emph{{{tex(group)}}}}} \\")
             for row in rows:
                 line = [_tex_cell(row[heading]) for heading in headings]
@@ -111,7 +114,7 @@ class Table:
         )
 
     def to_html(self) -> str:
-        """A table element with its caption, to be put into a page."""
+        """Return a table element with its caption, to be inserted into a page."""
         headings = list(self.shown.columns)
         kinds = ["text" if heading in self.text else "number" for heading in headings]
 
@@ -138,7 +141,7 @@ class Table:
         return "\n".join([*lines, "</table>", ""])
 
     def _grouped(self) -> Iterator[tuple[str | None, list[dict[str, str]]]]:
-        """Heading and rows of each group, in the table's order."""
+        """Yield heading and rows of each group, in the table's order."""
         groups = self.groups or [None] * len(self.shown)
         pairs = zip(groups, self.shown.to_dict("records"), strict=True)
         for group, members in groupby(pairs, key=lambda pair: pair[0]):
@@ -151,7 +154,7 @@ class Table:
 
 
 def letter(index: int) -> str:
-    """The sign of the note with this number, from 0: a, b, …, z, aa, …"""
+    """Return the letter of the note with this index, from 0: a, b, …, z, aa, …"""
     before = letter(index // 26 - 1) if index >= 26 else ""
     return before + chr(ord("a") + index % 26)
 
@@ -167,7 +170,7 @@ def _html_cell(cell: str) -> str:
 
 
 def tex(text: str) -> str:
-    """Plain text as LaTeX; signs that are not letters go into maths."""
+    """Escape plain text for LaTeX; mathematical signs are set in math mode."""
     special = {
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
@@ -183,5 +186,5 @@ def tex(text: str) -> str:
     }
     special |= {character: "\\" + character for character in "&%$#_{}"}
     text = "".join(special.get(character, character) for character in text)
-    # A leading sign is a minus, not a hyphen.
+    # A leading sign is set as a minus, not as a hyphen.
     return f"${text}$" if text[:1] in "+-" and text[1:2].isdigit() else text
