@@ -141,7 +141,7 @@ def test_an_archive_knows_its_commit(clone, tmp_path_factory, monkeypatch, caplo
 
 @pytest.fixture
 def trained(project):
-    """A function that trains a small run, in a folder without git; returns the record's revision."""
+    """A function that trains a small run, where there is no git; returns the recorded revision."""
     params = small_params(project, {"batch_size": 32}, {})
     write_data(project, params)
     run = params.run(RUN)
