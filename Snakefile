@@ -20,6 +20,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/classifier.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/summaries.smk"
 
 
 rule all:
@@ -27,4 +28,5 @@ rule all:
     input:
         [table_outputs(name) for name in TABLES],
         [figure_outputs(name) for name in FIGURES],
+        summarised(),
         results_of_runs(),

@@ -180,6 +180,13 @@ def _figure(options: argparse.Namespace) -> None:
     write_figure(options.name, params, Path("."))
 
 
+def _summaries(options: argparse.Namespace) -> None:
+    params = _params(options)
+    from vlae.report.summaries import write_summaries
+
+    write_summaries(params)
+
+
 def _verify(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.evaluation.verify import verify
@@ -266,6 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME")
     sub = command("figure", _figure, "draw a figure from the recorded results: png, pdf")
     sub.add_argument("name", metavar="NAME")
+    command("summaries", _summaries, "write what DVC shows of the runs: results/metrics, /curves")
     sub = command("verify", _verify, "check that each checkpoint still does what its record says")
     sub.add_argument("--images", type=_positive, default=50, help="test images (default: 50)")
     return parser

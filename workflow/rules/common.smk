@@ -41,6 +41,7 @@ from vlae.errors import VlaeError
 from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.config.load import load_params
 from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
+from vlae.report.summaries import summary_inputs, summary_outputs
 from vlae.report.tables.registry import TABLES as ALL_TABLES, table_inputs, table_outputs
 
 NOTES = Path(".snakemake", "vlae")
@@ -161,6 +162,7 @@ def redraw_what_disagrees():
     kinds = {
         "tables": (TABLES, table_inputs, table_outputs),
         "figures": (FIGURES, figure_inputs, figure_outputs),
+        "summaries": (SUMMARIES, summarised_from, summarised),
     }
     changed = []
     for kind, (names, inputs_of, outputs_of) in kinds.items():
@@ -237,6 +239,18 @@ def results_of_runs():
     )
 
 
+def summarised_from(name="runs", params=None):
+    """The results of the runs that are evaluated, or will be: what DVC shows is made from them."""
+    each = map(summary_inputs, PARAMS.runs)
+    return [path for paths in each if drawn_from(paths) == paths for path in paths]
+
+
+def summarised(name="runs"):
+    """The files that DVC shows: numbers and curves of those runs."""
+    runs = [run for run in PARAMS.runs if drawn_from(summary_inputs(run)) == summary_inputs(run)]
+    return [path for run in runs for path in summary_outputs(run)]
+
+
 def shards_of(run):
     """The parts that one evaluation is scattered into; none if a single job does it."""
     parts = range(1, SHARDS + 1) if SHARDS > 1 else ()
@@ -257,7 +271,9 @@ FOUND = ask_dvc()
 # Those that show any of the runs in params.yaml.
 TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
 FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
+SUMMARIES = ["runs"] if summarised() else []
 CODE_OF_TABLES = code_behind("vlae.report.tables.registry")
 CODE_OF_FIGURES = code_behind("vlae.report.figures.registry")
+CODE_OF_SUMMARIES = code_behind("vlae.report.summaries")
 if workflow.is_main_process and mode() in ("run", "look"):
     redraw_what_disagrees()

@@ -17,7 +17,7 @@ FOLDER = Path("results", "drawn")
 
 
 def record_of(kind: str, name: str) -> Path:
-    """The file that says what one of the `tables` or `figures` was drawn from."""
+    """The file that says what one of the `tables`, `figures` or `summaries` was drawn from."""
     return FOLDER / kind / f"{name}.json"
 
 

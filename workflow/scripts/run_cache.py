@@ -37,7 +37,7 @@ def take_recorded(record, here, remote):
     Here rather than by a job, which would wait for a GPU only to copy files.
     """
     here = {*here}
-    left = [name for name in record.results if name not in here]
+    left = [name for name in record.results if name not in here and record.published(name)]
     known = {"recipes", *record.recorded_stages()}
     found = []
     if not left:
@@ -49,11 +49,9 @@ def take_recorded(record, here, remote):
             left = [name for name in left if name not in ready]
             said = {}
             for name in ready:
-                public = remote if record.published(name) else None
-                if outs := look_up(repo, stages[name], made, public):
+                if outs := look_up(repo, stages[name], made, remote):
                     said[name] = outs
-            public = [outs for name, outs in said.items() if record.published(name)]
-            remote.pull(repo, {info for outs in public for info in outs})
+            remote.pull(repo, {info for outs in said.values() for info in outs})
             for name, outs in said.items():
                 occupied = any(map(record.unsaved, record.outs[name]))
                 if not occupied and are_cached(repo, outs) and restore(repo, stages[name], outs):
@@ -90,7 +88,7 @@ def look_up(repo, stage, made, remote):
             return outs
         else:
             incomplete = incomplete or outs
-    return remote and (remote.outputs(key, stage) or incomplete)
+    return remote.outputs(key, stage) or incomplete
 
 
 def outputs_of_entry(content, name, stage):
