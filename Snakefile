@@ -20,6 +20,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/classifier.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/summaries.smk"
 
 
 onerror:
@@ -31,4 +32,5 @@ rule all:
     input:
         [table_outputs(name) for name in TABLES],
         [figure_outputs(name) for name in FIGURES],
+        summarised(),
         results_of_runs(),

@@ -7,7 +7,6 @@ that other load on the machine affects both. Quote the ratios, not the times.
 import argparse
 import json
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from vlae.models.initialise import new_model
 from vlae.models.vlae import VLAE
 from vlae.native.library import backend, unavailable_reason
 from vlae.nn.pixelcnn_sampling import draw_pixels
+from vlae.revision import revision
 
 CPU = torch.device("cpu")
 MAIN = "static_mnist-vlae"
@@ -159,8 +159,6 @@ def growth(run: Run, repeats: int) -> dict:
 
 def machine() -> dict:
     """Describe the machine and the software of the measurements."""
-    git = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-    done = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     precision = choose_precision("auto", CPU)
     return {
         "machine": describe(CPU),
@@ -168,7 +166,7 @@ def machine() -> dict:
         "load_average": load(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "git_revision": done.stdout.strip() or None,
+        "git_revision": revision(),
         "core": backend("cpu", precision),
         "no_core_because": unavailable_reason() or None,
         "bf16_matmul_gflops_a_thread": round(2 * matmul_rate() / 1e9),

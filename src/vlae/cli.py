@@ -253,6 +253,13 @@ def _say_written(files: list[Path]) -> None:
     print(f"written: {files[0].with_suffix('')}.{{{endings}}}")
 
 
+def _summaries(options: argparse.Namespace) -> None:
+    params = _params(options)
+    from vlae.report.summaries import write_summaries
+
+    write_summaries(params)
+
+
 def _verify(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.evaluation.verify import verify
@@ -294,6 +301,7 @@ COMMANDS: dict[str, Command] = {
     "recipe": _recipe,
     "table": _table,
     "figure": _figure,
+    "summaries": _summaries,
     "list": _list,
     "show": _show,
     "verify": _verify,

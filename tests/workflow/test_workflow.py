@@ -63,6 +63,53 @@ def test_a_clone_without_data_draws_everything_and_runs_nothing(built, tmp_path)
     assert "Nothing to be done" in clone.snakemake("--config", "train=false")
 
 
+def test_dvc_by_hand_in_a_clone(built, tmp_path):
+    """Its own commands, before `snakemake` has been called there."""
+    clone = built.clone_to(tmp_path / "clone", mirror="/nowhere")
+    clone.do("dvc", "pull")
+    made = clone.contents()
+    for run in RUNS:
+        assert f"results/checkpoints/{run}/model.safetensors" in made
+    assert not (clone.folder / "data").exists()
+    done = clone.call("dvc", "metrics", "show")
+    assert done.returncode == 0 and done.stderr == ""
+    shown = done.stdout.splitlines()
+    assert len(shown) == 1 + len(RUNS) and max(map(len, shown)) < 120
+    assert "nll_se" in shown[0]
+    assert clone.call("dvc", "plots", "show").stderr == ""
+    plots = (clone.folder / "dvc_plots" / "index.html").read_text()
+    assert all(f"results/curves/{run}.csv" in plots for run in RUNS)
+    assert clone.do("dvc", "data", "status") == "No changes.\n"
+    assert clone.do("git", "status", "--porcelain") == ""
+
+
+def test_runs_that_are_not_trained_are_no_error_for_dvc(built, tmp_path):
+    clone = built.clone_to(tmp_path / "clone", mirror="/nowhere")
+    new = "static_mnist-vae_af"
+    clone.edit_params(lambda tree: tree["runs"].update({new: {**tree["runs"][RUNS[0]]}}))
+    clone.do("dvc", "pull", "--allow-missing")
+    assert (clone.folder / "results" / "checkpoints" / RUNS[0] / "model.safetensors").exists()
+    for command in (("metrics", "show"), ("plots", "show"), ("metrics", "diff")):
+        done = clone.call("dvc", *command)
+        assert (done.returncode, done.stderr) == (0, ""), command
+    clone.do("dvc", "exp", "show", "--only-changed")
+
+
+def test_the_files_alone_without_git_draw_everything(built, tmp_path):
+    """A ZIP or an archive: `git archive` makes them."""
+    built.do("git", "archive", "--output", str(tmp_path / "it.tar"), "HEAD")
+    shutil.unpack_archive(tmp_path / "it.tar", tmp_path / "files", filter="data")
+    files = Workflow(tmp_path / "files", "/nowhere")
+    shutil.rmtree(files.folder / "results" / "tables")
+    assert "there is no git repository here" in files.do("snakemake", "-n", "--cores", "2")
+    assert "there is no git repository here" not in files.snakemake("--config", "train=false")
+    for folder in ("tables", "figures"):
+        for path in (built.folder / "results" / folder).glob("*"):
+            drawn = files.folder / "results" / folder / path.name
+            assert drawn.read_bytes() == path.read_bytes(), path.name
+    files.do("dvc", "pull", "-q")  # as in a clone
+
+
 def test_a_data_set_fetched_by_hand_is_in_nobody_s_way(built, tmp_path):
     clone = built.clone_to(tmp_path / "clone", mirror=built.env["VLAE_DATA_MIRROR"])
     clone.do("vlae", "fetch", "static_mnist")

@@ -42,6 +42,7 @@ from vlae.report.drawn import agrees
 from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.config.load import load_params
 from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
+from vlae.report.summaries import run_inputs, run_outputs, summary_inputs
 from vlae.report.tables.registry import TABLES as ALL_TABLES, table_inputs, table_outputs
 from vlae.report.verify import drawings
 
@@ -163,6 +164,7 @@ def redraw_what_disagrees():
     changed = []
     for kind, name, inputs, outputs in drawings(PARAMS):
         sign, results = disagrees(kind, name), drawn_from(inputs)
+        outputs = summarised() if kind == "summaries" else outputs
         sign.parent.mkdir(parents=True, exist_ok=True)
         if not agrees(kind, name, results, outputs):
             renew(sign, [Path(path) for path in outputs])
@@ -233,6 +235,12 @@ def results_of_runs():
     )
 
 
+def summarised():
+    """The files that DVC shows: numbers and curves of the runs that are evaluated, or will be."""
+    runs = [run for run in PARAMS.runs if drawn_from(run_inputs(run)) == run_inputs(run)]
+    return [path for run in runs for path in run_outputs(run)]
+
+
 def shards_of(run):
     """The parts that one evaluation is scattered into; none if a single job does it."""
     parts = range(1, SHARDS + 1) if SHARDS > 1 else ()
@@ -263,5 +271,6 @@ TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
 FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
 CODE_OF_TABLES = code_behind("vlae.report.tables.registry")
 CODE_OF_FIGURES = code_behind("vlae.report.figures.registry")
+CODE_OF_SUMMARIES = code_behind("vlae.report.summaries")
 if workflow.is_main_process and mode() in ("run", "look"):
     redraw_what_disagrees()

@@ -7,6 +7,14 @@ from dvc.repo import Repo
 RECIPES = "recipes"
 
 
+def is_kept(out):
+    """Return True if the cache has an output as recorded, or, of one that DVC does not keep there
+    (a data set), its place."""
+    if out.use_cache:
+        return bool(out.hash_info) and not out.changed_cache()
+    return out.exists and not out.workspace_status()
+
+
 class Record:
     """DVC's view of the working directory at one moment."""
 
@@ -37,9 +45,7 @@ class Record:
             self.out = {path: out for path, (_, out) in owner.items()}
             self.results = [name for name in self.stages if name != RECIPES]
             self.cached = {
-                name
-                for name, stage in self.stages.items()
-                if all(out.hash_info and not out.changed_cache() for out in stage.outs)
+                name for name, stage in self.stages.items() if all(map(is_kept, stage.outs))
             }
         self._recorded = {}
 
@@ -74,9 +80,9 @@ class Record:
         return [name for name in self.results if self.recorded(name)]
 
     def published(self, stage):
-        """Return True if a remote may have the outputs of a stage; those of data sets are never
-        there."""
-        return all(out.can_push for out in self.stages[stage].outs)
+        """Return True if the cache and a remote may have the outputs of a stage; data sets are
+        never there."""
+        return all(out.use_cache for out in self.stages[stage].outs)
 
     def out_of_place(self, stage):
         """Outputs of a stage that are missing or not what dvc.lock records."""

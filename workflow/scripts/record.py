@@ -27,7 +27,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dvc.config import Config
 from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from dvc.utils.serialize import ParseError
 from dvc.utils.strictyaml import YAMLValidationError
 
@@ -43,6 +45,18 @@ from vlae.config.stages import reconfigured
 for name in ("dvc", "dvc_data", "dvc_objects"):  # what they have to say is said here, in one line
     logging.getLogger(name).setLevel(logging.CRITICAL)
 DVC = (sys.executable, Path(__file__).with_name("dvc_atomic.py"), "--wait-for-lock")
+
+
+def do_without_git():
+    """Tell DVC, for good, where there is no repository: in a ZIP or an archive of the files."""
+    here = Path.cwd()
+    if any((folder / ".git").exists() for folder in (here, *here.parents)):
+        return
+    config = Config(Repo.DVC_DIR)
+    if not config["core"]["no_scm"]:
+        with config.edit("local") as local:
+            local["core"] = {**local.get("core", {}), "no_scm": True}
+        say("there is no git repository here: DVC works without one (.dvc/config.local)")
 
 
 def bring_recipes_up_to_date():
@@ -94,6 +108,7 @@ def main():
     )
     options = parser.parse_args()
     try:
+        do_without_git()
         found = run({*options.leave}) if options.mode == "run" else look()
     except DvcException as error:
         damaged = isinstance(error, ParseError | YAMLValidationError) and "dvc.lock" in str(error)

@@ -38,7 +38,7 @@ def take_recorded(record, here, remote):
     Returns True if there were any.
     """
     here = {*here}
-    left = [name for name in record.results if name not in here]
+    left = [name for name in record.results if name not in here and record.published(name)]
     known = {"recipes", *record.recorded_stages()}
     found = []
     if not left:
@@ -50,11 +50,9 @@ def take_recorded(record, here, remote):
             left = [name for name in left if name not in ready]
             known_outputs = {}
             for name in ready:
-                public = remote if record.published(name) else None
-                if outs := look_up(repo, stages[name], made, public):
+                if outs := look_up(repo, stages[name], made, remote):
                     known_outputs[name] = outs
-            public = [outs for name, outs in known_outputs.items() if record.published(name)]
-            remote.pull(repo, {info for outs in public for info in outs})
+            remote.pull(repo, {info for outs in known_outputs.values() for info in outs})
             for name, outs in known_outputs.items():
                 occupied = any(map(record.unsaved, record.outs[name]))
                 if not occupied and are_cached(repo, outs) and restore(repo, stages[name], outs):
@@ -92,7 +90,7 @@ def look_up(repo, stage, made, remote):
             return outs
         else:
             incomplete = incomplete or outs
-    return remote and (remote.outputs(key, stage) or incomplete)
+    return remote.outputs(key, stage) or incomplete
 
 
 def outputs_of_entry(content, name, stage):

@@ -1,12 +1,10 @@
 """Writes the results of a finished training to results/checkpoints/RUN."""
 
-import os
-import subprocess
-
 from torch import Tensor
 
 from vlae.config.schema import Run, as_dict
 from vlae.data.dataset import Dataset
+from vlae.revision import UNKNOWN, named, revision
 from vlae.storage import paths
 from vlae.storage.paths import CURVE, MODEL, RECORD
 from vlae.storage.write import sha256, write_json, write_safetensors, write_text
@@ -53,7 +51,7 @@ def write_results(
             "precision": of_all("precision"),
             "core": of_all("core"),
             "torch": of_all("torch"),
-            "git_revision": git_revision(),
+            "git_revision": stretches[-1]["git_revision"],
             "stretches": stretches,
             "data_sha256": dataset.sha256,
             "training_sha256": dataset.training_sha256,
@@ -89,29 +87,19 @@ def _stretches(saved: SavedState, steps_per_epoch: int) -> list[dict]:
         "decay_epochs": saved.schedule["decay_epochs"],
         "seconds": round(sum(part["seconds"] for part in worked), 1),
         **told,
-        "git_revision": git_revision(),
+        "git_revision": ", ".join(dict.fromkeys(map(_revision, worked))),
     }
     return [*start["stretches"], this]
 
 
+def _revision(part: dict) -> str:
+    """Return the revision that did a part of the training, as it was noted when that began; a
+    state of before that was noted has the present one."""
+    noted = part.get("git_revision")
+    if noted is None:
+        return revision()
+    return named() or noted if noted.startswith(UNKNOWN) else noted
+
+
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def git_revision() -> str | None:
-    """Return the git commit of the working directory, with "+" appended if src/ has changes.
-
-    VLAE_REVISION takes precedence; it serves copies of the tree without history. Returns None if
-    git has no answer.
-    """
-    if named := os.environ.get("VLAE_REVISION"):
-        return named
-    command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*"]
-    try:
-        revision = subprocess.run(
-            command, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "src"]).returncode
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return revision + ("+" if changed else "")

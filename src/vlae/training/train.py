@@ -23,6 +23,7 @@ from vlae.errors import VlaeError
 from vlae.hardware import choose_device, choose_precision, describe, set_arithmetic
 from vlae.models.build import build_model
 from vlae.randomness import generator
+from vlae.revision import revision
 from vlae.storage.tensors import copy_into
 from vlae.training.distributed import SINGLE, ProcessGroup, in_processes, processes_for
 from vlae.training.identity import identity
@@ -242,6 +243,7 @@ class Keeper:
             "precision": job.precision,
             "core": backend,
             "torch": torch.__version__,
+            "git_revision": revision() if group.is_main else "",
             "setup_seconds": round(self.saved_at - job.started, 1),
         }
         saved.history.append(self.history)

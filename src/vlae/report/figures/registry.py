@@ -118,8 +118,8 @@ def build_figure(name: str, params: "Params", root: Path | str = ".") -> "Figure
 
 
 def write_figure(name: str, params: "Params", root: Path | str = ".") -> list[Path]:
-    """Write results/figures/NAME.{png,pdf} under `root`, each atomically, and the note of what they
-    were drawn from (vlae.report.drawn).
+    """Write results/figures/NAME.{png,pdf} under `root`, each atomically, and the note of what
+    they were drawn from (vlae.report.drawn).
 
     The same results give the same bytes. Raises the errors of build_figure.
     """

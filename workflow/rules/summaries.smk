@@ -1,0 +1,23 @@
+if summarised():
+
+    localrules:
+        summaries,
+
+    rule summaries:
+        """The few numbers and the learning curve of each run that DVC shows."""
+        input:
+            disagrees("summaries", "runs"),
+            results=drawn_from(summary_inputs(PARAMS)),
+            code=CODE_OF_SUMMARIES,
+        output:
+            summarised(),
+            note="results/drawn/summaries/runs.json",
+        log:
+            "results/logs/summaries.log",
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+        shell:
+            "python -m vlae summaries > {log} 2>&1"
