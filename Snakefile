@@ -22,9 +22,16 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 
 
+onstart:
+    begin()
+
+
 rule all:
     default_target: True
     input:
         [table_outputs(name) for name in TABLES],
         [figure_outputs(name) for name in FIGURES],
         results_of_runs(),
+
+
+check_forced()

@@ -37,7 +37,7 @@ def take_recorded(record, here, remote):
     Here rather than by a job, which would wait for a GPU only to copy files.
     """
     here = {*here}
-    left = [name for name in record.results if name not in here]
+    left = [name for name in record.results if name not in here and name not in record.forced]
     known = {"recipes", *record.recorded_stages()}
     found = []
     if not left:
