@@ -175,11 +175,12 @@ def check_forced():
     known."""
     if not workflow.is_main_process or mode() not in ("run", "look"):
         return
-    names = {rule.name for rule in workflow.rules}
+    rules_by_name = {one.name: one for one in workflow.rules}
     for name in forced():
-        if name not in names and not any(rule.is_producer(name) for rule in workflow.rules):
-            known = ", ".join(sorted(names))
-            stop(f"{name} is forced, but no rule has that name or makes it; rules: {known}")
+        made = any(one.is_producer(name) for one in rules_by_name.values())
+        if name not in rules_by_name and not made:
+            known = ", ".join(sorted(rules_by_name))
+            stop(f"{name} is forced, but it is no rule and no result; rules are {known}")
 
 
 def begin():

@@ -3,7 +3,6 @@ and which trainings are too long to be begun without being asked for by name."""
 
 import argparse
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 
 import hand_on
@@ -28,14 +27,17 @@ class Ahead:
         self.left = {*options.leave}
         self.forced: set[str] = set()
         self.long: dict[str, str] = {}  # run -> itself and its time, in words
-        self.records: dict[str, dict] = {}  # stage -> what its record says
+        self._records: dict[str, dict] | None = None
         here = choose_device("auto")
         self.device = "cuda" if options.cluster else here.type
         self.processor = describe(here).rpartition(" of ")[2]
 
-    def read(self, record: Record) -> None:
-        """Read what dvc.lock has recorded, for speeds and for what has changed since."""
-        self.records = record.json_outputs(record.results)
+    def records(self, record: Record) -> dict[str, dict]:
+        """stage -> what it has recorded, for speeds and for what has changed since; read when
+        something is to be run."""
+        if self._records is None:
+            self._records = record.json_outputs(record.results)
+        return self._records
 
     def ask_again(self, record: Record) -> None:
         """Take what the command line forces for outdated, as far as it is not left out."""
@@ -63,7 +65,8 @@ class Ahead:
         if self.options.by_name or self.device != "cpu":
             return
         long = {}
-        for stage in stages:
+        perhaps_recorded = record.cached.intersection(filter(record.unchanged, record.results))
+        for stage in [stage for stage in stages if stage not in perhaps_recorded]:
             run = name_of(stage)
             time = self.time(record, stage) if run not in self.left else None
             if time and time.seconds > DAY and not self.named(record, run):
@@ -89,10 +92,10 @@ class Ahead:
         results = {out for s in record.results if name_of(s) == run for out in record.outs[s]}
         return bool(files & results) or hand_on.has_state(run)
 
-    @cached_property
-    def speeds(self) -> list[Speed]:
+    def speeds(self, record: Record) -> list[Speed]:
         """Of the recorded trainings on such a device."""
-        trained = [record for stage, record in self.records.items() if stage.startswith("train@")]
+        found = self.records(record).items()
+        trained = [content for stage, content in found if stage.startswith("train@")]
         return speeds(trained, self.params, self.device)
 
     def time(self, record: Record, stage: str) -> Estimate | None:
@@ -102,16 +105,16 @@ class Ahead:
             return None
         run = self.params.runs[name]
         epochs = run.training.epochs
-        recorded = self.records.get(stage)
+        recorded = self.records(record).get(stage)
         if stage not in self.forced and recorded:
             epochs -= self._epochs_behind(record, stage, recorded)
-        return estimate(run, self.params, self.speeds, epochs, self.processor)
+        return estimate(run, self.params, self.speeds(record), epochs, self.processor)
 
     def _epochs_behind(self, record: Record, stage: str, recorded: dict) -> int:
         """Those of a recorded checkpoint from which a longer budget goes on."""
         run = self.params.runs[name_of(stage)]
         why = reason(record, stage, self.params, recorded) or ""
-        settings = {change.split()[0] for change in why.split(", ")}
+        settings = {change.partition(" ")[0] for change in why.split(", ")}
         there = recorded.get("epochs")
         budget_only = settings <= {"epochs", "decay_epochs", "decay"}
         if not budget_only or not isinstance(there, int):
@@ -124,7 +127,8 @@ class Ahead:
         found = {}
         stages = [stage for stage in to_run if name_of(stage) not in self.left]
         for stage in stages:
-            why = reason(record, stage, self.params, self.records.get(stage))
+            known = {} if stage.startswith("fetch@") else self.records(record)
+            why = reason(record, stage, self.params, known.get(stage))
             above = {up for up in record.upstream[stage] if not up.startswith("fetch@")}
             if why is None or (above.intersection(stages) and stage not in self.forced):
                 continue

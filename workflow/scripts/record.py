@@ -132,7 +132,6 @@ def look(ahead):
     record = Record(reconfigured(ahead.params))
     if record.status.get(RECIPES):
         say("code or params.yaml changed: a real run first finds out which results change")
-    ahead.read(record)
     ahead.ask_again(record)
     recorded = record.recorded_stages()
     remote = record.in_remote([name for name in recorded if name not in record.cached])
@@ -162,7 +161,6 @@ def run(ahead):
         gone = [name for name in published if name not in record.cached]
         if gone:
             say(f"warning: recorded, but neither in the cache nor in the remote: {' '.join(gone)}")
-    ahead.read(record)
     ahead.ask_again(record)
     keep_what_is_forced(record)
     here = put_in_place(record)
