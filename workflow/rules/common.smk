@@ -175,6 +175,8 @@ def check_forced():
     known."""
     if not workflow.is_main_process or mode() not in ("run", "look"):
         return
+    if FOUND["again"] and command_line().no_hooks:
+        stop("--no-hooks: what is forced could not begin anew; leave one of the two out")
     rules_by_name = {one.name: one for one in workflow.rules}
     for name in forced():
         made = any(one.is_producer(name) for one in rules_by_name.values())
@@ -187,7 +189,7 @@ def begin():
     """Before the first job: say what is to be run and why, and let what is forced begin anew."""
     if workflow.is_main_process:
         say_plan()
-        for stage in stages_ahead().intersection(FOUND["again"]):
+        for stage in () if command_line().touch else stages_ahead().intersection(FOUND["again"]):
             again.begin(stage)
 
 
