@@ -61,7 +61,7 @@ class Ahead:
 
     def leave_long_ones(self, record: Record, stages: Iterable[str]) -> None:
         """Leave out those of the trainings among these stages that would take more than a day here
-        and are not named on the command line."""
+        and are neither named on the command line nor begun before."""
         if self.options.by_name or self.device != "cpu":
             return
         long = {}
@@ -69,7 +69,8 @@ class Ahead:
         for stage in [stage for stage in stages if stage not in perhaps_recorded]:
             run = name_of(stage)
             time = self.time(record, stage) if run not in self.left else None
-            if time and time.seconds > DAY and not self.named(record, run):
+            asked = self.named(record, run) or self.begun(record, stage)
+            if time and time.seconds > DAY and not asked:
                 long[run] = f"{run} ({'more than' if time.at_least else 'about'} "
                 long[run] += f"{duration(time.seconds)})"
         if long:
@@ -86,11 +87,15 @@ class Ahead:
         )
 
     def named(self, record: Record, run: str) -> bool:
-        """Return True if a target or a forced file is a result of this run, or if its training has
-        been begun here."""
+        """Return True if a target or a forced file is a result of this run."""
         files = {Path(name).as_posix() for name in (*self.options.targets, *self.options.again)}
         results = {out for s in record.results if name_of(s) == run for out in record.outs[s]}
-        return bool(files & results) or hand_on.has_state(run)
+        return bool(files & results)
+
+    def begun(self, record: Record, stage: str) -> bool:
+        """Return True for a first training that has been begun here. Of one that is recorded, the
+        state may be that of other settings."""
+        return stage not in self.records(record) and hand_on.has_state(name_of(stage))
 
     def speeds(self, record: Record) -> list[Speed]:
         """Of the recorded trainings on such a device."""
@@ -136,7 +141,7 @@ class Ahead:
             words = time.text(name_of(stage)) if time else ""
             if not time and stage.startswith("train@"):
                 words = "how long is not known: no like training is recorded"
-            elif time and stage not in self.forced and hand_on.has_state(name_of(stage)):
+            elif time and self.begun(record, stage):
                 words += ", less what its state in scratch/ has behind it"
             found[stage] = {"why": why, "time": words, "seconds": time.seconds if time else None}
         return found
