@@ -27,6 +27,10 @@ onerror:
     say_why_jobs_failed()
 
 
+onstart:
+    begin()
+
+
 rule all:
     default_target: True
     input:
@@ -34,3 +38,6 @@ rule all:
         [figure_outputs(name) for name in FIGURES],
         summarised(),
         results_of_runs(),
+
+
+check_forced()

@@ -118,7 +118,7 @@ def wait_for_the_end(process: psutil.Process, seconds: float = 600) -> None:
     [
         ("snakemake", "stopping the"),
         ("dvc_atomic.py", "stopping the"),
-        ("trainer", "not recorded: train"),
+        ("trainer", f"train {RUN}: never trained"),
     ],
 )
 def test_killed_on_one_machine_the_same_command_goes_on(

@@ -32,7 +32,10 @@ os.environ.update(
 )
 sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
+import again
+import brief
 import failures
+import plan
 import single_instance
 import slurm_status_patch
 from console import say, stop
@@ -134,8 +137,8 @@ def ask_dvc():
     if asked == "run":
         be_alone()
     if asked in ("draw", "unlock"):
-        return {"to_run": {}, "perhaps": [], "recorded": [], "restore": []}
-    command = [sys.executable, SCRIPTS / "record.py", asked, "--leave", *sorted(LEFT_OUT)]
+        return {"to_run": {}, "perhaps": [], "restore": [], "again": [], "left": []}
+    command = [sys.executable, SCRIPTS / "record.py", asked, *what_is_asked()]
     answer = subprocess.run(command, stdout=subprocess.PIPE)
     if answer.returncode:
         sys.exit(answer.returncode)
@@ -149,6 +152,70 @@ def ask_dvc():
     for stage, outputs in found["to_run"].items():
         renew(NOTES / "asked" / stage, [Path(path) for path in outputs])
     return found
+
+
+def forced():
+    """The rules and files that the command line forces; not --forceall."""
+    options = command_line()
+    return [*options.forcerun, *(options.targets if options.force else ())]
+
+
+def what_is_asked():
+    """The command line of this call of snakemake, in options of record.py."""
+    options = command_line()
+    yield from ("--leave", *sorted(LEFT_OUT), "--again", *sorted(forced()))
+    yield from ("--targets", *sorted(options.targets))
+    if options.forceall:
+        yield "--all-again"
+    if "runs" in config:
+        yield "--by-name"
+    if options.executor not in (None, "local", "dryrun", "touch"):
+        yield "--cluster"
+
+
+def check_forced():
+    """Stop at what is forced and is neither a rule nor made by one; called when all rules are
+    known."""
+    if not workflow.is_main_process or mode() not in ("run", "look"):
+        return
+    if FOUND["again"] and command_line().no_hooks:
+        stop("--no-hooks: what is forced could not begin anew; leave one of the two out")
+    rules_by_name = {one.name: one for one in workflow.rules}
+    for name in forced():
+        made = any(one.is_producer(name) for one in rules_by_name.values())
+        if name not in rules_by_name and not made:
+            known = ", ".join(sorted(rules_by_name))
+            stop(f"{name} is forced, but it is no rule and no result; rules are {known}")
+
+
+def begin():
+    """Before the first job: say what is to be run and why, and let what is forced begin anew."""
+    if workflow.is_main_process:
+        say_plan()
+        for stage in () if command_line().touch else stages_ahead().intersection(FOUND["again"]):
+            again.begin(stage)
+
+
+def say_plan():
+    """A line for each expensive step that is to be run, and one for what is drawn."""
+    stages = stages_ahead()
+    for line in plan.lines(FOUND["plan"], stages):
+        say(line)
+    drawings = sorted(stage for stage in stages if stage.startswith(("figure@", "table@")))
+    if drawings:
+        say(f"draw {', '.join(stage.partition('@')[2] for stage in drawings)}")
+
+
+def say_left_out():
+    """A line about the runs that would take too long here, if there are any."""
+    if FOUND.get("left_out"):
+        say(FOUND["left_out"])
+
+
+def stages_ahead():
+    """The stages that Snakemake is going to run; none if it has come to no plan."""
+    jobs = workflow.dag.needrun_jobs(exclude_finished=False) if workflow.dag else ()
+    return {f"{job.rule.name}@{name}" for job in jobs for name in job.wildcards_dict.values()}
 
 
 def renew(note, outputs):
@@ -196,7 +263,12 @@ def repro(stage):
     """
     dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'dvc_atomic.py'))} --wait-for-lock"
     run = f"{dvc} repro --single-item {stage}"  # not -q: that hides errors, too
-    return f"{dvc} checkout -q {stage} && {run}" if stage in FOUND["perhaps"] else run
+    if stage in FOUND["perhaps"]:
+        run = f"{dvc} checkout -q {stage} && {run}"
+    if stage in FOUND["again"]:
+        run = f"VLAE_FROM_SCRATCH=1 {run} --force"
+    done = again.mark(stage)
+    return f"{run} && rm -f {shlex.quote(str(done))}" if done else run
 
 
 def left_to_run(step):
@@ -266,6 +338,7 @@ PARAMS = checked_params()
 LEFT_OUT, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")
 FOUND = ask_dvc()
+LEFT_OUT.update(FOUND["left"])
 # Those that show any of the runs in params.yaml.
 TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
 FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
@@ -274,3 +347,10 @@ CODE_OF_FIGURES = code_behind("vlae.report.figures.registry")
 CODE_OF_SUMMARIES = code_behind("vlae.report.summaries")
 if workflow.is_main_process and mode() in ("run", "look"):
     redraw_what_disagrees()
+if workflow.is_main_process and command_line().dryrun:
+    if not command_line().verbose:
+        brief.install()
+    atexit.register(say_plan)  # behind all that Snakemake says
+    atexit.register(say_left_out)
+elif workflow.is_main_process:
+    say_left_out()

@@ -1,6 +1,9 @@
 """DVC's knowledge of the working directory: which stages are recorded, where their outputs are."""
 
+import hashlib
+import json
 import os
+from pathlib import Path
 
 from dvc.repo import Repo
 
@@ -18,8 +21,10 @@ def is_kept(out):
 class Record:
     """DVC's view of the working directory at one moment."""
 
-    def __init__(self, reconfigured=()):
-        self.reconfigured = reconfigured  # stages known to be outdated, whatever DVC says
+    def __init__(self, reconfigured=(), forced=()):
+        # Stages known to be outdated, or asked for again, whatever DVC says.
+        self.reconfigured = {*reconfigured}
+        self.force(forced)
         with Repo(_wait_for_lock=True) as repo:
             self.repo = repo
             self.status = repo.status()
@@ -47,6 +52,10 @@ class Record:
             self.cached = {
                 name for name, stage in self.stages.items() if all(map(is_kept, stage.outs))
             }
+
+    def force(self, stages):
+        """Take these stages for outdated, and those that depend on them."""
+        self.forced = {*stages}
         self._recorded = {}
 
     def _changes(self, stage, kind):
@@ -64,6 +73,7 @@ class Record:
         return (
             stage in self.consistent
             and stage not in self.reconfigured
+            and stage not in self.forced
             and all(isinstance(change, dict) for change in changes)  # not the command
             and self._changes(stage, "deps").keys() <= self.made
         )
@@ -106,3 +116,46 @@ class Record:
         except Exception:  # whatever a remote can fail with: it does not have them for us
             return set()
         return {n for n, several in outs.items() if there >= {o.hash_info.value for o in several}}
+
+    def json_outputs(self, stages):
+        """stage -> content of the JSON file that dvc.lock records among its outputs, as far as the
+        cache, the stage's place or the remote has it. Nothing is written."""
+        wanted = {
+            name: out.hash_info.value
+            for name in stages
+            for out in self.stages[name].outs
+            if out.hash_info and out.def_path.endswith(".json")
+        }
+        found, remote = {}, None
+        for name, md5 in wanted.items():
+            (path,) = [path for path in self.outs[name] if path.endswith(".json")]
+            content = _read(self.repo.cache.local.oid_to_path(md5), md5) or _read(path, md5)
+            if content is None and remote is not False:
+                try:
+                    remote = remote or Repo().cloud.get_remote_odb()
+                    content = _checked(remote.fs.cat_file(remote.oid_to_path(md5)), md5)
+                except FileNotFoundError:
+                    pass
+                except Exception:  # whatever a remote can fail with: it is asked no more
+                    remote = False
+            if content is not None:
+                found[name] = content
+        return found
+
+
+def _read(path, md5):
+    try:
+        return _checked(Path(path).read_bytes(), md5)
+    except OSError:
+        return None
+
+
+def _checked(content, md5):
+    """JSON with this checksum; None for anything else."""
+    if hashlib.md5(content).hexdigest() != md5:
+        return None
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

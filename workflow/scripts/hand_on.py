@@ -22,7 +22,12 @@ def wanted(stage) -> bool:
     """True for a training stage whose run has no training state here, but a record in dvc.lock."""
     step, _, run = stage.addressing.partition("@")
     recorded = step == "train" and all(out.hash_info for out in stage.outs)
-    return recorded and not any(paths.scratch(run).glob("state-*.safetensors"))
+    return recorded and not has_state(run)
+
+
+def has_state(run: str) -> bool:
+    """True if a training of the run has been begun here."""
+    return any(paths.scratch(run).glob("state-*.safetensors"))
 
 
 def hand_on(params: Params, stage, cache) -> None:

@@ -10,6 +10,10 @@ prints a JSON object
              they turn out to be recorded
     recorded outputs of the other stages
     restore  those of them that are not in place
+    plan     stage -> why it is to run and how long it takes (ahead.py)
+    again    those of them that run although they are recorded
+    left     names that nothing is computed for: those given, and the runs that are too long
+    left_out a line about the latter
 
 `run` first brings the recipes up to date, fetches from the remote what is recorded and not
 cached here, and checks out whatever is recorded, so that `restore` is empty: for Snakemake
@@ -36,6 +40,7 @@ from dvc.utils.strictyaml import YAMLValidationError
 import dvc_atomic  # noqa: F401 - DVC replaces dvc.lock as a whole
 import hand_on
 import run_cache
+from ahead import Ahead, name_of
 from console import say, stop
 from dvc_remote import Remote
 from dvc_state import RECIPES, Record
@@ -100,16 +105,34 @@ def put_away(record, stages):
         os.remove(path)
 
 
-def main():
+def keep_what_is_forced(record):
+    """Stop if an output of a stage that is asked for again has no copy in the cache: what is in
+    its place would be lost."""
+    for path in [path for name in record.forced for path in record.outs[name]]:
+        if record.unsaved(path):
+            stop(f"{path}: DVC's cache has no copy, and forcing would remove it; move it away")
+
+
+def arguments():
+    """The command line."""
     parser = argparse.ArgumentParser(description="what DVC has recorded, as JSON")
     parser.add_argument("mode", choices=("run", "look"))
-    parser.add_argument(
-        "--leave", nargs="*", default=[], metavar="NAME", help="nothing will be computed for these"
-    )
-    options = parser.parse_args()
+    names = {"nargs": "*", "default": [], "metavar": "NAME"}
+    parser.add_argument("--leave", help="nothing will be computed for these", **names)
+    parser.add_argument("--again", help="rules and files that are forced", **names)
+    parser.add_argument("--all-again", action="store_true", help="everything is forced")
+    parser.add_argument("--targets", help="of the call of snakemake", **names)
+    parser.add_argument("--by-name", action="store_true", help="all runs not left are asked for")
+    parser.add_argument("--cluster", action="store_true", help="the jobs run elsewhere, on GPUs")
+    return parser.parse_args()
+
+
+def main():
+    options = arguments()
     try:
         do_without_git()
-        found = run({*options.leave}) if options.mode == "run" else look()
+        ahead = Ahead(options, load_params("params.yaml"))
+        found = run(ahead) if options.mode == "run" else look(ahead)
     except DvcException as error:
         damaged = isinstance(error, ParseError | YAMLValidationError) and "dvc.lock" in str(error)
         hint = "; `git checkout dvc.lock` restores the last one that was committed"
@@ -119,20 +142,23 @@ def main():
     json.dump(found, sys.stdout)
 
 
-def look():
-    """Both lists, of how things are."""
-    record = Record(reconfigured(load_params("params.yaml")))
+def look(ahead):
+    """The answer, of how things are."""
+    record = Record(reconfigured(ahead.params))
     if record.status.get(RECIPES):
         say("code or params.yaml changed: a real run first finds out which results change")
+    ahead.ask_again(record)
     recorded = record.recorded_stages()
     remote = record.in_remote([name for name in recorded if name not in record.cached])
     here = [name for name in recorded if name in record.cached or name in remote]
     keep_what_only_the_user_has(record, here)
-    return answer(record, here, [path for name in here for path in record.out_of_place(name)])
+    keep_what_is_forced(record)
+    ahead.leave_long_ones(record, [name for name in record.results if name not in here])
+    return answer(record, ahead, here, [p for name in here for p in record.out_of_place(name)])
 
 
-def run(left):
-    """Both lists, of how things are once everything recorded is in its place."""
+def run(ahead):
+    """The answer, of how things are once everything recorded is in its place."""
     run_cache.clear()
     record = Record()
     if record.status.get(RECIPES):
@@ -150,19 +176,21 @@ def run(left):
         gone = [name for name in published if name not in record.cached]
         if gone:
             say(f"warning: recorded, but neither in the cache nor in the remote: {' '.join(gone)}")
+    ahead.ask_again(record)
+    keep_what_is_forced(record)
     here = put_in_place(record)
     taken = run_cache.take_recorded(record, here, remote)
     if remote.damaged_entries:
         say(f"warning: not used, as they are damaged: {remote.damaged_entries} run-cache entries")
     if taken:
-        record = Record()
+        record = Record(forced=ahead.forced)
         here = put_in_place(record)
     unrecorded = [name for name in record.results if name not in here]
-    hand_on_checkpoints(
-        record, [name for name in unrecorded if name.split("@")[1] not in left], remote
-    )
-    put_away(record, [name for name in unrecorded if name.split("@")[1] in left])
-    return answer(record, here, [])
+    ahead.leave_long_ones(record, unrecorded)
+    wanted = [name for name in unrecorded if name_of(name) not in ahead.left]
+    hand_on_checkpoints(record, [name for name in wanted if name not in ahead.forced], remote)
+    put_away(record, [name for name in unrecorded if name not in wanted])
+    return answer(record, ahead, here, [])
 
 
 def hand_on_checkpoints(record, names, remote):
@@ -188,19 +216,26 @@ def put_in_place(record):
     return here
 
 
-def answer(record, here, restore):
-    """The JSON object that this script prints; says in one line what it comes to."""
+def answer(record, ahead, here, restore):
+    """The JSON object that this script prints; says in one line what is left out and missing."""
     to_run = {name: record.outs[name] for name in record.results if name not in here}
     steps = {}  # run -> its first step that is not recorded: the later ones go with it
     for name in to_run:
         step, run = name.split("@")
-        if step != "fetch":
+        if step != "fetch" and run in ahead.options.leave:
             steps.setdefault(run, step)
     if steps:
         say("not recorded: " + ", ".join(f"{step} {run}" for run, step in steps.items()))
-    perhaps = [name for name in to_run if name in record.cached and record.unchanged(name)]
-    recorded = [path for name in here for path in record.outs[name]]
-    return {"to_run": to_run, "perhaps": perhaps, "recorded": recorded, "restore": restore}
+    return {
+        "to_run": to_run,
+        "perhaps": [n for n in to_run if n in record.cached and record.unchanged(n)],
+        "recorded": [path for name in here for path in record.outs[name]],
+        "restore": restore,
+        "plan": ahead.plan(record, to_run),
+        "again": sorted(ahead.forced),
+        "left": sorted(ahead.left),
+        "left_out": ahead.left_out(),
+    }
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def take_recorded(record, here, remote):
 
     Returns True if there were any.
     """
-    here = {*here}
-    left = [name for name in record.results if name not in here and record.published(name)]
+    done_with = {*here, *record.forced}
+    left = [name for name in record.results if name not in done_with and record.published(name)]
     known = {"recipes", *record.recorded_stages()}
     found = []
     if not left:

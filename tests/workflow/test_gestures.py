@@ -1,0 +1,190 @@
+"""Snakemake's own gestures: what is forced runs again, -n says what will run and why, and what
+takes longer than a day is not begun by the way."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from one_run import MODEL, RUN, history, prepared_project
+from pipeline import Workflow
+from scripts import script
+
+OTHER = "static_mnist-vlae_factorized"
+CALL = ("snakemake", "--cores", "2", "--set-threads", "train=1", "evaluate=1")
+RECORD = f"results/checkpoints/{RUN}/train.json"
+EVALUATION = f"results/evaluations/{RUN}.json"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Workflow:
+    """The project with its single run trained, evaluated, drawn and committed."""
+    workflow = prepared_project(tmp_path_factory.mktemp("gestures"), epochs=2)
+    workflow.do(*CALL)
+    workflow.commit("finished")
+    return workflow
+
+
+def look(workflow: Workflow, *options: str) -> str:
+    return workflow.do(*CALL, "--dry-run", *options)
+
+
+def ours(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith("vlae: ")]
+
+
+@pytest.mark.parametrize(
+    ("gesture", "stages"),
+    [
+        (["--forcerun", "train"], ["train"]),
+        (["--force", MODEL], ["train"]),
+        (["-R", "evaluate", "sample"], ["evaluate", "sample"]),
+        (["-F"], ["fetch", "train", "evaluate", "sample"]),
+    ],
+)
+def test_what_is_forced_is_planned_and_nothing_changed(finished, gesture, stages):
+    before = finished.contents()
+    said = look(finished, *gesture)
+    for stage in stages:
+        assert f"\nrule {stage}:\n" in said
+    forced = [line.split()[1] for line in ours(said) if ": forced" in line]
+    assert forced == sorted(stages, key=["fetch", "train", "evaluate", "sample"].index)
+    assert finished.contents() == before
+
+
+@pytest.mark.slow
+def test_a_forced_training_begins_from_nothing_and_loses_nothing(finished, tmp_path):
+    workflow = finished.copy_to(tmp_path / "copy")
+    state = next((workflow.folder / "scratch" / RUN).glob("state-*.safetensors"))
+    old, model, evaluated = (
+        (workflow.folder / path).read_bytes() for path in (RECORD, MODEL, EVALUATION)
+    )
+    trained = state.read_bytes()
+    md5 = locked(workflow, "train")[RECORD]
+    said = workflow.do(*CALL, "--forcerun", "train")
+    assert (
+        f"vlae: train {RUN}: forced, begins from nothing; about a minute at the speed of " in said
+    )
+    assert state.stat().st_mtime > (state.parent / "before-again" / state.name).stat().st_mtime
+    assert (state.parent / "before-again" / state.name).read_bytes() == trained
+    (start,) = history(workflow)  # a single stretch, from the first step
+    assert start["from_step"] == 0
+    assert (workflow.folder / RECORD).read_bytes() != old  # other seconds
+    assert (workflow.folder / MODEL).read_bytes() == model
+    assert (workflow.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).read_bytes() == old
+    assert locked(workflow, "train")[RECORD] != md5
+    assert (workflow.folder / EVALUATION).read_bytes() == evaluated
+    assert "up to date" in workflow.do("dvc", "status", f"train@{RUN}", f"evaluate@{RUN}")
+    assert "Nothing to be done" in workflow.do(*CALL)
+
+
+def locked(workflow: Workflow, step: str) -> dict[str, str]:
+    """path -> md5 of a stage's outputs, as dvc.lock has them."""
+    stages = yaml.safe_load(workflow.read("dvc.lock"))["stages"]
+    return {out["path"]: out["md5"] for out in stages[f"{step}@{RUN}"]["outs"]}
+
+
+def test_what_was_interrupted_goes_on_when_it_is_forced_once_more(tmp_path, monkeypatch):
+    again = script("again")
+    monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path))
+    state = tmp_path / RUN / "state-1.safetensors"
+    lock, block = tmp_path / RUN / "state-1.lock", tmp_path / RUN / "evaluation" / "1.npz"
+    for path in (state, lock, block):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+    again.begin(f"train@{RUN}")
+    assert not state.exists()
+    assert lock.exists() and block.exists()
+    state.write_text("half of it")
+    assert again.begun(f"train@{RUN}")
+    again.begin(f"train@{RUN}")
+    assert state.read_text() == "half of it"
+    again.mark(f"train@{RUN}").unlink()  # as its job does at the end
+    again.begin(f"train@{RUN}")
+    again.begin(f"evaluate@{RUN}")
+    assert not state.exists() and not block.exists()
+    again.begin("fetch@static_mnist")
+
+
+def test_a_forced_result_without_a_copy_in_the_cache_is_kept(finished, tmp_path):
+    workflow = finished.copy_to(tmp_path / "copy")
+    shutil.rmtree(workflow.folder / ".dvc" / "cache")
+    done = workflow.call(*CALL, "--forcerun", "train")
+    assert done.returncode == 2
+    (line,) = ours(done.stderr)
+    assert "DVC's cache has no copy" in line
+    assert (workflow.folder / MODEL).exists()
+
+
+@pytest.mark.parametrize(
+    ("gesture", "line"),
+    [
+        (["--forcerun", "trian"], "trian is forced, but it is no rule and no result"),
+        (["--forcerun", "params.yaml"], "params.yaml is forced, but it is no rule"),
+        (["--forcerun", "train", "--config", "train=false"], "train is forced, but train=false"),
+    ],
+)
+def test_a_force_that_cannot_be_is_one_line(finished, gesture, line):
+    done = finished.call(*CALL, "--dry-run", *gesture)
+    assert done.returncode == 2
+    (said,) = ours(done.stderr)
+    assert said.startswith(f"vlae: error: {line}")
+
+
+def test_a_dry_run_says_what_changed_and_how_long_it_takes(finished, tmp_path):
+    workflow = finished.copy_to(tmp_path / "copy")
+    training = {"learning_rate": 0.001, "epochs": 9}
+
+    def edit(tree: dict) -> None:
+        tree["runs"][RUN]["training"] = training
+        tree["runs"][RUN]["evaluation"] = {"importance_samples": 7}
+        tree["runs"][OTHER] = {**tree["runs"][RUN], "model": {"decoder": {"kind": "factorized"}}}
+
+    workflow.edit_params(edit)
+    said = look(workflow)
+    *_, one, two, draw = ours(said)
+    assert one.startswith(
+        f"vlae: train {RUN}: epochs 2 → 9, learning_rate 0.002 → 0.001; about a minute at the "
+        "speed of 1 core of "
+    )
+    assert two.startswith(
+        f"vlae: train {OTHER}: never trained; about a minute at the speed of {RUN}"
+    )
+    assert draw.startswith("vlae: draw figure1_static_mnist, ")
+    assert said.endswith(f"{draw}\n")
+    assert "reason:" not in said and "rule figure:" not in said
+    assert len(said.splitlines()) < 100
+    verbose = look(workflow, "--verbose")
+    assert "reason:" in verbose and "rule figure:" in verbose
+
+
+def test_a_dry_run_tells_settings_from_code(finished, tmp_path):
+    workflow = finished.copy_to(tmp_path / "copy")
+    workflow.edit_params(lambda tree: tree["runs"][RUN].update(evaluation={"deep_samples": 60}))
+    assert ours(look(workflow))[1] == f"vlae: evaluate {RUN}: deep_samples 50 → 60"
+    workflow.do("git", "checkout", "--quiet", "params.yaml")
+    recipe = workflow.folder / "results" / "recipes" / f"{RUN}.evaluate.json"
+    numbers = json.loads(recipe.read_text())
+    numbers["numbers"]["elbo"] = [0.0]
+    recipe.write_text(json.dumps(numbers))
+    assert f"vlae: evaluate {RUN}: the code of its evaluation changed" in ours(look(workflow))
+
+
+def test_what_takes_longer_than_a_day_is_asked_for_by_name(finished, tmp_path):
+    workflow = finished.copy_to(tmp_path / "copy")
+
+    def edit(tree: dict) -> None:
+        tree["runs"][OTHER] = {**tree["runs"][RUN], "training": {"epochs": 9_000_000}}
+
+    workflow.edit_params(edit)
+    said = look(workflow)
+    (line,) = [line for line in ours(said) if "left out" in line]
+    assert f"{OTHER} (about " in line and " days)" in line
+    assert f"--config runs='{OTHER}' computes" in line
+    assert "rule train:" not in said
+    target = f"results/evaluations/{OTHER}.json"
+    for asked in (["--config", f"runs={OTHER}"], [target], ["--profile", "slurm"]):
+        said = look(workflow, *asked)
+        assert "left out" not in said
+        assert f"vlae: train {OTHER}: never trained" in said

@@ -1,0 +1,134 @@
+"""How long a training will take, by the speed of recorded ones.
+
+The speed is that of the same run, or of the recorded run whose settings differ in the fewest
+points, on the same kind of device: a CPU's says nothing about a GPU. Nothing here is measured.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from vlae.config.schema import Params, Run, as_dict
+
+DAY = 24 * 60 * 60
+HOUR = 60 * 60
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of a recorded training: `kind` of images, `model` as in train.json."""
+
+    run: str
+    kind: str
+    model: dict
+    batch_size: int
+    hardware: str
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`at_least`: it is the time of a smaller network."""
+
+    seconds: float
+    at_least: bool
+    speed_of: Speed
+
+    def text(self, run: str) -> str:
+        """In words, for a line about this run."""
+        of = self.speed_of
+        whose = "" if of.run == run else f"{of.run} on "
+        about = "more than" if self.at_least else "about"
+        return f"{about} {duration(self.seconds)} at the speed of {whose}{of.hardware}"
+
+
+def duration(seconds: float) -> str:
+    """For people: two digits are enough."""
+    if seconds < 90:
+        return "a minute"
+    if seconds < 1.5 * HOUR:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 2 * DAY:
+        return f"{seconds / HOUR:.2g} h"
+    return f"{seconds / DAY:,.0f} days"
+
+
+def speeds(records: Iterable[dict], params: Params, device: str) -> list[Speed]:
+    """Of these train.json the speeds on such a device, cpu or cuda. What a record does not say,
+    or says in another way, is passed over."""
+    found = []
+    for record in records:
+        try:
+            speed = _speed(record, params, device)
+        except (KeyError, TypeError, AttributeError, ZeroDivisionError):
+            continue
+        if speed:
+            found.append(speed)
+    return found
+
+
+def _speed(record: dict, params: Params, device: str) -> Speed | None:
+    """The speed of the last stretch that was trained on such a device."""
+    whole = {**record, "from_epoch": 0, "to_epoch": record["epochs"]}
+    stretches = [s for s in record.get("stretches") or [whole] if s["device"] == device]
+    if not stretches or stretches[-1]["seconds"] <= 0:
+        return None
+    last = stretches[-1]
+    images = record["images_seen"] / record["epochs"] * (last["to_epoch"] - last["from_epoch"])
+    return Speed(
+        record["run"],
+        params.image_kind(record["dataset"]).name,
+        record["config"]["model"],
+        record["config"]["training"]["batch_size"],
+        last["hardware"],
+        images / last["seconds"],
+    )
+
+
+def estimate(
+    run: Run, params: Params, known: list[Speed], epochs: int, processor: str
+) -> Estimate | None:
+    """The time for `epochs` of the run; None where no comparable training is recorded.
+
+    Of several speeds that are as near, that of this `processor` counts.
+    """
+    kind = params.image_kind(run.dataset).name
+    mine = dict(_flat(as_dict(run.model)))
+
+    def distance(speed: Speed) -> tuple:
+        changes = len(_different(mine, speed)) + (speed.batch_size != run.training.batch_size)
+        return changes, processor not in speed.hardware, speed.run != run.name
+
+    alike = [speed for speed in known if speed.kind == kind and speed.images_per_second > 0]
+    if not alike:
+        return None
+    nearest = min(alike, key=distance)
+    splits = params.datasets[run.dataset]["splits"]
+    images = splits["train"] + (splits["valid"] if run.training.split == "train+valid" else 0)
+    sizes = [(old, new) for old, new in _different(mine, nearest) if _is_size(old, new)]
+    smaller = bool(sizes) and all(old < new for old, new in sizes)
+    return Estimate(epochs * images / nearest.images_per_second, smaller, nearest)
+
+
+def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _different(mine: dict, speed: Speed) -> list[tuple[Any, Any]]:
+    """The settings in which that model differs: its own value, and the one here."""
+    theirs = dict(_flat(speed.model))
+    names = {**mine, **theirs}
+    pairs = [(theirs.get(name), mine.get(name)) for name in names]
+    return [(old, new) for old, new in pairs if old != new]
+
+
+def _is_size(old: Any, new: Any) -> bool:
+    """True for two numbers or two lists of them, which are compared one by one."""
+    return all(
+        isinstance(value, int | float | list) and not isinstance(value, bool)
+        for value in (old, new)
+    )
