@@ -1,7 +1,9 @@
 """Snakemake's own gestures: what is forced runs again, -n says what will run and why, and what
 takes longer than a day is not begun by the way."""
 
+import copy
 import json
+import re
 import shutil
 
 import pytest
@@ -63,9 +65,7 @@ def test_a_forced_training_begins_from_nothing_and_loses_nothing(finished, tmp_p
     trained = state.read_bytes()
     md5 = locked(workflow, "train")[RECORD]
     said = workflow.do(*CALL, "--forcerun", "train")
-    assert (
-        f"vlae: train {RUN}: forced, begins from nothing; about a minute at the speed of " in said
-    )
+    assert f"vlae: train {RUN}: forced, begins from nothing; about " in said
     assert state.stat().st_mtime > (state.parent / "before-again" / state.name).stat().st_mtime
     assert (state.parent / "before-again" / state.name).read_bytes() == trained
     (start,) = history(workflow)  # a single stretch, from the first step
@@ -112,7 +112,7 @@ def test_a_forced_result_without_a_copy_in_the_cache_is_kept(finished, tmp_path)
     shutil.rmtree(workflow.folder / ".dvc" / "cache")
     done = workflow.call(*CALL, "--forcerun", "train")
     assert done.returncode == 2
-    (line,) = ours(done.stderr)
+    *_, line = ours(done.stderr)  # behind warnings: the remote does not have it either
     assert "DVC's cache has no copy" in line
     assert (workflow.folder / MODEL).exists()
 
@@ -139,18 +139,16 @@ def test_a_dry_run_says_what_changed_and_how_long_it_takes(finished, tmp_path):
     def edit(tree: dict) -> None:
         tree["runs"][RUN]["training"] = training
         tree["runs"][RUN]["evaluation"] = {"importance_samples": 7}
-        tree["runs"][OTHER] = {**tree["runs"][RUN], "model": {"decoder": {"kind": "factorized"}}}
+        other = {"model": {"decoder": {"kind": "factorized"}}}
+        tree["runs"][OTHER] = copy.deepcopy(tree["runs"][RUN]) | other
 
     workflow.edit_params(edit)
     said = look(workflow)
     *_, one, two, draw = ours(said)
-    assert one.startswith(
-        f"vlae: train {RUN}: epochs 2 → 9, learning_rate 0.002 → 0.001; about a minute at the "
-        "speed of 1 core of "
-    )
-    assert two.startswith(
-        f"vlae: train {OTHER}: never trained; about a minute at the speed of {RUN}"
-    )
+    speed = r"; about .+ at the speed of "
+    changed = "epochs 2 → 9, learning_rate 0.002 → 0.001"
+    assert re.fullmatch(rf"vlae: train {RUN}: {changed}{speed}1 core of .+", one)
+    assert re.fullmatch(rf"vlae: train {OTHER}: never trained{speed}{RUN} on .+", two)
     assert draw.startswith("vlae: draw figure1_static_mnist, ")
     assert said.endswith(f"{draw}\n")
     assert "reason:" not in said and "rule figure:" not in said
@@ -175,7 +173,9 @@ def test_what_takes_longer_than_a_day_is_asked_for_by_name(finished, tmp_path):
     workflow = finished.copy_to(tmp_path / "copy")
 
     def edit(tree: dict) -> None:
-        tree["runs"][OTHER] = {**tree["runs"][RUN], "training": {"epochs": 9_000_000}}
+        tree["runs"][OTHER] = copy.deepcopy(tree["runs"][RUN]) | {
+            "training": {"epochs": 9_000_000}
+        }
 
     workflow.edit_params(edit)
     said = look(workflow)
