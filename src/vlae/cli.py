@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlae import __version__, logs
-from vlae.errors import BAD_INPUT, STOPPED, VlaeError
+from vlae.errors import BAD_INPUT, INTERRUPTED, STOPPED, VlaeError
 from vlae.options import positive
 
 if TYPE_CHECKING:
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 75 stopped at the clock, 2 bad input."""
-    options = _parser().parse_args(arguments)
-    logs.to_stderr()
+    """Run one command; returns the exit status: 0 done, 75 stopped at the clock, 2 bad input, 130
+    interrupted."""
     try:
+        options = _parser().parse_args(arguments)
+        logs.to_stderr()
         return options.command(options) or 0
+    except KeyboardInterrupt:
+        print("vlae: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except VlaeError as error:
         print(f"vlae: error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT

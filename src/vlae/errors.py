@@ -1,6 +1,7 @@
 """The one exception that means: the input is at fault, not the program; and exit statuses."""
 
 BAD_INPUT = 2
+INTERRUPTED = 130  # as a shell says it of Ctrl-C
 STOPPED = 75  # EX_TEMPFAIL: stopped at the clock with the state saved; run again to go on
 
 LONGEST = 1500  # characters of a message; a hostile file could ask for any number

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import uuid
@@ -33,6 +34,7 @@ os.environ.update(
 sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
 import drawn
+import interruption
 import single_instance
 import slurm_status_patch
 from console import say, stop
@@ -108,6 +110,7 @@ def be_alone():
         stop(reason)
     except OSError as error:  # a full disk
         stop(f"{single_instance.LOCK}: {error.strerror}")
+    interruption.held.append(lock)
     atexit.register(single_instance.release, lock)
 
 
@@ -249,6 +252,10 @@ def clock(wildcards, resources):
     return f"export VLAE_MINUTES={max(runtime - 2, 0.5)}; " if runtime else ""
 
 
+if workflow.is_main_process:
+    interruption.take_over()
+else:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 slurm_status_patch.install()
 PARAMS = checked_params()
 LEFT_OUT, SHARDS = checked_config()
