@@ -76,10 +76,10 @@ def _check_unchanged(options: argparse.Namespace, run: "Run") -> None:
         )
 
 
-def _dataset(params: "Params", run: "Run") -> "Dataset":
-    from vlae.data.dataset import load
+def _dataset(params: "Params", name: str) -> "Dataset":
+    from vlae.data.recorded import load_recorded
 
-    return load(run.dataset, params.image_kind(run.dataset))
+    return load_recorded(params, name)
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -93,7 +93,7 @@ def _train(options: argparse.Namespace) -> int:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "train")
-    dataset = _dataset(params, run)
+    dataset = _dataset(params, run.dataset)
     from vlae.training.train import train
 
     done = train(
@@ -114,7 +114,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "evaluate")
-    dataset = _dataset(params, run)
+    dataset = _dataset(params, run.dataset)
     from vlae.evaluation.evaluate import evaluate
 
     record = evaluate(
@@ -135,7 +135,7 @@ def _sample(options: argparse.Namespace) -> None:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "sample")
-    dataset = _dataset(params, run)
+    dataset = _dataset(params, run.dataset)
     from vlae.evaluation.sample import write_samples
 
     write_samples(run, dataset, device=options.device)
@@ -147,11 +147,10 @@ def _classifier(options: argparse.Namespace) -> None:
     if options.dataset not in params.classifiers:
         known = ", ".join(params.classifiers) or "none"
         raise VlaeError(f"no classifier of {options.dataset!r} in params.yaml; there are: {known}")
-    from vlae.data.dataset import load
     from vlae.evaluation.classifier import write_classifier
 
     config = params.classifiers[options.dataset]
-    record = write_classifier(config, load(options.dataset, params.image_kind(options.dataset)))
+    record = write_classifier(config, _dataset(params, options.dataset))
     if _params(options).classifiers.get(options.dataset) != config:
         raise VlaeError(
             f"{options.params}: classifiers.{options.dataset} was edited meanwhile; run the same "

@@ -62,8 +62,8 @@ def own_temporary_folder():
 
 
 def quiet_interrupt(command):
-    """Until a program has its own way to take Ctrl-C: one line of those two that people start, none
-    of the scripts that these start."""
+    """Until a program has its own way to take Ctrl-C: one line of the two that people start, none
+    of the scripts that those start."""
     script, *rest = [*command[1:], ""]
     program = rest[0] if script == "-m" else os.path.basename(script)
     if program in ("snakemake", "vlae"):

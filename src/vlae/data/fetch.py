@@ -155,36 +155,38 @@ def data_recipe(name: str, spec: dict) -> dict:
     array that comes out changes when the preparation changes its meaning, and only then. Where
     the files are downloaded from is no part of it.
     """
-    recipe = {
-        "dataset": name,
-        "binarization": image_kind(spec).binarization,
-        "format": spec["format"],
-        "splits": spec["splits"],
-        **_files_recipe(name, spec),
-    }
+    recipe = {"dataset": name, **pins(spec), "sha256": _outcome(name, spec)}
     if other := spec.get("alternative"):
+        spec = spec | other
         recipe["alternative"] = {
             "format": other["format"],
-            **_files_recipe(name, spec | other),
+            "files": pins(spec)["files"],
+            "sha256": _outcome(name, spec),
         }
     return recipe
 
 
-def _files_recipe(name: str, spec: dict) -> dict:
-    """Return the pins of the files, and the checksums of what the preparation makes of small
-    ones."""
-    files = {} if spec["format"] == "folder" else files_of(spec)
-    pins: dict[str, str | dict] = {key: _pinned(file) for key, file in files.items()}
+def pins(spec: dict) -> dict:
+    """What the prepared data depend on by the block of `datasets:`, and not by the code."""
     if spec["format"] == "folder":
-        pins["all"] = {"folder": spec["folder"], "sha256": spec.get("sha256")}
+        files: dict = {"all": {"folder": spec["folder"], "sha256": spec.get("sha256")}}
+    else:
+        files = {key: _pinned(file) for key, file in files_of(spec).items()}
+    return {
+        "binarization": image_kind(spec).binarization,
+        "format": spec["format"],
+        "splits": spec["splits"],
+        "files": files,
+    }
+
+
+def _outcome(name: str, spec: dict) -> dict[str, str]:
+    """The checksums of what the preparation makes of small files."""
     with tempfile.TemporaryDirectory() as folder:
-        raw = {key: Path(folder, key) for key in pins}
+        raw = {key: Path(folder, key) for key in pins(spec)["files"]}
         tiny = FORMATS[spec["format"]].example(raw, spec)
         arrays = prepare(name, spec | {"splits": tiny}, raw)
-    return {
-        "files": pins,
-        "sha256": {key: hashlib.sha256(a.tobytes()).hexdigest() for key, a in arrays.items()},
-    }
+    return {key: hashlib.sha256(array.tobytes()).hexdigest() for key, array in arrays.items()}
 
 
 def _pinned(file: dict) -> str | dict[str, str]:

@@ -161,7 +161,7 @@ def _refusal(status: int) -> Failure:
 
 
 def _disconnection(error: OSError) -> Failure:
-    """The failure of a connection, such as "Connection refused", from the depth of an exception."""
+    """A failure such as "Connection refused", from the depth of the exception of a connection."""
     names = []
     at: BaseException | None = error
     while at is not None:

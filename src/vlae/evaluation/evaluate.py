@@ -113,6 +113,7 @@ def _plan(run: Run, dataset: Dataset, samples: int | None) -> Plan:
     config, training = run.evaluation, read_training(Path(), run.name, run.dataset)
     if training is None:
         raise VlaeError(f"{paths.model(run.name)}: no {training_file(run.name)} to go with it")
+    dataset.check_trained_on(training)
     images = len(dataset.test[: config.images] if config.images else dataset.test)
     wanted = config.deep_images if run.model.latent_dim and not samples else 0
     samples = (samples or config.importance_samples) if run.model.latent_dim else 1
