@@ -8,8 +8,9 @@ from typing import NoReturn
 
 
 def run() -> NoReturn:
-    """Run the command line, in which Ctrl-C is one line at any moment."""
-    signal.signal(signal.SIGINT, _interrupt)
+    """Run the command line, in which Ctrl-C, and SIGTERM, is one line at any moment."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     from vlae.cli import main
 
     status = main()
@@ -21,6 +22,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, so that what is half written is removed; but end at once while
     modules are imported: not all of them let an exception through."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second time without waiting for that
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever started it may send one after the other
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             os.write(2, b"vlae: interrupted\n")
