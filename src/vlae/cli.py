@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlae import logs
-from vlae.errors import BAD_INPUT, STOPPED, VlaeError
+from vlae.errors import BAD_INPUT, INTERRUPTED, STOPPED, VlaeError
 from vlae.options import IN_A_PICTURE, PARAMS, Command, parser
 
 if TYPE_CHECKING:
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 75 stopped at the clock, 2 bad input."""
-    options = parser(COMMANDS).parse_args(arguments)
-    logs.to_stderr()
+    """Run one command; returns the exit status: 0 done, 75 stopped at the clock, 2 bad input, 130
+    interrupted."""
     try:
+        options = parser(COMMANDS).parse_args(arguments)
+        logs.to_stderr()
         return options.command(options) or 0
+    except KeyboardInterrupt:
+        print("vlae: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except VlaeError as error:
         print(f"vlae: error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
@@ -101,10 +105,10 @@ def _outside_results(name: str) -> Path:
     return path
 
 
-def _dataset(params: "Params", run: "Run") -> "Dataset":
-    from vlae.data.dataset import load
+def _dataset(params: "Params", name: str) -> "Dataset":
+    from vlae.data.recorded import load_recorded
 
-    return load(run.dataset, params.image_kind(run.dataset))
+    return load_recorded(params, name)
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -121,7 +125,7 @@ def _train(options: argparse.Namespace) -> int:
     run = params.run(options.run)
     _check_recipe(options, run, "train")
     _check_recorded(options, run)
-    dataset = _dataset(params, run)
+    dataset = _dataset(params, run.dataset)
     from vlae.training.train import train
 
     done = train(
@@ -145,7 +149,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.out and options.shard:
         raise VlaeError("--shard leaves its part in scratch/: there is nothing for --out to write")
     out = _outside_results(options.out) if options.out else None
-    dataset = _dataset(params, run)
+    dataset = _dataset(params, run.dataset)
     from vlae.evaluation.evaluate import asked_for, evaluate
 
     by_hand = not _is_recorded(options, run)
@@ -189,7 +193,7 @@ def _sample(options: argparse.Namespace) -> None:
             "its own"
         )
     _check_recorded(options, run)
-    dataset = _dataset(params, run)
+    dataset = _dataset(params, run.dataset)
     from vlae.evaluation.sample import write_samples
     from vlae.storage import paths
 
@@ -211,10 +215,9 @@ def _sample_picture(options: argparse.Namespace, run: "Run") -> None:
 def _classifier(options: argparse.Namespace) -> None:
     params = _params(options)
     config = params.classifier(options.dataset)
-    from vlae.data.dataset import load
     from vlae.evaluation.classifier import write_classifier
 
-    record = write_classifier(config, load(options.dataset, params.image_kind(options.dataset)))
+    record = write_classifier(config, _dataset(params, options.dataset))
     if _params(options).classifiers.get(options.dataset) != config:
         raise VlaeError(
             f"{options.params}: classifiers.{options.dataset} was edited meanwhile; run the same "

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 BAD_INPUT = 2
+INTERRUPTED = 130  # as a shell says it of Ctrl-C
 STOPPED = 75  # EX_TEMPFAIL: stopped at the clock with the state saved; run again to go on
 
 LONGEST = 1500  # characters of a message; a hostile file could ask for any number

@@ -12,9 +12,11 @@ params.yaml it comes.
 import dataclasses
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from vlae.config.schema import ClassifierConfig, Params, Run, as_dict
 from vlae.config.stages import configurations
@@ -162,18 +164,31 @@ def classifier_recipe(config: ClassifierConfig) -> dict:
 
 
 def write_recipes(params: Params) -> None:
-    """Write results/recipes: one file per data set and classifier, and three per run."""
-    torch.set_num_threads(1)  # more threads only slow down such small work
+    """Write results/recipes: one file per data set and classifier, and three per run. Remove the
+    recipes of all others."""
+    torch.set_num_threads(1)  # more threads only slow down such small work, on a busy machine much
+    there = set(paths.recipe("any", "any").parent.glob("*.json"))
+    for path in there - _files(params):
+        path.unlink()
     for name, spec in params.datasets.items():
         _write(name, "data", data_recipe(name, spec))
     for name, config in params.classifiers.items():
         numbers = classifier_recipe(config)
         _write(name, "classifier", {"configuration": as_dict(config), "numbers": numbers})
-    for run in params.runs.values():
+    # Minutes on a busy machine: on a terminal it says how far it is.
+    for run in tqdm(params.runs.values(), unit="run", leave=False, disable=None):
         numbers = run_recipes(run, params.image_kind(run.dataset))
         for step, configuration in configurations(run).items():
             recipe = {"configuration": configuration, "numbers": numbers[step]}
             _write(run.name, step, recipe)
+
+
+def _files(params: Params) -> set[Path]:
+    """The files of all recipes."""
+    data = {paths.recipe(name, "data") for name in params.datasets}
+    classifiers = {paths.recipe(name, "classifier") for name in params.classifiers}
+    steps = ("train", "evaluate", "sample")
+    return data | classifiers | {paths.recipe(run, step) for run in params.runs for step in steps}
 
 
 def _write(name: str, step: str, recipe: dict) -> None:

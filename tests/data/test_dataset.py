@@ -131,7 +131,7 @@ def test_any_damaged_byte_is_an_error_of_ours_or_harmless(tmp_path):
 
 
 def test_the_data_package_starts_without_torch_and_network_libraries():
-    heavy = "{'torch', 'pooch', 'requests', 'tqdm', 'pandas', 'matplotlib'}"
+    heavy = "{'torch', 'truststore', 'requests', 'tqdm', 'pandas', 'matplotlib'}"
     code = (
         f"import sys, vlae.data.fetch, vlae.data.dataset;print(sorted({heavy} & set(sys.modules)))"
     )

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -35,7 +36,7 @@ from http_server import (
     unmarked,
 )
 from vlae.data.dataset import load
-from vlae.data.fetch import MIRROR_VARIABLE, data_recipe, fetch
+from vlae.data.fetch import MIRROR_VARIABLE, data_recipe, fetch, pins
 from vlae.data.formats.amat import read_amat, write_amat
 from vlae.data.formats.idx import write_idx
 from vlae.data.formats.matlab import write_silhouettes
@@ -239,7 +240,7 @@ WRONG = {
     "redirect to nowhere": (lambda c: redirect("ftp://host/x"), "not a usable URL", 1),
     "bad length": (
         lambda c: raw(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
-        "no proper answer (ValueError)",
+        "only 0 of 94,080 bytes",
         1,
     ),
     "two lengths": (
@@ -393,7 +394,7 @@ def test_right_file_with_other_content_than_told(tiny, root):
     other = spec | {"splits": COUNTS | {"valid": 2}}
     assert fails(other, root) == f"{root}/data/raw/tiny/valid.amat: more than the 2 lines expected"
     other = spec | {"format": "idx"}
-    assert "train.amat: not a complete gzip file" in fails(other, root)
+    assert "train.amat: not images in idx format" in fails(other, root)
 
 
 def test_grey_values_are_no_fixed_binarization(grey, root):
@@ -535,7 +536,7 @@ def test_a_folder_does_without_what_the_network_needs(tiny, root, tmp_path, monk
     """A machine of a cluster may have no more than training needs."""
     spec, contents, arrays = tiny
     put(tmp_path / "mirror", contents)
-    for module in ("pooch", "requests", "urllib3"):
+    for module in ("requests", "truststore", "urllib3"):
         monkeypatch.setitem(sys.modules, module, None)
     get(spec, root, str(tmp_path / "mirror"))
     succeeded(root, contents, arrays)
@@ -546,6 +547,86 @@ def test_mirror_of_a_gz_file_serves_it_as_it_is(grey, root, tmp_path):
     put(tmp_path / "mirror", contents)
     get(spec, root, str(tmp_path / "mirror"))
     succeeded(root, contents, arrays)
+
+
+# How people have MNIST's files; `name` is train-images-idx3-ubyte.
+LEFT_BY = {
+    "gunzip": lambda name, content: (name, content),
+    "torchvision": lambda name, content: (f"tiny/{name}", content),
+    "an archive of Kaggle's": lambda name, content: (name.replace("-idx", ".idx"), content),
+    "another gzip": lambda name, content: (f"{name}.gz", gzip.compress(content, 9)),
+    "a gzip with a name in it": lambda name, content: (f"{name}.gz", named(content)),
+    "xz": lambda name, content: (f"{name}.xz", lzma.compress(content)),
+}
+
+
+def named(content):
+    packed = io.BytesIO()
+    with gzip.GzipFile("a name", "wb", fileobj=packed, mtime=99) as file:
+        file.write(content)
+    return packed.getvalue()
+
+
+@pytest.fixture
+def unpacked(tmp_path):
+    """Grey values in two idx files that are pinned by their images, as MNIST's are."""
+    arrays = {split: images(split, 256) for split in COUNTS}
+    stored = {"train": np.concatenate([arrays["train"], arrays["valid"]]), "test": arrays["test"]}
+    options = {"kind": "binary", "binarization": "dynamic", "format": "idx"}
+    suffix = "-images-idx3-ubyte"
+    spec, contents = make_set(tmp_path, "", suffix, write_plain_idx, stored, **options)
+    for file in spec["files"].values():
+        file["urls"] = []
+    return spec, contents, arrays
+
+
+def write_plain_idx(path, images):
+    write_idx(path, images)
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+
+
+@pytest.mark.parametrize("place", ["mirror", "data/raw"])
+@pytest.mark.parametrize("how", LEFT_BY)
+def test_the_same_images_however_they_are_packed(unpacked, root, tmp_path, capfd, how, place):
+    spec, contents, arrays = unpacked
+    for path, content in contents.items():
+        name, found = LEFT_BY[how](path.removeprefix("tiny/"), content)
+        if place == "mirror":
+            put(tmp_path / "mirror", {name: found})
+        elif ".idx" not in name:  # there it has the name that params.yaml says
+            put(root / "data" / "raw", {f"tiny/{Path(name).name}": found})
+        else:
+            return
+    get(spec, root, str(tmp_path / "mirror") if place == "mirror" else None)
+    dataset = load("tiny", DYNAMIC, root / "data")
+    assert all(np.array_equal(getattr(dataset, split), array) for split, array in arrays.items())
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("how", LEFT_BY)
+def test_other_images_are_refused_however_they_are_packed(unpacked, root, tmp_path, how):
+    spec, contents, _ = unpacked
+    files = (LEFT_BY[how](path.removeprefix("tiny/"), damaged(c)) for path, c in contents.items())
+    put(tmp_path / "mirror", dict(files))
+    assert "right size, wrong sha256" in fails(spec, root, str(tmp_path / "mirror"))
+
+
+def test_a_damaged_file_beside_its_place_is_passed_over_aloud(tiny, root, capfd):
+    spec, contents, arrays = tiny
+    beside = root / "data" / "raw" / f"{TRAIN}.gz"
+    put(root / "data" / "raw", {f"{TRAIN}.gz": zipped(contents[TRAIN])[:-50]})
+    get(spec, root)
+    assert f"tiny: {beside} is not used: only " in capfd.readouterr().err
+    beside.unlink()
+    succeeded(root, contents, arrays)
+
+
+def test_mnist_is_known_by_its_images_in_params_and_as_published_in_recipes():
+    """So that results of before stay those of the same data."""
+    files = PARAMS["datasets"]["dynamic_mnist"]["files"]
+    assert files["train"]["bytes"] == 16 + 60_000 * 784
+    recorded = json.loads((REPOSITORY / "results/recipes/dynamic_mnist.data.json").read_text())
+    assert pins(PARAMS["datasets"]["dynamic_mnist"])["files"] == recorded["files"]
 
 
 def test_mirror_without_the_file_is_passed_over_in_silence(tiny, root, tmp_path, server, capfd):

@@ -1,11 +1,15 @@
-"""A real HTTP server on 127.0.0.1 whose every path can be made to misbehave."""
+"""A real HTTP server on 127.0.0.1 whose every path can be made to misbehave. It may speak TLS, and
+is a proxy as well: its paths are whole addresses then, or CONNECT."""
 
 import contextlib
+import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -13,7 +17,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 class Server:
     """Serves `routes`, a dict of path to answer, and counts the requests in `asked`."""
 
-    def __init__(self):
+    def __init__(self, certificate: Path | None = None):
         self.routes: dict[str, Answer] = {}
         self.asked: Counter[str] = Counter()
         self.stopping = threading.Event()
@@ -26,6 +30,10 @@ class Server:
                 with contextlib.suppress(ConnectionError):
                     outer.routes.get(self.path, status(404))(self)
 
+            def do_CONNECT(self):
+                outer.asked["CONNECT"] += 1
+                outer.routes.get("CONNECT", status(405))(self)
+
             def log_message(self, *args):
                 pass
 
@@ -33,8 +41,16 @@ class Server:
             daemon_threads = True
             block_on_close = False
 
+            def handle_error(self, *args):
+                """Say nothing: clients that do not trust a certificate hang up."""
+
         self.http = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        scheme = "https" if certificate else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.http.server_address[1]}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
 
     def __enter__(self):
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
@@ -44,6 +60,19 @@ class Server:
         self.stopping.set()
         self.http.shutdown()
         self.http.server_close()
+
+
+def self_signed(path: Path) -> Path:
+    """A key and a certificate of 127.0.0.1 that nobody has signed, in one file."""
+    subprocess.run(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+        f"-subj /CN=x -addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt".split(),
+        check=True,
+        capture_output=True,
+    )
+    certificate = path.with_name(f"{path.name}.crt")
+    path.write_bytes(path.read_bytes() + certificate.read_bytes())
+    return path
 
 
 def body(content: bytes, code: int = 200, **headers: str) -> Answer:

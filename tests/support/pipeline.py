@@ -112,7 +112,7 @@ def write_amat(path: Path, images: np.ndarray) -> None:
 def write_idx(path: Path, images: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     header = b"".join(n.to_bytes(4, "big") for n in (0x803, *images.shape))
-    path.write_bytes(gzip.compress(header + images.tobytes(), mtime=0))
+    path.write_bytes(header + images.tobytes())
 
 
 def write_cifar(path: Path, arrays: dict) -> None:
@@ -162,7 +162,7 @@ def first_images(real: Path, spec: dict) -> dict:
 
 def first_of_file(path: Path, form: str, count: int) -> np.ndarray:
     if form == "idx":
-        with gzip.open(path) as file:
+        with gzip.open(f"{path}.gz") as file:
             pixels = np.frombuffer(file.read(16 + 784 * count), np.uint8, offset=16)
     else:
         pixels = np.loadtxt(f"{path}.gz", np.uint8, max_rows=count)

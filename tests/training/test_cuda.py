@@ -252,7 +252,7 @@ class Bare(PathFinder):
 sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
 """
 MISSING = {
-    *("dvc", "dvclive", "snakemake", "pooch", "requests", "pandas", "matplotlib", "scipy"),
+    *("dvc", "dvclive", "snakemake", "truststore", "requests", "pandas", "matplotlib", "scipy"),
     *("torchvision", "tabulate", "psutil", "urllib3", "pytest", "hypothesis"),
 }
 

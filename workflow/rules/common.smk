@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import uuid
@@ -35,6 +36,7 @@ sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 import again
 import brief
 import failures
+import interruption
 import plan
 import single_instance
 import slurm_status_patch
@@ -114,6 +116,7 @@ def be_alone():
         stop(reason)
     except OSError as error:  # a full disk
         stop(f"{single_instance.LOCK}: {error.strerror}")
+    interruption.held.append(lock)
     atexit.register(single_instance.release, lock)
 
 
@@ -331,6 +334,10 @@ def say_why_jobs_failed():
         failures.say_why(workflow.scheduler.failed)
 
 
+if workflow.is_main_process:
+    interruption.take_over()
+else:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 slurm_status_patch.install()
 if "all" in map(str, command_line().quiet or ()):
     failures.show_errors()

@@ -9,14 +9,15 @@ rule figure:
         results=lambda wildcards: drawn_from(figure_inputs(wildcards.figure, PARAMS)),
         code=CODE_OF_FIGURES,
     output:
+        # update: none is removed before the others are drawn, nor after Ctrl-C.
         report(
-            "results/figures/{figure}.png",
+            update("results/figures/{figure}.png"),
             caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
-        "results/figures/{figure}.pdf",
-        note="results/drawn/figures/{figure}.json",
+        update("results/figures/{figure}.pdf"),
+        note=update("results/drawn/figures/{figure}.json"),
     log:
         "results/logs/figure/{figure}.log",
     wildcard_constraints:

@@ -9,16 +9,17 @@ rule table:
         results=lambda wildcards: drawn_from(table_inputs(wildcards.table, PARAMS)),
         code=CODE_OF_TABLES,
     output:
+        # update: none is removed before the others are drawn, nor after Ctrl-C.
         report(
-            "results/tables/{table}.csv",
+            update("results/tables/{table}.csv"),
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
-        "results/tables/{table}.md",
-        "results/tables/{table}.tex",
-        "results/tables/{table}.html",
-        note="results/drawn/tables/{table}.json",
+        update("results/tables/{table}.md"),
+        update("results/tables/{table}.tex"),
+        update("results/tables/{table}.html"),
+        note=update("results/drawn/tables/{table}.json"),
     log:
         "results/logs/table/{table}.log",
     wildcard_constraints:

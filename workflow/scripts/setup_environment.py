@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 
+import startup
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
@@ -101,6 +103,7 @@ def main():
     if sys.version_info < (3, 11):
         this = f"{sys.executable} is {sys.version_info[0]}.{sys.version_info[1]}"
         stop(f"Python 3.11 or newer is needed, {this}; choose another with PYTHON=...")
+    startup.move_caches(VENV)  # pip and uv keep what they download
     env = network()
     same = f"import sys; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
     if not succeeds(PYTHON, "-c", same):
@@ -120,6 +123,8 @@ def main():
     # vlae itself, editable; its build backend is in the lock, so nothing is downloaded.
     editable = ["--offline", "--no-deps", "--no-build-isolation", "-e", ROOT]
     call(UV, "pip", "install", "-q", "--python", PYTHON, *editable, env=env)
+    where = [PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    startup.install(subprocess.check_output(where, text=True).strip())
 
 
 if __name__ == "__main__":

@@ -42,6 +42,15 @@ class Dataset:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def check_trained_on(self, training: dict) -> None:
+        """Raise VlaeError if the record of a training says that it was of other images than these;
+        some records of before do not say that."""
+        if training.get("training_sha256", self.training_sha256) != self.training_sha256:
+            raise VlaeError(
+                f"{paths.dataset(self.name)} has other training images than those that run "
+                f"{training['run']} saw; run `vlae fetch {self.name}`, or train the run again"
+            )
+
 
 def label_name(split: str) -> str:
     """Return the name of a split's labels in the prepared file."""

@@ -1,8 +1,7 @@
 """One file from one place: streamed, bounded in size and time, and taken by its checksums only.
 
-pooch does what comes over HTTP (the temporary file, the first checksum). Added to it here: a body
-never gets beyond the size pinned, a server that sends too slowly is given up, a file packed by
-gzip or xz is unpacked on the way, and what went wrong is told in a few words.
+A body never gets beyond the size pinned, a server that sends too slowly is given up, a file packed
+by gzip or xz is unpacked on the way, and what went wrong is told in a few words.
 """
 
 import hashlib
@@ -12,33 +11,18 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.request import url2pathname
 
+from vlae.data.failure import BROKEN, MISSING, PASSING, WRONG, Failure
+from vlae.data.http import CHUNK, is_http, receive, slow
 from vlae.errors import VlaeError
 
-CHUNK = 64 * 1024
 XZ_MEMORY = 2**28  # bytes to unpack with: `xz -9` takes a quarter of it
 HTML = (b"<!doctype", b"<html", b"<head", b"<body", b"<title")
 
 SUMS = ("sha256", "md5", "git_blob")  # the checksums that a file may be pinned by
-
-# The kinds of failure, and what is done about them.
-MISSING = "missing"  # it is not there: look under the next name
-WRONG = "wrong"  # it is something else: look under the next name
-BROKEN = "broken"  # it broke off: try again, then look under the next name
-DOWN = "down"  # nobody is there: try again, then leave this server alone
-PASSING = (BROKEN, DOWN)
-
-
-class Failure(Exception):
-    """The reason why a file did not come from a place: a few words, and one of the kinds above."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
 
 
 def download(
@@ -67,48 +51,23 @@ def download(
 def _attempt(source: str, file: dict, target: Path, timeout: float) -> None:
     from tqdm import tqdm
 
-    sinks = []
-
-    def transfer(url: str, output: str | Path, _: object) -> None:
-        bar = tqdm(
-            desc=PurePosixPath(file["path"]).name,
-            total=file.get("bytes"),
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=None,  # unless stderr is a terminal
-        )
-        with open(output, "wb") as opened, bar:
-            unpack = not file["path"].endswith(tuple(PACKERS))
-            sink = Sink(opened, file, unpack, progress=bar.update)
-            sinks.append(sink)
-            if is_http(url):
-                _within(timeout, sink, lambda: _receive(url, sink, timeout))
-            else:
-                _copy(url, sink)
-
-    if is_http(source):
-        try:
-            _retrieve(source, file, target, transfer)
-        except ValueError:  # pooch's word for another checksum
-            raise sinks[0].mismatch(_first_sum(file)) from None
-    else:
-        transfer(source, target, None)
+    bar = tqdm(
+        desc=PurePosixPath(file["path"]).name,
+        total=file.get("bytes"),
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=None,  # unless stderr is a terminal
+    )
+    with open(target, "wb") as opened, bar:
+        unpack = not file["path"].endswith(tuple(PACKERS))
+        sink = Sink(opened, file, unpack, progress=bar.update)
+        if is_http(source):
+            _within(timeout, sink, lambda: receive(source, sink, timeout))
+        else:
+            _copy(source, sink)
     if wrong := wrong_sum(target, file):
-        target.unlink()  # or pooch would keep it, the next time
-        raise sinks[0].mismatch(wrong[0])
-
-
-def _retrieve(url: str, file: dict, target: Path, transfer: Callable) -> None:
-    import pooch  # here, since a file from a folder does without
-
-    pooch.get_logger().setLevel("WARNING")  # it announces every download otherwise
-    kind = _first_sum(file)
-    pooch.retrieve(url, f"{kind}:{file[kind]}", target.name, target.parent, downloader=transfer)
-
-
-def _first_sum(file: dict) -> str:
-    return next(kind for kind in SUMS if kind in file)
+        raise sink.mismatch(wrong[0])
 
 
 def wrong_sum(path: Path, file: dict) -> tuple[str, str] | None:
@@ -237,9 +196,6 @@ class Sink:
             raise VlaeError(f"cannot write {self.file.name}: {error.strerror}") from None
         self.progress(len(content))
 
-    def flush(self) -> None:
-        """Do nothing: pooch flushes every chunk, and closing the file is enough."""
-
     def mismatch(self, wrong: str = "checksum") -> Failure:
         """Return the failure of a download that is not the file, by its `wrong` kind of checksum
         or by its size."""
@@ -254,11 +210,6 @@ class Sink:
         if self.written < self.size:
             return Failure(kind, f"only {self.written:,} of {self.size:,} bytes")
         return Failure(WRONG, f"right size, wrong {wrong}")
-
-
-def is_http(source: str) -> bool:
-    """Return True if a source is asked over the network."""
-    return source.startswith(("http://", "https://"))
 
 
 def local_path(source: str) -> Path | None:
@@ -304,84 +255,7 @@ def _within(timeout: float, sink: Sink, work: Callable[[], None]) -> None:
     while thread.is_alive():
         left = sink.moved + timeout - time.monotonic()
         if left <= 0:
-            raise _slow(timeout)
+            raise slow(timeout)
         thread.join(left)
     if outcome[0] is not None:
         raise outcome[0]
-
-
-def _slow(timeout: float) -> Failure:
-    return Failure(DOWN, f"silent or too slow, less than {CHUNK // 1024} KiB in {timeout:g} s")
-
-
-def _receive(url: str, sink: Sink, timeout: float) -> None:
-    """Send what an http(s) URL serves to `sink`; whatever goes wrong on the way is a Failure."""
-    import pooch
-    import requests
-    import urllib3
-
-    responses = []
-
-    def take_undecoded(response: requests.Response, **_: object) -> None:
-        # Some servers declare a .gz file as a gzipped transfer of its content, and it would be
-        # unpacked on the way: what counts are the bytes themselves, and the sink unpacks.
-        responses.append(response)
-        response.raw.headers.pop("Content-Encoding", None)
-        headers = response.headers
-        sink.html = headers.get("Content-Type", "").startswith("text/html")
-        sink.framed = "Content-Length" in headers or "Transfer-Encoding" in headers
-        if response.is_redirect:
-            response.raw.close()  # its body is of no use, and might not end
-
-    http = pooch.HTTPDownloader(
-        chunk_size=CHUNK,
-        timeout=timeout,
-        headers={"Accept-Encoding": "identity"},
-        hooks={"response": take_undecoded},
-    )
-    try:
-        http(url, sink, None)
-    except requests.HTTPError as error:
-        raise _refusal(error.response.status_code) from None
-    except requests.TooManyRedirects:
-        raise Failure(WRONG, "redirects without end") from None
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
-        raise Failure(WRONG, "not a usable URL") from None
-    except requests.Timeout:
-        raise _slow(timeout) from None
-    except requests.exceptions.ChunkedEncodingError:
-        raise Failure(BROKEN, "the connection broke off") from None
-    # Headers that contradict themselves, or are not what they should be.
-    except (ValueError, urllib3.exceptions.HTTPError) as error:
-        raise Failure(WRONG, f"no proper answer ({type(error).__name__})") from None
-    except OSError as error:  # requests' own errors are of this kind
-        raise Failure(DOWN, _cause(error)) from None
-    finally:
-        for response in responses:
-            response.close()
-
-
-def _refusal(status: int) -> Failure:
-    try:
-        reason = f"HTTP {status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        reason = f"HTTP {status}"
-    # Stores of files answer 403 for what they do not have.
-    if status in (403, 404, 410):
-        return Failure(MISSING, reason)
-    return Failure(DOWN if status >= 500 or status in (408, 429) else WRONG, reason)
-
-
-def _cause(error: BaseException) -> str:
-    """Return the reason why a connection failed, such as "Connection refused", from the depth of
-    the exception."""
-    names = []
-    at: BaseException | None = error
-    while at is not None:
-        if isinstance(at, OSError) and at.strerror:
-            return at.strerror
-        names.append(type(at).__name__)
-        # requests and urllib3 hand on what happened as an argument or as `reason`.
-        inner = [*at.args, getattr(at, "reason", None), at.__cause__]
-        at = next((e for e in inner if isinstance(e, BaseException)), None)
-    return f"the connection failed ({names[-1]})"

@@ -80,7 +80,7 @@ def _check_files(spec: dict, where: str) -> None:
             _check_digest(entry[kind], digits, f"{at}.{kind}")
         checked(int, entry[size], f"{at}.{size}", {"low": 1, "high": MOST_BYTES})
         if not isinstance(entry["urls"], list):
-            raise VlaeError(f"{at}.urls must be a list, not {shown(entry['urls'])}")
+            raise VlaeError(f"{at}.urls must be a list")  # not shown: it may have a token
         for i, url in enumerate(entry["urls"]):
             if not re.match(r"https?://", checked(str, url, f"{at}.urls[{i}]")):
                 raise VlaeError(f"{at}.urls[{i}] must start with http:// or https://")

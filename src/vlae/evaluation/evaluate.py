@@ -133,6 +133,7 @@ def _plan(run: Run, dataset: Dataset, by_hand: bool) -> Plan:
     config, training = run.evaluation, read_training(Path(), run.name, run.dataset)
     if training is None:
         raise VlaeError(f"{paths.model(run.name)}: no {training_file(run.name)} to go with it")
+    dataset.check_trained_on(training)
     images = len(dataset.test[: config.images] if config.images else dataset.test)
     wanted = config.deep_images if run.model.latent_dim else 0
     samples = config.importance_samples if run.model.latent_dim else 1

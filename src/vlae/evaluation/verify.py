@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from vlae.config.schema import Params
-from vlae.data.dataset import load
+from vlae.data.recorded import load_recorded
 from vlae.errors import VlaeError
 from vlae.evaluation.evaluate import test_input
 from vlae.evaluation.likelihood import estimates
@@ -57,7 +57,7 @@ def verify(params: Params, images: int) -> Iterator[str]:
             yield f"{run.name}: {checkpoint} is not the checkpoint that was evaluated"
             wrong.append(run.name)
             continue
-        dataset = load(run.dataset, params.image_kind(run.dataset))
+        dataset = load_recorded(params, run.dataset)
         x = test_input(dataset, run.evaluation, record["binarization_seed"])[:images]
         samples, seed = record["importance_samples"], record["seed"]
         again = estimates(model, x.to(device), range(len(x)), samples, seed, precision)

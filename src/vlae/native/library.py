@@ -8,6 +8,7 @@ Every record names the backend that was used.
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ import torch
 from vlae.errors import VlaeError
 from vlae.hardware import processor_flags
 from vlae.storage.write import write_atomically
+
+logger = logging.getLogger(__name__)
 
 SOURCES = ("library.cpp", "elementwise.h", "network.h", "tiles.h", "weights.h")
 FLAGS = (
@@ -93,10 +96,13 @@ def unavailable_reason() -> str:
         _built()
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
-        return f"the compiler failed: {lines[-1]}"
+        reason = f"the compiler failed: {lines[-1]}"
     except (OSError, VlaeError, subprocess.TimeoutExpired) as error:
-        return f"it could not be built: {error}"
-    return ""
+        reason = f"it could not be built: {error}"
+    else:
+        return ""
+    logger.warning("PyTorch works in the place of the C++ core, more slowly: %s", reason)
+    return reason
 
 
 def _compiler() -> str | None:
@@ -120,7 +126,9 @@ def _built() -> Path:
             [*(p.read_text() for p in parts), version, *FLAGS, *sorted(processor_flags())]
         ).encode()
     ).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlae"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "vlae"
+    if not cache.is_absolute():
+        raise VlaeError("there is no home folder; XDG_CACHE_HOME names another for caches")
     target = cache / f"core-{key}.so"
 
     def build(path: Path) -> None:

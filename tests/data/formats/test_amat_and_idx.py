@@ -126,10 +126,19 @@ def test_idx_names_what_is_wrong(tmp_path, content, fault):
         lambda g: g[:-8] + bytes(8),  # wrong checksum
         lambda g: g[:500] + bytes([g[500] ^ 1]) + g[501:],
         lambda g: g + b"garbage",
-        lambda g: gzip.decompress(g),
-        lambda g: b"<html>",
     ],
 )
 def test_idx_refuses_a_damaged_gzip(idx, change):
     idx.write_bytes(change(idx.read_bytes()))
     assert message(read_idx, idx).startswith("not a complete gzip file (")
+
+
+def test_idx_need_not_be_packed(idx):
+    packed = read_idx(idx, 4)
+    idx.write_bytes(gzip.decompress(idx.read_bytes()))
+    assert np.array_equal(read_idx(idx, 4), packed)
+
+
+def test_idx_refuses_what_is_neither(idx):
+    idx.write_bytes(b"<html>")
+    assert message(read_idx, idx).startswith("not images in idx format (")

@@ -1,7 +1,7 @@
 """The idx format of LeCun's MNIST, read by torchvision.
 
-A gzip file has a big-endian header (magic number, count, rows, columns), then one unsigned byte
-per pixel in row-major order.
+A file has a big-endian header (magic number, count, rows, columns), then one unsigned byte per
+pixel in row-major order. It is often packed by gzip.
 """
 
 import gzip
@@ -15,17 +15,18 @@ import numpy as np
 from vlae.errors import VlaeError, one_line
 from vlae.images import BINARY_IMAGE as SHAPE
 
+GZIP = b"\x1f\x8b"  # how such a file begins
 IDX_MAGIC = 0x00000803  # unsigned bytes, three dimensions
 
 
 def read_idx(path: Path, count: int) -> np.ndarray:
-    """Read the `count` grey images of a gzipped idx file: uint8 (count, 28, 28), 0 to 255.
+    """Read the `count` grey images of an idx file, packed or not: uint8 (count, 28, 28), 0 to 255.
 
-    Raises VlaeError if the file is not gzip, is damaged, or does not hold exactly these images.
+    Raises VlaeError if the file is damaged, or does not hold exactly these images.
     """
     try:
-        with gzip.open(path, "rb") as file:
-            images = parse_idx(file.read())
+        content = path.read_bytes()
+        images = parse_idx(gzip.decompress(content) if content[:2] == GZIP else content)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise VlaeError(f"{path}: not a complete gzip file ({error})") from None
     except ValueError as error:

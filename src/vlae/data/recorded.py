@@ -1,0 +1,64 @@
+"""The prepared data set compared with the one that is recorded, by content, wherever it came from.
+
+What is recorded of it is its MD5 in dvc.lock, which goes with the code; DVC itself is not needed.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vlae.config.schema import Params
+from vlae.data.dataset import Dataset, load
+from vlae.data.fetch import pins
+from vlae.errors import VlaeError
+from vlae.storage import paths
+from vlae.storage.read import read_json, read_text
+
+LOCK = Path("dvc.lock")
+NOT_AS_EXPECTED = (OSError, LookupError, TypeError, ValueError, AttributeError)
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def load_recorded(params: Params, name: str) -> Dataset:
+    """Read the prepared data set `name`, as vlae.data.dataset.load does.
+
+    Raises VlaeError, too, if another one is recorded for the same files, splits and code.
+    """
+    dataset = load(name, params.image_kind(name))
+    recorded = _recorded_md5(name, params.dataset(name))
+    if recorded is None:
+        return dataset
+    path = paths.dataset(name)
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != recorded:
+        raise VlaeError(
+            f"{path} is not the data set that {LOCK} records (its MD5 is {found}, not "
+            f"{recorded}); run `vlae fetch {name}`, which prepares it again"
+        )
+    return dataset
+
+
+def _recorded_md5(name: str, spec: dict) -> str | None:
+    """The MD5 of the prepared file in dvc.lock; None if it was not made of these files by this
+    code, or if nothing is recorded."""
+    recipe = paths.recipe(name, "data")
+    try:
+        content = read_json(recipe)
+        stage: Any = yaml.load(read_text(LOCK), Loader)["stages"][f"fetch@{name}"]
+        (made_from,), (made,) = stage["deps"], stage["outs"]
+        same_code = made_from["md5"] == hashlib.md5(recipe.read_bytes()).hexdigest()
+        same_files = all(content.get(key) == value for key, value in pins(spec).items())
+        return str(made["md5"]) if same_code and same_files else None
+    except (
+        VlaeError,
+        OSError,
+        yaml.YAMLError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):
+        return None
