@@ -30,7 +30,8 @@ def caches(environment: Path, **variables: str | None) -> dict[str, str]:
     unset = {name for name, value in variables.items() if value is None}
     env = {k: v for k, v in os.environ.items() if k not in {*SHOWN, *unset}}
     env |= {name: value for name, value in variables.items() if value is not None}
-    code = f"import json, os; e = os.environ; print(json.dumps([(n, e[n]) for n in {SHOWN} if n in e]))"
+    shown = f"[(name, os.environ[name]) for name in {SHOWN} if name in os.environ]"
+    code = f"import json, os; print(json.dumps({shown}))"
     done = subprocess.run(
         [environment / "bin" / "python", "-c", code], env=env, text=True, capture_output=True
     )

@@ -10,8 +10,8 @@ if summarised():
             results=drawn_from(summary_inputs(PARAMS)),
             code=CODE_OF_SUMMARIES,
         output:
-            summarised(),
-            note="results/drawn/summaries/runs.json",
+            update(summarised()),
+            note=update("results/drawn/summaries/runs.json"),
         log:
             "results/logs/summaries.log",
         conda:
