@@ -22,9 +22,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, so that what is half written is removed; but end at once while
     modules are imported: not all of them let an exception through."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second time without waiting for that
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # whoever started it may send one after the other
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may follow the first signal at once
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             os.write(2, b"vlae: interrupted\n")
