@@ -22,10 +22,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, so that what is half written is removed; but end at once while
     modules are imported: not all of them let an exception through."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second time without waiting for that
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever started it may send one after the other
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as may follow a Ctrl-C
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(2, b"vlae: interrupted\n")
+            if "DVC_STAGE" not in os.environ:  # whoever called DVC says it
+                os.write(2, b"vlae: interrupted\n")
             os._exit(130)
         frame = frame.f_back
     raise KeyboardInterrupt

@@ -28,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
         logs.to_stderr()
         return options.command(options) or 0
     except KeyboardInterrupt:
-        print("vlae: interrupted", file=sys.stderr)
+        if "DVC_STAGE" not in os.environ:  # whoever called DVC says it
+            print("vlae: interrupted", file=sys.stderr)
         return INTERRUPTED
     except VlaeError as error:
         print(f"vlae: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -79,7 +80,7 @@ def _check_unchanged(options: argparse.Namespace, run: "Run") -> None:
 def _dataset(params: "Params", name: str) -> "Dataset":
     from vlae.data.recorded import load_recorded
 
-    return load_recorded(params, name)
+    return load_recorded(name, params.dataset(name))
 
 
 def _fetch(options: argparse.Namespace) -> None:
