@@ -25,7 +25,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may follow the first signal at once
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(2, b"vlae: interrupted\n")
+            if "DVC_STAGE" not in os.environ:  # whoever called DVC says it
+                os.write(2, b"vlae: interrupted\n")
             os._exit(130)
         frame = frame.f_back
     raise KeyboardInterrupt

@@ -26,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
         logs.to_stderr()
         return options.command(options) or 0
     except KeyboardInterrupt:
-        print("vlae: interrupted", file=sys.stderr)
+        if "DVC_STAGE" not in os.environ:  # whoever called DVC says it
+            print("vlae: interrupted", file=sys.stderr)
         return INTERRUPTED
     except VlaeError as error:
         print(f"vlae: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -108,7 +109,7 @@ def _outside_results(name: str) -> Path:
 def _dataset(params: "Params", name: str) -> "Dataset":
     from vlae.data.recorded import load_recorded
 
-    return load_recorded(params, name)
+    return load_recorded(name, params.dataset(name))
 
 
 def _fetch(options: argparse.Namespace) -> None:

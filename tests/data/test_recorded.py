@@ -49,13 +49,15 @@ def change_a_pixel() -> None:
 
 
 def test_what_is_recorded_is_loaded(params):
-    assert np.array_equal(load_recorded(params, NAME).test, made_up_arrays("fixed")["test"])
+    assert np.array_equal(
+        load_recorded(NAME, params.datasets[NAME]).test, made_up_arrays("fixed")["test"]
+    )
 
 
 def test_another_data_set_is_refused(params):
     change_a_pixel()
     with pytest.raises(VlaeError, match=rf"^{PREPARED} is not the data set that dvc.lock records"):
-        load_recorded(params, NAME)
+        load_recorded(NAME, params.datasets[NAME])
 
 
 @pytest.mark.parametrize("step", ["train", "evaluate", "sample"])
@@ -79,14 +81,14 @@ def test_nothing_is_recorded_of_other_settings(params, edit):
     """Made by hand after params.yaml was edited."""
     change_a_pixel()
     edit(params.datasets[NAME])
-    assert load_recorded(params, NAME)
+    assert load_recorded(NAME, params.datasets[NAME])
 
 
 def test_nothing_is_recorded_of_other_code(params):
     change_a_pixel()
     recipe = Path("results", "recipes", f"{NAME}.data.json")
     recipe.write_text(recipe.read_text().replace('"sha256"', '"sha256 "'))
-    assert load_recorded(params, NAME)
+    assert load_recorded(NAME, params.datasets[NAME])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_nothing_is_recorded_of_other_code(params):
 )
 def test_a_lock_that_says_nothing(params, lock):
     Path("dvc.lock").write_text(lock)
-    assert load_recorded(params, NAME)
+    assert load_recorded(NAME, params.datasets[NAME])
 
 
 def test_the_comparison_is_quick(params):
@@ -102,5 +104,5 @@ def test_the_comparison_is_quick(params):
     write_npz(PREPARED, **made_up_arrays("fixed", train=50_000))
     start = time.monotonic()
     with pytest.raises(VlaeError, match="is not the data set"):
-        load_recorded(params, NAME)
+        load_recorded(NAME, params.datasets[NAME])
     assert time.monotonic() - start < 10

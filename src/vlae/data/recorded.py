@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from vlae.config.schema import Params
 from vlae.data.dataset import Dataset, load
 from vlae.data.fetch import pins
 from vlae.errors import VlaeError
+from vlae.images import image_kind
 from vlae.storage import paths
 from vlae.storage.read import read_json, read_text
 
@@ -21,13 +21,14 @@ NOT_AS_EXPECTED = (OSError, LookupError, TypeError, ValueError, AttributeError)
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def load_recorded(params: Params, name: str) -> Dataset:
-    """Read the prepared data set `name`, as vlae.data.dataset.load does.
+def load_recorded(name: str, spec: dict) -> Dataset:
+    """Read the prepared data set `name`, as vlae.data.dataset.load does; `spec` is its block of
+    params.yaml.
 
     Raises VlaeError, too, if another one is recorded for the same files, splits and code.
     """
-    dataset = load(name, params.image_kind(name))
-    recorded = _recorded_md5(name, params.dataset(name))
+    dataset = load(name, image_kind(spec))
+    recorded = _recorded_md5(name, spec)
     if recorded is None:
         return dataset
     path = paths.dataset(name)

@@ -57,7 +57,7 @@ def verify(params: Params, images: int) -> Iterator[str]:
             yield f"{run.name}: {checkpoint} is not the checkpoint that was evaluated"
             wrong.append(run.name)
             continue
-        dataset = load_recorded(params, run.dataset)
+        dataset = load_recorded(run.dataset, params.dataset(run.dataset))
         x = test_input(dataset, run.evaluation, record["binarization_seed"])[:images]
         samples, seed = record["importance_samples"], record["seed"]
         again = estimates(model, x.to(device), range(len(x)), samples, seed, precision)
