@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vlae import __version__, logs
 from vlae.errors import BAD_INPUT, STOPPED, VlaeError
 from vlae.options import positive
+from vlae.threads import wait_passively
 
 if TYPE_CHECKING:
     from vlae.config.schema import Params, Run
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 75 stopped at the clock, 2 bad input."""
     options = _parser().parse_args(arguments)
     logs.to_stderr()
+    wait_passively()  # before PyTorch is imported
     try:
         return options.command(options) or 0
     except VlaeError as error:
@@ -113,8 +115,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     dataset = _dataset(params, run)
     from vlae.evaluation.evaluate import evaluate
 
+    given = {key: getattr(options, key) for key in ("adaptive_samples", "proposal_scale")}
     record = evaluate(
-        run, dataset, options.device, options.precision, options.shard, options.samples
+        run,
+        dataset,
+        options.device,
+        options.precision,
+        options.shard,
+        options.samples,
+        {key: value for key, value in given.items() if value is not None},
     )
     _check_unchanged(options, run)
     if record:
@@ -256,6 +265,18 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         metavar="K",
         help="so many for every image, and no deep level (default: as configured)",
+    )
+    sub.add_argument(
+        "--adaptive-samples",
+        type=_positive,
+        metavar="K",
+        help="at most so many for an image whose weights need more (default: as configured)",
+    )
+    sub.add_argument(
+        "--proposal-scale",
+        type=positive("times"),
+        metavar="S",
+        help="times the standard deviations of q(z|x) (default: as configured)",
     )
     sub = command("sample", _sample, "samples and decompressions for the figures", machine)
     sub.add_argument("run", metavar="RUN")

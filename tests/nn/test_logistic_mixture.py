@@ -109,7 +109,9 @@ def test_a_scale_may_be_as_large_as_it_likes(log_scale):
     scale = torch.full((5,), log_scale, requires_grad=True)
     mass = bin_log_mass(x, mean, scale)
     rounded = scale[0].item()  # 19.9 in single precision is another number
-    assert mass.tolist() == pytest.approx([by_definition(v, 0.3, rounded) for v in values], rel=1e-5)
+    assert mass.tolist() == pytest.approx(
+        [by_definition(v, 0.3, rounded) for v in values], rel=1e-5
+    )
     found = torch.autograd.grad(mass.sum(), (mean, scale))
     double = [t.detach().double().requires_grad_() for t in (mean, scale)]
     exact = torch.autograd.grad(bin_log_mass(x.double(), *double).sum(), double)

@@ -34,6 +34,9 @@ EVALUATION = {
 }
 # Of a second level of importance sampling; records without one have null, older ones nothing.
 DEEP = {"images": int, "importance_samples": int, "difference": float, "difference_se": float}
+# Whether the weights can be trusted (vlae.evaluation.pareto); null for exact and too few samples,
+# older records have nothing.
+PARETO = {"samples": int, "k_median": float, "k_most": float, "failing": float}
 # Of the estimates with fewer samples; old records have none.
 AGAINST_K = {"k": int, "nll": float, "se": float}
 # Of each test image, in RUN.npz; files hold more.
@@ -81,6 +84,12 @@ def read_evaluation(root: Path, run: str, dataset: str) -> dict | None:
         raise VlaeError(
             f"{Path(root, evaluation_file(run))}: 'deep' must be null or hold {', '.join(DEEP)}"
         )
+    pareto = None if record is None else record.get("pareto")
+    if pareto is not None and not (
+        _is(pareto, dict) and all(_is(pareto.get(key), kind) for key, kind in PARETO.items())
+    ):
+        path = Path(root, evaluation_file(run))
+        raise VlaeError(f"{path}: 'pareto' must be null or hold {', '.join(PARETO)}")
     curve = [] if record is None else record.get("curve", [])
     if not _is(curve, list) or not all(
         _is(point, dict) and all(_is(point.get(key), kind) for key, kind in AGAINST_K.items())
