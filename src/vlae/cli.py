@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vlae import logs
 from vlae.errors import BAD_INPUT, INTERRUPTED, STOPPED, VlaeError
 from vlae.options import IN_A_PICTURE, PARAMS, Command, parser
+from vlae.threads import wait_passively
 
 if TYPE_CHECKING:
     from vlae.config.schema import Params, Run
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = parser(COMMANDS).parse_args(arguments)
         logs.to_stderr()
+        wait_passively()  # before PyTorch is imported
         return options.command(options) or 0
     except KeyboardInterrupt:
         if "DVC_STAGE" not in os.environ:  # whoever called DVC says it
@@ -153,6 +155,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     dataset = _dataset(params, run.dataset)
     from vlae.evaluation.evaluate import asked_for, evaluate
 
+    given = {key: getattr(options, key) for key in ("adaptive_samples", "proposal_scale")}
+    changes = {key: value for key, value in given.items() if value is not None}
     by_hand = not _is_recorded(options, run)
     record = evaluate(
         run,
@@ -161,6 +165,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.precision,
         options.shard,
         options.samples,
+        changes,
         out,
         by_hand,
     )
@@ -176,7 +181,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     if out:
         print(f"written to {out}; nothing recorded")
-    elif by_hand or asked_for(run.evaluation, options.samples) != run.evaluation:
+    elif by_hand or asked_for(run.evaluation, options.samples, changes) != run.evaluation:
         print(f"nothing recorded: these are not the settings of runs.{run.name} in {PARAMS}")
     else:
         print(f"recorded in {evaluation_file(run.name)}")

@@ -104,6 +104,18 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
         "not as configured, the result is printed and not recorded",
     )
     sub.add_argument(
+        "--adaptive-samples",
+        type=_count,
+        metavar="K",
+        help="at most so many for an image whose weights need more (default: as configured)",
+    )
+    sub.add_argument(
+        "--proposal-scale",
+        type=positive("times"),
+        metavar="S",
+        help="times the standard deviations of q(z|x) (default: as configured)",
+    )
+    sub.add_argument(
         "--out", metavar="FILE", help="write the record (json) to FILE, and nothing to results/"
     )
     sub = command("sample", "samples and decompressions for the figures", machine)

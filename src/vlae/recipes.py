@@ -24,7 +24,12 @@ from vlae.data.batches import as_input, permutation
 from vlae.data.fetch import data_recipe
 from vlae.evaluation.classifier import classify, train_classifier
 from vlae.evaluation.evaluate import DRAW_SAMPLES, DRAWS
-from vlae.evaluation.likelihood import curve_points, exact, importance_sampled
+from vlae.evaluation.likelihood import (
+    adaptively_sampled,
+    curve_points,
+    exact,
+    importance_sampled,
+)
 from vlae.evaluation.sample import DECOMPRESSED, decompress, draw_samples
 from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.images import COLOUR, FIXED, ImageKind, scaled
@@ -113,7 +118,8 @@ def _evaluation(model: Model, x: torch.Tensor, run: Run, kind: ImageKind) -> dic
     if not model.latent_dim:
         return {"exact": exact(model, x, "float32").elbo.tolist(), "draws": DRAWS}
     samples, numbers, seed = 20, list(range(len(x))), run.evaluation.seed
-    result = importance_sampled(model, x, numbers, samples, seed, "float32")
+    scale = run.evaluation.proposal_scale
+    result = importance_sampled(model, x, numbers, samples, seed, "float32", scale)
     recipe: dict[str, Any] = {
         "k": curve_points(samples),
         "curve": result.curve.mean(0).tolist(),
@@ -125,9 +131,12 @@ def _evaluation(model: Model, x: torch.Tensor, run: Run, kind: ImageKind) -> dic
         recipe["draws, samples of each"] = [DRAWS, DRAW_SAMPLES]
     if run.evaluation.deep_images:
         index = deep_subset(len(x), 3, seed)
-        deep = importance_sampled(model, x[index], index, 2 * samples, seed, "float32")
+        deep = importance_sampled(model, x[index], index, 2 * samples, seed, "float32", scale)
         both = two_level(-result.log_likelihood.numpy(), -deep.log_likelihood.numpy(), index)
         recipe["deep"] = {"images": deep_subset(1000, 5, seed), **dataclasses.asdict(both)}
+    if run.evaluation.adaptive_samples:
+        more = adaptively_sampled(model, x, numbers, 30, seed, "float32", scale, 10**4)
+        recipe["adaptive"] = [more.samples.tolist(), more.log_likelihood.tolist()]
     return recipe
 
 

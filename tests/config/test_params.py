@@ -237,6 +237,15 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
             assign(*RUN, "evaluation", {"deep_samples": 63}),
             r"vlae.evaluation.deep_samples must be at least importance_samples \(64\), not 63",
         ),
+        (
+            assign(*RUN, "evaluation", {"adaptive_samples": 4095}),
+            r"vlae.evaluation.adaptive_samples must be 0 or at least 4096",
+        ),
+        (
+            assign(*RUN, "evaluation", {"adaptive_samples": 63, "deep_images": 0}),
+            r"adaptive_samples must be 0 or at least 64",
+        ),
+        (assign(*RUN, "evaluation", {"proposal_scale": 0}), "proposal_scale must be at least 0.1"),
         (assign(*RUN, "model", {"decoder": {"kind": "pixel"}}), "one of pixelcnn, factorized"),
         (assign(*RUN, "model", {"decoder": {"first_kernel": 6}}), "must be odd"),
         (assign(*RUN, "model", {"prior": {"flow": "iaf"}}), "must be af or none"),

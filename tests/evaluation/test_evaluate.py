@@ -10,6 +10,7 @@ import torch
 
 import vlae.evaluation.blocks
 import vlae.recipes
+from linear_gaussian import LinearGaussian, images
 from miniature import small_params, write_data
 from vlae.cli import main
 from vlae.data.dataset import load
@@ -18,55 +19,8 @@ from vlae.evaluation.evaluate import evaluate
 from vlae.evaluation.likelihood import CHUNK, ROWS, curve_points, importance_sampled
 from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.images import DYNAMIC, FIXED
-from vlae.models.base import Posterior, standard_normal_log_density
 from vlae.recipes import run_recipes
 from vlae.training.train import train
-
-
-class LinearGaussian:
-    """z ~ N(0, I), x = W z + noise: p(x) = N(0, W W' + s^2 I), p(z|x) Gaussian as well.
-
-    The proposal is the true posterior with its mean shifted and its deviation stretched.
-    """
-
-    latent_dim, noise = 1, 0.5
-
-    def __init__(self, shift=0.0, stretch=1.0):
-        torch.manual_seed(0)
-        self.weight = torch.randn(8, 1, dtype=torch.float64)
-        self.shift, self.stretch = shift, stretch
-        self.most_rows = 0
-
-    def exact(self, x):
-        covariance = self.weight @ self.weight.T + self.noise**2 * torch.eye(8).double()
-        normal = torch.distributions.MultivariateNormal(torch.zeros(8).double(), covariance)
-        return normal.log_prob(x.flatten(1))
-
-    def encode(self, x):
-        precision = 1 + (self.weight**2).sum() / self.noise**2
-        mean = x.flatten(1) @ self.weight / self.noise**2 / precision
-        std = precision**-0.5 * self.stretch
-        return Posterior(mean + self.shift * std, torch.full_like(mean, math.log(std)), None)
-
-    def sample_posterior(self, posterior, noise):
-        z = posterior.mean + posterior.log_std.exp() * noise
-        return z, standard_normal_log_density(noise) - posterior.log_std.sum(-1)
-
-    def log_prior(self, z):
-        return standard_normal_log_density(z)
-
-    def log_likelihood(self, x, z):
-        self.most_rows = max(self.most_rows, len(x))
-        rest = (x.flatten(1) - z @ self.weight.T) / self.noise
-        return standard_normal_log_density(rest) - 8 * math.log(self.noise)
-
-
-def images(count=200):
-    torch.manual_seed(1)
-    model = LinearGaussian()
-    z = torch.randn(count, 1).double()
-    x = z @ model.weight.T + model.noise * torch.randn(count, 8).double()
-    return x.view(count, 1, 2, 4)
 
 
 @pytest.mark.parametrize("samples", [1, 5, 40])
@@ -388,6 +342,46 @@ def test_blocks_of_another_checkpoint_are_not_used(trained, monkeypatch, tmp_pat
         assert evaluated(trained, "static_mnist-vlae") == first
 
 
+def test_the_record_says_whether_the_weights_can_be_trusted(trained, monkeypatch, tmp_path):
+    folder, _ = trained
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path))
+    record = evaluated(trained, "static_mnist-vlae")
+    with np.load(folder / "results/evaluations/static_mnist-vlae.npz") as archive:
+        k, first = archive["deep_pareto_k"], archive["pareto_k"]
+    limit = 1 - 1 / math.log10(50)
+    assert record["pareto"] == {
+        "images": 12,
+        "samples": 50,
+        "k_median": pytest.approx(np.median(k), rel=1e-5),
+        "k_most": pytest.approx(limit),
+        "failing": pytest.approx((k > limit).mean()),
+        "ess_median": pytest.approx(record["pareto"]["ess_median"]),
+    }
+    assert len(first) == 40 and np.isnan(first).all()  # 20 samples have no tail
+    assert evaluated(trained, "static_mnist-vlae", {"deep_images": 0})["pareto"] is None
+    assert evaluated(trained, "dynamic_mnist-pixelcnn")["pareto"] is None
+    json.dumps(record, allow_nan=False)
+
+
+def test_other_settings_by_hand_are_computed_and_not_recorded(trained, monkeypatch, tmp_path):
+    folder, _ = trained
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path))
+    record = evaluated(trained, "static_mnist-vlae")
+    recorded = written(folder)
+    assert "proposal_scale" not in record["config"] and "adaptive_samples" not in record["config"]
+    for changes in ({"proposal_scale": 1.1}, {"adaptive_samples": 400}):
+        other = evaluated(trained, "static_mnist-vlae", changes=changes)
+        assert other["config"] == record["config"] | changes and other["nll"] != record["nll"]
+        assert written(folder) == recorded
+        configured = evaluated(trained, "static_mnist-vlae", changes)  # as in params.yaml
+        assert configured["nll"] == other["nll"]
+        assert evaluated(trained, "static_mnist-vlae") == record  # other blocks are not its own
+        assert written(folder) == recorded
+    assert other["pareto"]["samples"] == 400
+
+
 def test_without_a_latent_the_likelihood_is_exact(trained, monkeypatch, tmp_path):
     folder, _ = trained
     monkeypatch.chdir(folder)
@@ -454,6 +448,9 @@ def test_the_recipe_knows_what_the_deep_level_means(trained, monkeypatch):
     def uncorrected(nll, deep, index):
         return dataclasses.replace(two_level(nll, deep, index), nll=nll.mean())
 
+    other = dataclasses.replace(run.evaluation, proposal_scale=1.1, adaptive_samples=50)
+    further = run_recipes(dataclasses.replace(run, evaluation=other), FIXED)["evaluate"]
+    assert further["curve"] != recipe["curve"] and further.keys() - recipe.keys() == {"adaptive"}
     assert changed("deep_subset", first_ones) == {"deep"}
     assert changed("two_level", uncorrected) == {"deep"}
     exact = params.runs["dynamic_mnist-pixelcnn"]

@@ -100,6 +100,51 @@ def test_gradients_are_finite_far_out():
     assert all(torch.isfinite(g).all() for g in (mass, *gradients))
 
 
+@pytest.mark.parametrize("log_scale", [19.9, 20.1, 40.0, 87.0, 88.0, 100.0])
+def test_a_scale_may_be_as_large_as_it_likes(log_scale):
+    """The mass of an inner bin falls with it, as by definition, and its gradient leads back."""
+    values = [0, 1, 128, 254, 255]
+    x = scaled(torch.tensor(values))
+    mean = torch.full((5,), 0.3, requires_grad=True)
+    scale = torch.full((5,), log_scale, requires_grad=True)
+    mass = bin_log_mass(x, mean, scale)
+    rounded = scale[0].item()  # 19.9 in single precision is another number
+    assert mass.tolist() == pytest.approx(
+        [by_definition(v, 0.3, rounded) for v in values], rel=1e-5
+    )
+    found = torch.autograd.grad(mass.sum(), (mean, scale))
+    double = [t.detach().double().requires_grad_() for t in (mean, scale)]
+    exact = torch.autograd.grad(bin_log_mass(x.double(), *double).sum(), double)
+    for a, b in zip(found, exact, strict=True):
+        assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(exact[1], torch.tensor([0.0, -1, -1, -1, 0]).double(), atol=1e-7)
+
+
+@pytest.mark.parametrize("log_scale", [88.0, 1e4, 3e38])
+def test_a_mixture_and_its_gradients_stay_finite(log_scale):
+    torch.manual_seed(0)
+    x = scaled(torch.randint(0, 256, (2, 3, 4, 4)))
+    logits, means = torch.randn(2, 5, 4, 4), torch.randn(2, 3, 5, 4, 4)
+    log_scales = torch.randn(2, 3, 5, 4, 4)
+    log_scales[:, :, 1:3] = log_scale
+    parameters = [t.requires_grad_() for t in (logits, means, log_scales)]
+    found = mixture_log_likelihood(x, *parameters)
+    for tensor in (found, *torch.autograd.grad(found.sum(), parameters)):
+        assert torch.isfinite(tensor).all()
+    uniform = torch.tensor([0.0, 0.25, 0.5, 0.75])
+    drawn = draw_value(torch.zeros(4), torch.full((4,), log_scale), uniform)
+    assert drawn[[0, 1, 3]].tolist() == [-1, -1, 1] and torch.isfinite(drawn).all()
+
+
+def test_in_the_range_of_trainings_not_a_bit_depends_on_how_large_scales_are_treated(monkeypatch):
+    torch.manual_seed(0)
+    x, mean = scaled(torch.randint(0, 256, (50_000,))), torch.randn(50_000)
+    log_scale = torch.rand(50_000) * 19 - 7
+    found = bin_log_mass(x, mean, log_scale)
+    monkeypatch.setattr("vlae.nn.logistic_mixture.FLAT_FROM", 80.0)
+    assert torch.equal(found, bin_log_mass(x, mean, log_scale))
+
+
 def test_drawn_values_follow_the_mass_of_their_bins():
     """By inversion: the uniform numbers that give a value are an interval of its mass."""
     fine = ((torch.arange(400_000) + 0.5) / 400_000).double()

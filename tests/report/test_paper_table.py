@@ -491,3 +491,48 @@ def test_tables_do_not_load_torch_or_plotting():
         "sys.exit(any(name in sys.modules for name in ('torch', 'pandas', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# --- importance sampling that is not reliable ------------------------------------------------
+
+
+FALLING = [{"k": k, "nll": 80 - 0.1 * i, "se": 0.1} for i, k in enumerate((512, 1000, 1024, 2048))]
+STEADY = [{"k": k, "nll": 80.0, "se": 0.1} for k in (1, 16, 20)]
+FAILING = {"samples": 4096, "k_median": 0.9, "k_most": 0.7, "failing": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pareto": FAILING}, "Pareto k-hat above 0.70 for 75% of the images"),
+        ({"pareto": FAILING | {"failing": 0.05}, "curve": FALLING}, None),
+        (
+            {"curve": FALLING, "ess": 7.25},
+            "took off 0.10 nats; 7.2 effective samples of 64; Pareto",
+        ),
+        ({"curve": FALLING, "pareto": None}, "took off 0.10 nats; Pareto k-hat not recorded"),
+        ({"curve": STEADY, "ess": 2.0}, None),
+        ({"curve": [{"k": 1, "nll": 80.0, "se": 1.0}]}, None),
+        ({}, None),
+        ({"exact": True, "pareto": None, "curve": FALLING}, None),
+    ],
+)
+def test_a_row_whose_importance_sampling_fails_is_marked(tmp_path, changes, said):
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE, **changes)
+    line = line_of(build_frame("table1_static_mnist", TABLE_1, tmp_path), VLAE)
+    write_table("table1_static_mnist", TABLE_1, tmp_path)
+    text = (tmp_path / "results/tables/table1_static_mnist.md").read_text()
+    assert pd.isna(line.doubt) == (said is None) == ("†" not in text)
+    if said:
+        assert said in line.note and "probably too high" in line.note
+        assert "80.50 †" in text and "†: the importance sampling is not reliable" in text
+
+
+@pytest.mark.parametrize("pareto", [1, [], {}, FAILING | {"failing": "all"}])
+def test_what_is_recorded_of_k_hat_is_checked(tmp_path, pareto):
+    write_training(tmp_path, VLAE)
+    path = write_evaluation(tmp_path, VLAE, pareto=pareto)
+    with pytest.raises(VlaeError, match="'pareto' must be null or hold") as error:
+        build_frame("table1_static_mnist", TABLE_1, tmp_path)
+    assert str(path) in str(error.value)

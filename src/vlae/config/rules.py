@@ -38,6 +38,12 @@ def check_run(run: Run, where: str) -> None:
             f"{where}.evaluation.deep_samples must be at least importance_samples "
             f"({evaluation.importance_samples}), not {evaluation.deep_samples}"
         )
+    each = evaluation.deep_samples if evaluation.deep_images else evaluation.importance_samples
+    if 0 < evaluation.adaptive_samples < each:
+        raise VlaeError(
+            f"{where}.evaluation.adaptive_samples must be 0 or at least {each}, the samples of "
+            f"every such image, not {evaluation.adaptive_samples}"
+        )
 
 
 def _check_binary_model(model: ModelConfig, where: str) -> None:

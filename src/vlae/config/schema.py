@@ -138,7 +138,9 @@ class ColourTrainingConfig(TrainingConfig):
 @dataclass(frozen=True)
 class EvaluationConfig:
     """Settings of an evaluation: importance_samples for each of `images` (0: all), and
-    deep_samples for deep_images of them (docs/evaluation.md)."""
+    deep_samples for deep_images of them (docs/evaluation.md). adaptive_samples: the most for an
+    image whose weights need more (0: none gets more); proposal_scale: of the standard deviations
+    of q(z|x)."""
 
     importance_samples: int = _range(low=1, high=MOST_SAMPLES)
     seed: int = _range(low=0)
@@ -146,6 +148,8 @@ class EvaluationConfig:
     images: int = _range(low=0, high=MOST_IMAGES)
     deep_images: int = _range(low=0, high=MOST_IMAGES)
     deep_samples: int = _range(low=1, high=MOST_SAMPLES)
+    adaptive_samples: int = _range(low=0, high=MOST_SAMPLES, unsaid=0)
+    proposal_scale: float = _range(low=0.1, high=10, unsaid=1.0)
 
 
 @dataclass(frozen=True)

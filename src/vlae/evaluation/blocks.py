@@ -25,33 +25,36 @@ DRAW_BLOCK = 1000  # test images of a block of another binarization
 class Block:
     """Test images that are estimated and saved together; `key`: what the file's content
     depends on beside the checkpoint, the data and the seeds. `draw`: the seed of another
-    binarization of the test set than the fixed one."""
+    binarization of the test set than the fixed one. `most`: samples of an image whose weights need
+    more than `samples`; 0: none gets more."""
 
     name: str
     images: list[int]
     samples: int
     key: dict
     draw: int | None = None
+    most: int = 0
 
 
-def first_blocks(images: int, samples: int) -> list[Block]:
+def first_blocks(images: int, samples: int, most: int) -> list[Block]:
     """All test images, in their order."""
-    key = {"samples": samples, "block": BLOCK}
+    key = {"samples": samples, "block": BLOCK, "most": most}
     blocks = []
     for start in range(0, images, BLOCK):
         numbers = list(range(start, min(start + BLOCK, images)))
         name = f"images-{start:05d}-{start + len(numbers):05d}"
-        blocks.append(Block(name, numbers, samples, key))
+        blocks.append(Block(name, numbers, samples, key, most=most))
     return blocks
 
 
-def deep_blocks(index: list[int], samples: int) -> list[Block]:
+def deep_blocks(index: list[int], samples: int, most: int) -> list[Block]:
     """The images of the deep level, in the order drawn: which they are is part of the key."""
     blocks = []
     for start in range(0, len(index), DEEP_BLOCK):
         numbers = index[start : start + DEEP_BLOCK]
         name = f"deep-{start:05d}-{start + len(numbers):05d}"
-        blocks.append(Block(name, numbers, samples, {"samples": samples, "images": numbers}))
+        key = {"samples": samples, "images": numbers, "most": most}
+        blocks.append(Block(name, numbers, samples, key, most=most))
     return blocks
 
 

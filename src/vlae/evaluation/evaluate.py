@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from vlae.evaluation.blocks import (
     shares,
 )
 from vlae.evaluation.likelihood import curve_points, estimates
+from vlae.evaluation.pareto import most_k
 from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.hardware import choose_device, choose_precision, describe, set_arithmetic
 from vlae.models.base import Model
@@ -39,6 +41,7 @@ from vlae.statistics import mean_and_error
 from vlae.storage import paths
 from vlae.storage.records import read_training, training_file
 from vlae.storage.write import sha256, write_json, write_npz
+from vlae.threads import use_free_processors
 from vlae.units import bits_per_dim
 
 logger = logging.getLogger(__name__)
@@ -78,6 +81,7 @@ def evaluate(
     precision: str = "auto",
     shard: tuple[int, int] | None = None,
     samples: int | None = None,
+    changes: dict[str, Any] | None = None,
     out: Path | None = None,
     by_hand: bool = False,
 ) -> dict | None:
@@ -85,17 +89,20 @@ def evaluate(
 
     With shard (i, n), i from 1 to n, only the i-th of n shares is computed and left in
     scratch/; nothing is written to results/ and None returned. Blocks that are there
-    already, whoever computed them, are used. `samples` overrides importance_samples and
-    leaves the deep level out: so many samples for every image is what was asked for. With other
-    settings than the run's own, and `by_hand`, nothing is written to results/. With `out` the
-    record is written there instead. Raises VlaeError for a missing or foreign checkpoint.
+    already, whoever computed them, are used. `samples` overrides importance_samples and leaves
+    the deep level out: so many samples for every image is what was asked for. `changes` has other
+    settings of the evaluation. With other settings than the run's own, and with `by_hand`,
+    nothing is written to results/. With `out` the record is written there instead.
+
+    Raises VlaeError for a missing or foreign checkpoint.
     """
     own = run.evaluation
-    run = replace(run, evaluation=asked_for(own, samples))
+    run = replace(run, evaluation=asked_for(own, samples, changes))
     by_hand = by_hand or run.evaluation != own
     on = choose_device(device)
     precision = choose_precision(precision, on)
     set_arithmetic(on, precision)
+    use_free_processors(backend_name(run.model, on.type, precision))
     model = load_model(run, on)
     plan = _plan(run, dataset, by_hand)
     test = cache(partial(test_input, dataset, run.evaluation))
@@ -123,8 +130,12 @@ def evaluate(
     return record
 
 
-def asked_for(config: EvaluationConfig, samples: int | None) -> EvaluationConfig:
-    """The evaluation with so many samples for every image and no deep level; for None as it is."""
+def asked_for(
+    config: EvaluationConfig, samples: int | None, changes: dict[str, Any] | None = None
+) -> EvaluationConfig:
+    """The evaluation with `samples` for every image and no deep level (None: as configured), and
+    `changes` of other settings."""
+    config = replace(config, **(changes or {}))
     return replace(config, importance_samples=samples, deep_images=0) if samples else config
 
 
@@ -139,6 +150,7 @@ def _plan(run: Run, dataset: Dataset, by_hand: bool) -> Plan:
     samples = config.importance_samples if run.model.latent_dim else 1
     folder = paths.scratch(run.name) / "evaluation"
     index = deep_subset(images, wanted, config.seed)
+    most = config.adaptive_samples if run.model.latent_dim else 0
     draws = []
     if dataset.kind.binarization == "dynamic":
         few = min(samples, DRAW_SAMPLES)
@@ -146,15 +158,16 @@ def _plan(run: Run, dataset: Dataset, by_hand: bool) -> Plan:
     return Plan(
         training["epochs"],
         samples,
-        first_blocks(images, samples),
+        first_blocks(images, samples, 0 if index else most),
         index,
-        deep_blocks(index, config.deep_samples),
+        deep_blocks(index, config.deep_samples, most),
         draws,
         {
             "checkpoint": sha256(paths.model(run.name)),
             "data": dataset.sha256,
             "seed": config.seed,
             "binarization_seed": config.binarization_seed,
+            "proposal_scale": config.proposal_scale,
         },
         folder / "by-hand" if by_hand else folder,
     )
@@ -178,7 +191,16 @@ def _compute(
     config = run.evaluation
     draw = config.binarization_seed if block.draw is None else block.draw
     x = test(draw)[block.images].to(made_by["device"])
-    part = estimates(model, x, block.images, block.samples, config.seed, made_by["precision"])
+    part = estimates(
+        model,
+        x,
+        block.images,
+        block.samples,
+        config.seed,
+        made_by["precision"],
+        config.proposal_scale,
+        block.most,
+    )
     part["about"] = np.array(json.dumps(plan.belongs_to | block.key | made_by))
     write_npz(path, **part)
     return part
@@ -206,7 +228,7 @@ def _gather(
     arrays |= {k: v.astype(np.float32) for k, v in whole.items()}
     if further:
         arrays["deep_index"] = further["index"]
-        for key in ("log_likelihood", "ess", "curve"):
+        for key in ("log_likelihood", "ess", "pareto_k", "samples", "curve"):
             arrays[f"deep_{key}"] = further[key].astype(np.float32)
     return record, arrays
 
@@ -268,6 +290,7 @@ def _record(
         "deep": deep,
         "exact": is_exact,
         "ess": float(whole["ess"].mean()),
+        "pareto": None if is_exact else _pareto(whole if further is None else further),
         "n_test": len(whole["elbo"]),
         "curve": [{"k": k, "nll": value, "se": error} for k, value, error in curve],
         "epochs": plan.epochs,
@@ -276,6 +299,23 @@ def _record(
         "seed": run.evaluation.seed,
         "binarization_seed": run.evaluation.binarization_seed,
         "config": as_dict(run.evaluation),
+    }
+
+
+def _pareto(values: dict[str, np.ndarray]) -> dict | None:
+    """Say by their k-hat how far the weights of these images can be trusted; None where so few
+    samples cannot tell."""
+    k, ess = values["pareto_k"], values["ess"]
+    if np.isnan(k).any():
+        return None
+    limits = np.array([most_k(int(samples)) for samples in values["samples"]])
+    return {
+        "images": len(k),
+        "samples": int(values["samples"].max()),
+        "k_median": float(np.median(k)),
+        "k_most": float(limits.min()),
+        "failing": float((k > limits).mean()),
+        "ess_median": float(np.median(ess)),
     }
 
 

@@ -8,32 +8,39 @@ grow with K. A model without a latent variable needs no sampling; its likelihood
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vlae.evaluation.pareto import keep_largest, most_k, needed_samples, pareto_k
 from vlae.hardware import autocast
-from vlae.models.base import Model, Posterior
+from vlae.models.base import Model, Posterior, standard_normal_log_density
 from vlae.randomness import generator
 
 CHUNK = 16  # samples of an image that are decoded together; fixes which noise is drawn
 # Images x samples decoded at once, by the kind of image: what sets peak memory.
 ROWS = {"binary": 512, "colour": 64}
 MORE_ROWS_ON_A_GPU = 16  # times as many: small batches leave it idle
-VALUES = ("log_likelihood", "elbo", "kl", "ess")  # of each image, beside its curve
+OWN_SAMPLES = 64  # of q itself for ELBO and KL, where the proposal is another
+# Of each image, beside its curve.
+VALUES = ("log_likelihood", "elbo", "kl", "ess", "pareto_k", "samples")
 
 
 @dataclass
 class PerImage:
     """Values of each image, nats: log_likelihood, elbo, kl (means over the samples), ess
-    (effective samples, 1 to K), each (N,); curve (N, len(ks)): the bound with k samples."""
+    (effective samples, 1 to K), pareto_k (vlae.evaluation.pareto), samples (how many
+    log_likelihood, ess and pareto_k are from), each (N,); curve (N, len(ks)): the bound with k
+    samples."""
 
     log_likelihood: Tensor
     elbo: Tensor
     kl: Tensor
     ess: Tensor
+    pareto_k: Tensor
+    samples: Tensor
     curve: Tensor
 
 
@@ -45,12 +52,22 @@ def curve_points(samples: int) -> list[int]:
 
 @torch.no_grad()
 def importance_sampled(
-    model: Model, x: Tensor, noise_seeds: list[int], samples: int, seed: int, precision: str
+    model: Model,
+    x: Tensor,
+    noise_seeds: list[int],
+    samples: int,
+    seed: int,
+    precision: str,
+    scale: float = 1.0,
+    noise_of: str = "image",
 ) -> PerImage:
-    """Estimates for images x (B, C, H, W); image b draws its noise from noise_seeds[b]."""
+    """Estimates for images x (B, C, H, W); image b draws its noise from noise_seeds[b].
+
+    The proposal is q(z|x) with its standard deviations times `scale` (of a flow: its noise times
+    that); ELBO and KL are always those of q itself. `noise_of`: what for, a name.
+    """
     images = len(x)
     ks = curve_points(samples)
-    full = x.dtype if x.dtype == torch.float64 else torch.float32
     with autocast(x.device, precision):
         posterior = model.encode(x)
     log_sum = torch.full((images,), -math.inf, dtype=torch.float64, device=x.device)
@@ -58,41 +75,90 @@ def importance_sampled(
     bound = torch.zeros(images, dtype=torch.float64, device=x.device)
     kl = bound.clone()
     curve = torch.zeros(images, len(ks), dtype=torch.float64, device=x.device)
+    largest = curve[:, :0]
     for start in range(0, samples, CHUNK):
         count = min(CHUNK, samples - start)
-        noise = torch.stack(
-            [
-                torch.randn(
-                    CHUNK,
-                    model.latent_dim,
-                    generator=generator(seed, f"image {i}", start // CHUNK),
-                )
-                for i in noise_seeds
-            ]
-        )[:, :count].to(x.device, full)
-        log_w, log_ratio = _log_weights(model, x, posterior, noise, precision)
+        purposes = [f"{noise_of} {i}" for i in noise_seeds]
+        noise = _noise(model, x, seed, purposes, start // CHUNK)[:, :count]
+        log_w, log_ratio = _log_weights(model, x, posterior, noise, scale, precision)
         partial = torch.logcumsumexp(torch.cat([log_sum[:, None], log_w], 1), 1)[:, 1:]
         for column, k in enumerate(ks):
             if start < k <= start + count:
                 curve[:, column] = partial[:, k - start - 1] - math.log(k)
         log_sum = partial[:, -1]
         log_squares = torch.logaddexp(log_squares, torch.logsumexp(2 * log_w, 1))
+        largest = keep_largest(largest, log_w, samples)
         bound += log_w.sum(1)
         kl += log_ratio.sum(1)
-    return PerImage(
+    found = PerImage(
         log_sum - math.log(samples),
         bound / samples,
         kl / samples,
         torch.exp(2 * log_sum - log_squares),
+        pareto_k(largest),
+        torch.full_like(bound, samples),
         curve,
     )
+    if scale == 1:
+        return found
+    few = min(samples, OWN_SAMPLES)
+    own = importance_sampled(model, x, noise_seeds, few, seed, precision)
+    return replace(found, elbo=own.elbo, kl=own.kl)
+
+
+def adaptively_sampled(
+    model: Model,
+    x: Tensor,
+    noise_seeds: list[int],
+    samples: int,
+    seed: int,
+    precision: str,
+    scale: float,
+    most: int,
+) -> PerImage:
+    """The same, with up to `most` samples for the images whose weights need more than `samples`.
+
+    A pilot of `samples` says how many, by its k-hat. It is not used again: the number does not
+    depend on the samples of the estimate, which stays a lower bound in the mean.
+    """
+    found = importance_sampled(model, x, noise_seeds, samples, seed, precision, scale)
+    if most <= samples:
+        return found
+    pilot = importance_sampled(model, x, noise_seeds, samples, seed, precision, scale, "pilot")
+    wanted = [wanted_samples(k, samples, most) for k in pilot.pareto_k.tolist()]
+    for count in sorted({*wanted} - {samples}):
+        index = [i for i, of_image in enumerate(wanted) if of_image == count]
+        seeds = [noise_seeds[i] for i in index]
+        longer = importance_sampled(model, x[index], seeds, count, seed, precision, scale)
+        for name in ("log_likelihood", "ess", "pareto_k", "samples"):
+            getattr(found, name)[index] = getattr(longer, name)
+    return found
+
+
+def wanted_samples(k: float, samples: int, most: int) -> int:
+    """Return the samples for an image whose pilot of `samples` has k-hat `k`: as many, or where
+    that fails, doubled until they are enough for such weights, but at most `most`."""
+    count = samples
+    while k > most_k(samples) and count < min(needed_samples(k), most):
+        count = min(2 * count, most)
+    return count
+
+
+def _noise(model: Model, x: Tensor, seed: int, purposes: list[str], chunk: int) -> Tensor:
+    """Standard normal noise (B, CHUNK, latent_dim) of that chunk of each image's samples."""
+    full = x.dtype if x.dtype == torch.float64 else torch.float32
+    shape = (CHUNK, model.latent_dim)
+    each = [torch.randn(shape, generator=generator(seed, p, chunk)) for p in purposes]
+    return torch.stack(each).to(x.device, full)
 
 
 def _log_weights(
-    model: Model, x: Tensor, posterior: Posterior, noise: Tensor, precision: str
+    model: Model, x: Tensor, posterior: Posterior, noise: Tensor, scale: float, precision: str
 ) -> tuple[Tensor, Tensor]:
-    """log p(x|z) + log p(z) - log q(z|x), and log q(z|x) - log p(z).
+    """log p(x|z) + log p(z) - log q(z|x), and log q(z|x) - log p(z), of the proposal q.
 
+    With another scale than 1, q is what the model makes of noise ~ N(0, scale^2 I). The model
+    takes it for standard normal; what the two densities of the noise differ by is added.
     Noise (B, S, latent_dim) -> (B, S) twice, float64, nats.
     """
     images, count = noise.shape[:2]
@@ -103,7 +169,13 @@ def _log_weights(
     context = None if posterior.context is None else repeat(posterior.context)
     each = Posterior(repeat(posterior.mean), repeat(posterior.log_std), context)
     with autocast(x.device, precision):
-        z, log_q = model.sample_posterior(each, noise.flatten(0, 1))
+        flat = noise.flatten(0, 1)
+        if scale == 1:
+            z, log_q = model.sample_posterior(each, flat)
+        else:
+            z, log_q = model.sample_posterior(each, scale * flat)
+            density = standard_normal_log_density(flat) - flat.shape[1] * math.log(scale)
+            log_q = log_q + density - standard_normal_log_density(scale * flat)
         log_ratio = (log_q - model.log_prior(z)).double()
         log_likelihood = model.log_likelihood(repeat(x), z).double()
     shape = (images, count)
@@ -116,14 +188,21 @@ def exact(model: Model, x: Tensor, precision: str) -> PerImage:
     with autocast(x.device, precision):
         value = model.log_likelihood(x, None).double()
     zeros, ones = torch.zeros_like(value), torch.ones_like(value)
-    return PerImage(value, value, zeros, ones, value[:, None])
+    return PerImage(value, value, zeros, ones, zeros, ones, value[:, None])
 
 
 def estimates(
-    model: Model, x: Tensor, numbers: Sequence[int], samples: int, seed: int, precision: str
+    model: Model,
+    x: Tensor,
+    numbers: Sequence[int],
+    samples: int,
+    seed: int,
+    precision: str,
+    scale: float = 1.0,
+    most: int = 0,
 ) -> dict[str, np.ndarray]:
     """The arrays of PerImage for test images x (N, C, H, W) of these numbers (N,), which say what
-    noise each of them draws."""
+    noise each of them draws; scale, most: as in adaptively_sampled."""
     rows = ROWS[model.kind] * (MORE_ROWS_ON_A_GPU if x.is_cuda else 1)
     at_once = max(1, rows // min(samples, CHUNK))
     pieces = []
@@ -131,7 +210,7 @@ def estimates(
         piece = x[start : start + at_once]
         noise_seeds = list(numbers[start : start + at_once])
         pieces.append(
-            importance_sampled(model, piece, noise_seeds, samples, seed, precision)
+            adaptively_sampled(model, piece, noise_seeds, samples, seed, precision, scale, most)
             if model.latent_dim
             else exact(model, piece, precision)
         )

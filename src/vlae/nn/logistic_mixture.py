@@ -6,6 +6,8 @@ scaled to x = v / 127.5 - 1 and gets the mass of its bin [x - 1/255, x + 1/255].
 parameters of green may depend on red, and those of blue on red and green; the caller decides.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,6 +16,9 @@ from vlae.images import scaled
 
 LOG_SCALE_FLOOR = -7.0  # as in openai/pixel-cnn: nearly all the mass falls into one bin
 HALF_BIN = 1 / 255
+# From here on a bin is so narrow, in scales, that its mass is its width times a density. The
+# exponentials of single precision end at 88.
+FLAT_FROM = 20.0
 
 
 def bin_log_mass(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
@@ -27,8 +32,10 @@ def bin_log_mass(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     below = F.logsigmoid(upper)  # log mass below the bin's upper end
     above = F.logsigmoid(-lower)  # log mass above its lower end
     # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)) avoids cancellation even
-    # far out in the tails. The width b - a does not depend on x.
-    inner = below + above + torch.log(-torch.expm1(-2 * HALF_BIN * inverse))
+    # far out in the tails. The width b - a does not depend on x. Where it is tiny, 1 - exp(a - b)
+    # is the width itself, whose logarithm falls with log_scale.
+    width = 2 * HALF_BIN * inverse.clamp(min=math.exp(-FLAT_FROM))
+    inner = below + above + (torch.log(-torch.expm1(-width)) - F.relu(log_scale - FLAT_FROM))
     return torch.where(x < -0.999, below, torch.where(x > 0.999, above, inner))
 
 
@@ -55,6 +62,7 @@ def draw_value(mean: Tensor, log_scale: Tensor, uniform: Tensor) -> Tensor:
 
     The value is the inverse distribution function at `uniform` in [0, 1). All have one shape.
     """
-    scale = log_scale.clamp(min=LOG_SCALE_FLOOR).exp()
+    # Above exp(20) hardly any value is not 0 or 255: a larger scale changes nothing.
+    scale = log_scale.clamp(LOG_SCALE_FLOOR, FLAT_FROM).exp()
     x = mean + scale * torch.logit(uniform, eps=torch.finfo(uniform.dtype).eps)
     return scaled(((x + 1) * 127.5).round().clamp(0, 255))

@@ -34,6 +34,9 @@ EVALUATION = {
 }
 # Keys of a second level of importance sampling; null without one, absent in old records.
 DEEP = {"images": int, "importance_samples": int, "difference": float, "difference_se": float}
+# Whether the weights can be trusted (vlae.evaluation.pareto); null where the likelihood is exact
+# or samples are too few, absent in older records.
+PARETO = {"samples": int, "k_median": float, "k_most": float, "failing": float}
 # Keys of an estimate with fewer samples; old records have no such estimates.
 AGAINST_K = {"k": int, "nll": float, "se": float}
 # Arrays in RUN.npz with a value per test image; files have more arrays.
@@ -81,6 +84,12 @@ def read_evaluation(root: Path, run: str, dataset: str) -> dict | None:
         raise VlaeError(
             f"{Path(root, evaluation_file(run))}: 'deep' must be null or hold {', '.join(DEEP)}"
         )
+    pareto = None if record is None else record.get("pareto")
+    if pareto is not None and not (
+        _is(pareto, dict) and all(_is(pareto.get(key), kind) for key, kind in PARETO.items())
+    ):
+        path = Path(root, evaluation_file(run))
+        raise VlaeError(f"{path}: 'pareto' must be null or hold {', '.join(PARETO)}")
     curve = [] if record is None else record.get("curve", [])
     if not _is(curve, list) or not all(
         _is(point, dict) and all(_is(point.get(key), kind) for key, kind in AGAINST_K.items())

@@ -21,10 +21,11 @@ from vlae.data.batches import permutation, training_images
 from vlae.data.dataset import Dataset
 from vlae.errors import VlaeError
 from vlae.hardware import choose_device, choose_precision, describe, set_arithmetic
-from vlae.models.build import build_model
+from vlae.models.build import backend_name, build_model
 from vlae.randomness import generator
 from vlae.revision import revision
 from vlae.storage.tensors import copy_into
+from vlae.threads import use_free_processors
 from vlae.training.distributed import SINGLE, ProcessGroup, in_processes, processes_for
 from vlae.training.identity import identity
 from vlae.training.interrupt import Interrupt
@@ -108,6 +109,7 @@ def _train(job: Job, group: ProcessGroup) -> bool:
     run, kind, device = job.run, job.dataset.kind, job.device
     seed, size = run.training.seed, run.training.batch_size
     set_arithmetic(device, job.precision)
+    use_free_processors(backend_name(run.model, device.type, job.precision))
     images = training_images(job.dataset, run.training.split).to(device)
     valid = torch.from_numpy(job.dataset.valid).to(device)
     schedule = schedule_of(run.training, len(images))

@@ -16,6 +16,7 @@ import numpy as np
 from vlae.errors import VlaeError
 from vlae.evaluation.reconstruction_error import KINDS, errors
 from vlae.images import COLOUR, recorded_kind
+from vlae.report.doubt import doubt
 from vlae.report.paper import Claim, citation, paper_claims
 from vlae.report.repetitions import repeated_evaluations
 from vlae.report.tables.table import Table
@@ -215,6 +216,9 @@ def _test_difference(
     else:
         error = math.hypot(*(evaluation[f"{claim.quantity}_se"] for evaluation in evaluations))
         remarks.append("not the same test images in both, so the standard error is unpaired")
+    if claim.quantity == "nll":
+        doubts = [(e["run"], doubt(e)) for e in evaluations]
+        remarks += [f"{run}: {why}" for run, why in doubts if why]
     scale = BITS_PER_DIM.per_nat if claim.unit == BITS_PER_DIM.name else 1.0
     values = [scale * evaluation[claim.quantity] for evaluation in evaluations]
     remarks += _over_seeds(claim, params, root, evaluations)

@@ -9,6 +9,7 @@ import numpy as np
 from vlae.errors import VlaeError
 from vlae.images import FIXED, recorded_kind
 from vlae.receptive_field import decoder_kernels, reach
+from vlae.report.doubt import doubt
 from vlae.report.paper import PaperRow, paper_table
 from vlae.report.tables.table import Table
 from vlae.statistics import mean_and_error
@@ -166,6 +167,7 @@ def _row(reading: Reading, params: "Params", root: Path) -> dict:
         )
     if evaluation is None:
         return row | {"note": "not evaluated"}
+    row["note"] = doubt(evaluation)
     return row | {key: evaluation[key] for key in ("nll", "nll_se", "kl", "kl_se")}
 
 

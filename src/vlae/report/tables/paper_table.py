@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlae.errors import VlaeError
+from vlae.report.doubt import doubt
 from vlae.report.paper import PaperRow, PaperTable, citation, paper_table
 from vlae.report.repetitions import repeated_evaluations
 from vlae.report.tables.table import Table
@@ -37,6 +38,7 @@ COLUMNS = {  # columns of build_frame's frame and of the csv
     "importance_samples": "string",
     "hardware": "string",
     "test_images": "Int64",
+    "doubt": "string",
     "note": "string",
     "source": "string",
 }
@@ -111,7 +113,9 @@ def build_frame(name: str, params: "Params", root: Path | str = ".") -> "pd.Data
 
     `bound` is the sign before the paper's value: <, ≤, or ≈ for a value that we derived from
     printed ones. Cells that do not apply are missing. A run without a recorded result has the note
-    "not trained". Raises VlaeError for an unknown table and for a record that cannot be used.
+    "not trained". `doubt` says why the importance sampling of a row is not reliable.
+
+    Raises VlaeError for an unknown table and for a record that cannot be used.
     """
     import pandas as pd
 
@@ -178,6 +182,9 @@ def _cells_of(
         return statistics.fmean(each[key] for each in evaluations)
 
     ours, several = mean("nll") * scale, len(evaluations) > 1
+    doubtful = doubt(evaluation)
+    if doubtful:
+        remarks = [doubtful, *remarks]
     return {
         "ours": ours,
         "standard_error": mean("nll_se") * scale,
@@ -190,6 +197,7 @@ def _cells_of(
         "importance_samples": _samples(evaluation),
         "hardware": _hardware(training, evaluation),
         "test_images": evaluation["n_test"],
+        "doubt": doubtful,
         "note": "; ".join([*_budget(training, evaluation, row, table), *of_seeds, *remarks]),
     }
 
@@ -279,6 +287,8 @@ def _legend(table: PaperTable, keys: list[str], frame: "pd.DataFrame") -> str:
             "Seeds, where more than one: ours is the mean over so many trainings, the spread "
             "the standard deviation among them."
         )
+    if frame["doubt"].notna().any():
+        sentences.append("†: the importance sampling is not reliable (docs/evaluation.md).")
     if any(row.derived or row.kl_derived for row in table.rows):
         sentences.append("≈: derived here from printed numbers.")
     return " ".join(sentences)
@@ -297,6 +307,8 @@ def _cells(record: dict, row: PaperRow) -> dict[str, str]:
     cells = {key: "" if record[key] is None else str(record[key]) for key in HEADERS}
     for key in ("ours", "kl_ours"):
         cells[key] = rounded(record[key])
+    if record["doubt"]:
+        cells["ours"] += " †"
     for key in ("standard_error", "spread"):
         cells[key] = rounded_error(record[key])
     cells["difference"] = rounded(record["difference"], sign="+")
