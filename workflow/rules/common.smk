@@ -34,7 +34,6 @@ sys.path[:0] = [str(SOURCE), str(SCRIPTS)]
 
 import drawn
 import single_instance
-import slurm_status_patch
 from console import say, stop
 from imports import source_files
 from vlae.errors import VlaeError
@@ -249,7 +248,10 @@ def clock(wildcards, resources):
     return f"export VLAE_MINUTES={max(runtime - 2, 0.5)}; " if runtime else ""
 
 
-slurm_status_patch.install()
+if workflow.is_main_process and command_line().executor == "slurm":
+    import slurm_executor
+
+    slurm_executor.install(command_line().profile or [])
 PARAMS = checked_params()
 LEFT_OUT, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")
