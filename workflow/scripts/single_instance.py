@@ -182,7 +182,7 @@ def queue():
         raise OSError("no answer within 60 s") from None
     if done.returncode:
         raise OSError(" ".join(done.stderr.split()) or f"status {done.returncode}")
-    rows = [line.split("|", 2) for line in done.stdout.splitlines()]
+    rows = [line.split("|", 2) for line in done.stdout.splitlines() if line]
     return [(number, name, *rest.rsplit("|", 1)) for number, name, rest in rows]
 
 

@@ -52,6 +52,17 @@ class Executor(plugin.Executor):
         self.submitted: set[str] = set()
         self.told: set[str] = set()
         self.states = States(self.give_up)
+        jobs = [job for job in self.workflow.dag.needrun_jobs() if not job.is_local]
+        if jobs:
+            self.ask_site()
+        super().__post_init__(test_mode)
+        self.states.install(plugin)
+        # Without slurm_account the plugin guesses one with a `sacct` that it calls wrongly.
+        self._fallback_account_arg = ""
+        self.try_out(jobs)
+
+    def ask_site(self) -> None:
+        """Ask SLURM as often, and by that command, as fits the site; stop where there is none."""
         settings = self.workflow.executor_settings
         try:
             site = slurm_site.ask(settings.status_command)
@@ -63,18 +74,13 @@ class Executor(plugin.Executor):
         settings.init_seconds_before_status_checks = min(
             settings.init_seconds_before_status_checks, self.longest_pause
         )
-        super().__post_init__(test_mode)
-        self.states.install(plugin)
-        # Without slurm_account the plugin guesses one with a `sacct` that it calls wrongly.
-        self._fallback_account_arg = ""
-        self.try_out()
 
-    def try_out(self) -> None:
+    def try_out(self, jobs: list[JobExecutorInterface]) -> None:
         """Ask SLURM whether it would take each kind of job; stop where it never will."""
         tried = set()
-        for job in self.workflow.dag.needrun_jobs():
+        for job in jobs:
             kind = (job.rule.name, str(sorted(job.resources.items())))
-            if job.is_local or kind in tried:
+            if kind in tried:
                 continue
             tried.add(kind)
             try:

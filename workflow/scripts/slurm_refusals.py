@@ -42,6 +42,7 @@ ANY_LIMIT = r"job violates accounting/qos policy( \(job submit limit[^)]*\))?"
 ADVICE = {
     r"command not found|no such file": "start snakemake where SLURM's commands are (a login node)",
     r"too long|max_submit_line_size": "set slurm-pass-command-as-script: true",
+    r"job ?name": "set slurm-jobname-prefix",
     r"\baccounts?\b|--account|project|association|sshare": (
         "set slurm_account under default-resources"
     ),
@@ -49,12 +50,11 @@ ADVICE = {
         "set gpu: 0 and gres: gpu:1 (or gpu:MODEL:1), or gpu_model, "
         "for train, evaluate and evaluate_shard under set-resources"
     ),
-    r"\bqos\b(?!max|grp|min)|quality of service": "set slurm-qos",
+    r"\bqos\b|quality of service": "set slurm-qos",
     r"reservation": "set slurm-reservation",
     r"partition": "set slurm_partition under default-resources and set-resources",
     r"wall|time ?limit|--time": "set runtime (minutes) under default-resources and set-resources",
     r"memory|--mem\b|maxmem": "set mem_mb under default-resources and set-resources",
-    r"job ?name": "set slurm-jobname-prefix",
     r"feature|constraint": "set constraint under default-resources or set-resources",
     r"(max|min)\w*per(job|node|user|account)|node configuration|processors|cpu count|node count": (
         "set cpus_per_task, mem_mb, gpu or gpu_model under set-resources to what a node has"

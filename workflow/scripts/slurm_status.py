@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 
 from console import say
@@ -45,8 +46,7 @@ class States:
     def __init__(self, give_up: Callable[[str], None]) -> None:
         self.give_up = give_up  # called with the reason when SLURM is silent for too long
         self.watched: set[str] = set()
-        self.answered = time.monotonic()
-        self.silent = False
+        self.silent_since: float | None = None
         self.absent: Counter[str] = Counter()
         self.told: set[str] = set()
 
@@ -59,14 +59,14 @@ class States:
         """The states by job, {} without an answer, and how many seconds it took."""
         started = time.monotonic()
         text, reason = await answer(command)
-        name = command.split()[0]
+        name = Path(command.split()[0]).name
         if text is None:
             self.hear_nothing(name, reason)
             return {}, 0.0
-        if self.silent:
+        if self.silent_since is not None:
             say(f"{name} answers again")
-        self.answered, self.silent = time.monotonic(), False
-        rows = [[*line.split("|"), "", ""] for line in text.splitlines() if "|" in line]
+        self.silent_since = None
+        rows = [[*line.split("|"), ""] for line in text.splitlines() if "|" in line]
         states = {job: state.split()[0] for job, state, *_ in rows if state.strip()}
         self.tell_stuck((job, why) for job, state, why, *_ in rows if state == "PENDING")
         if name == "squeue":  # sacct learns of a job later
@@ -74,16 +74,15 @@ class States:
         return states, time.monotonic() - started
 
     def hear_nothing(self, name: str, reason: str) -> None:
-        silence = time.monotonic() - self.answered
-        if silence > patience():
+        if self.silent_since is None:
+            self.silent_since = time.monotonic()
+            say(f"{name} fails ({reason}); asking again for {patience() / 60:.0f} minutes")
+        elif (silence := time.monotonic() - self.silent_since) > patience():
             self.give_up(
                 f"{name} has not answered for {silence / 60:.0f} minutes ({reason}); the jobs "
                 "stay in the queue. When it answers again, the same command cancels them and goes "
                 "on from their checkpoints (VLAE_SLURM_MINUTES is how long to wait for it)"
             )
-        elif not self.silent:
-            say(f"{name} fails ({reason}); asking again for {patience() / 60:.0f} minutes")
-        self.silent = True
 
     def tell_stuck(self, pending: Iterable[tuple[str, str]]) -> None:
         for job, why in pending:
@@ -118,6 +117,7 @@ async def answer(command: str) -> tuple[str | None, str]:
     except TimeoutError:
         with suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
         return None, f"no answer within {SECONDS} s"
     if process.returncode:
         return None, in_one_line(err.decode(errors="replace")) or f"status {process.returncode}"
