@@ -38,6 +38,7 @@ NODES = ("cpu1", "gpu1", "gpu2")
 GPUS = {"gpu1": (0, 1), "gpu2": (2, 3)}
 EXPERIMENTAL = 240  # a major device number that belongs to no driver
 UP = {"IDLE", "MIXED", "ALLOCATED"}
+ASKED_FOR = os.environ.get("VLAE_CLUSTER") == "1"  # by `make test-cluster`
 
 
 class ClusterError(Exception):

@@ -41,30 +41,12 @@ from vlae.storage.write import sha256
 
 pytestmark = pytest.mark.cluster
 
-ASKED_FOR = os.environ.get("VLAE_CLUSTER") == "1"  # by `make test-cluster`
-
 COMMAND = ("snakemake", "--cores", "all", "--profile", "slurm")
 IMPATIENT = ("--slurm-init-seconds-before-status-checks", "3")
 EPOCHS = 10
 STEPS_OF_EPOCH = 16  # 128 images in batches of 8
 CHECKPOINT_SECONDS = "0.5"
 EARLY = 2 * STEPS_OF_EPOCH  # the step from which on a training is disturbed
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """The cluster, left as it was found: up or down. Where it was asked for, not to have one is
-    a failure."""
-    was_up = slurm.running("slurmctld")
-    try:
-        confinement = slurm.up()
-    except slurm.ClusterError as reason:
-        if ASKED_FOR:
-            raise
-        pytest.skip(str(reason))
-    yield confinement
-    if not was_up:
-        slurm.down()
 
 
 DAEMONS = ("munged", "slurmctld", *(f"slurmd.{node}" for node in slurm.NODES))
@@ -120,7 +102,7 @@ def reproduced(cluster, record, tmp_path_factory) -> Workflow:
     """A fresh clone in which the command of the README has been typed: on all of MNIST in `make
     test-cluster`, where there is a mirror of it, else on a few of its images."""
     folder = tmp_path_factory.mktemp("reproduced")
-    whole = MIRROR and ASKED_FOR
+    whole = MIRROR and slurm.ASKED_FOR
     origin = new_project(
         folder / "origin",
         MIRROR if whole else folder / "mirror",
@@ -615,7 +597,7 @@ def test_the_controller_is_gone_for_a_while(disturb):
     def restart(training):
         process = training.hold()
         slurm.kill(slurm.running("slurmctld"))
-        training.wait(lambda: "Falling back" in training.said())  # Snakemake has asked in vain
+        training.wait(lambda: "squeue fails (" in training.said())
         slurm.up()
         process.resume()
         training.disturbed()

@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -50,7 +51,65 @@ def test_dvc_itself_would_still_empty_its_lock_before_it_fills_it(tmp_path):
     assert left(patched) == len(OLD)
 
 
-def test_snakemakes_slurm_plugin_still_has_what_is_replaced():
-    plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
+@pytest.fixture
+def plugin():
+    return pytest.importorskip("snakemake_executor_plugin_slurm")
+
+
+def parameters(function: Callable) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_snakemakes_slurm_plugin_still_has_what_is_replaced(plugin):
+    """By workflow/scripts/slurm_status.py."""
     assert inspect.iscoroutinefunction(plugin.query_job_status)
-    assert list(inspect.signature(plugin.query_job_status).parameters) == ["command", "logger"]
+    assert parameters(plugin.query_job_status) == ["command", "logger"]
+    assert parameters(plugin.query_job_status_squeue) == ["runid"]
+    assert parameters(plugin.get_min_job_age) == []
+
+
+def test_snakemakes_slurm_plugin_still_has_what_is_overridden_and_called(plugin):
+    """By workflow/scripts/slurm_executor.py."""
+    for name, expected in {
+        "__post_init__": ["self", "test_mode"],
+        "run_job": ["self", "job"],
+        "_report_job_error_threadsafe": ["self", "job_info", "msg"],
+        "_report_job_submission_threadsafe": ["self", "job_info"],
+        "check_active_jobs": ["self", "active_jobs"],
+        "cancel_jobs": ["self", "active_jobs"],
+        "shutdown": ["self"],
+        "get_account_arg": ["self", "job"],
+        "get_partition_arg": ["self", "job"],
+    }.items():
+        assert parameters(getattr(plugin.Executor, name)) == expected, name
+    assert {"job", "params", "settings", "failed_nodes"} <= {
+        *parameters(plugin.get_submit_command)
+    }
+    assert parameters(plugin.set_gres_string) == ["job"]
+    source = inspect.getsource(plugin.Executor)
+    for used in (
+        "self._report_job_error_threadsafe(",
+        "self._report_job_submission_threadsafe(",
+        "self._fallback_account_arg",
+        "self._failed_nodes",
+        "self.run_uuid",
+        "self.next_seconds_between_status_checks",
+        "self._job_submission_executor.submit(self.run_job, job)",
+        "The error message was '{e.output.strip()}'.\\n",
+    ):
+        assert used in source, used
+
+
+def test_snakemake_still_takes_its_executor_from_the_registry(plugin):
+    from snakemake.scheduling import job_scheduler
+    from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
+
+    assert ExecutorPluginRegistry().get_plugin("slurm").executor is plugin.Executor
+    assert "executor_plugin.executor(" in inspect.getsource(job_scheduler)
+
+
+def test_the_plugin_itself_would_still_take_a_refusal_for_a_failed_job(plugin):
+    """Otherwise workflow/scripts/slurm_executor.py can go."""
+    source = inspect.getsource(plugin.Executor.run_job)
+    refused = source[source.index("except subprocess.CalledProcessError") :]
+    assert refused.index("self._report_job_error_threadsafe(") < refused.index("return")

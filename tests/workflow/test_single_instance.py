@@ -1,6 +1,7 @@
 """One snakemake at a time; what a killed one leaves goes (workflow/scripts/single_instance.py)."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from miniature import PROJECT
+from scripts import script
 
 # A process that is alone in the folder, starts another one, and does not end by itself.
 WORK = """
@@ -99,6 +101,79 @@ def test_one_on_another_machine_may_be_alive(tmp_path):
     assert said.startswith("the last snakemake here (elsewhere process 7) has not ended, or was")
     assert "`snakemake --unlock`" in said
     assert note.read_text() == "elsewhere process 7"
+
+
+UUID = "2f9c1f0e-6f0b-4b8e-9a35-5d0b1c6f7a10"
+
+
+@pytest.fixture
+def jobs_left(monkeypatch, tmp_path):
+    """jobs_left(row, ...): those of the rows that squeue tells, in which HERE is this folder;
+    without a row squeue fails."""
+    monkeypatch.syspath_prepend(str(PROJECT / "workflow" / "scripts"))
+    instance = script("single_instance")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / instance.JOBS).parent.mkdir(parents=True)
+
+    def left(*rows):
+        text = "\n".join(rows).replace("HERE", str(tmp_path))
+        code = f"cat <<'X'\n{text}\nX" if rows else "echo no controller >&2; exit 1"
+        (programs / "squeue").write_text(f"#!/bin/sh\n{code}\n")
+        (programs / "squeue").chmod(0o755)
+        return instance.jobs_left()
+
+    left.instance = instance
+    return left
+
+
+@pytest.mark.parametrize(
+    ("row", "ours"),
+    [
+        (f"7|{UUID}|rule_train_wildcards_a|HERE", True),
+        (f"7|{UUID}|charged to somebody|HERE", True),
+        (f"7|project-a_{UUID}|charged | to somebody|HERE", True),
+        ("7|wrap|charged to somebody|HERE", True),
+        ("7|renamed|rule_train|HERE", True),
+        ("7|renamed|group_shards|HERE", True),
+        (f"7|{UUID}|rule_train|/elsewhere", False),
+        ("7|my_analysis|(null)|HERE", False),  # a job that the user has submitted
+        (f"8|{UUID}|rule_train|HERE", False),  # in which this is run
+        ("9|renamed|charged to somebody|/another/name/of/this/folder", True),  # noted
+    ],
+)
+def test_jobs_are_known_whatever_a_site_rewrites(jobs_left, monkeypatch, row, ours):
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    jobs_left.instance.note_job("9")
+    assert jobs_left(row, "1|bash|(null)|/home") == [row[0]] * ours
+
+
+def test_squeue_has_to_answer_where_jobs_were_submitted(jobs_left):
+    assert jobs_left() == []
+    jobs_left.instance.note_job("9")
+    with pytest.raises(
+        jobs_left.instance.AnotherInstance, match=r"squeue fails \(no controller\)"
+    ):
+        jobs_left()
+
+
+def test_jobs_of_one_that_ended_while_slurm_was_silent_go_too(jobs_left, tmp_path):
+    jobs_left.instance.note_job("9")
+    gone = tmp_path / "gone"
+    jobs_left(f"$(test -e {gone} || echo '9|renamed||/')")
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.write_text(squeue.read_text().replace("'X'", "X"))
+    (tmp_path / "bin" / "scancel").write_text(f'#!/bin/sh\necho "$@" > {gone}\n')
+    (tmp_path / "bin" / "scancel").chmod(0o755)
+    process = start(tmp_path, "end")
+    assert process.communicate(timeout=60) == (
+        "",
+        "vlae: cancelling the 1 jobs that it left in the queue\n",
+    )
+    assert gone.read_text() == "9\n"
+    assert not (tmp_path / jobs_left.instance.JOBS).exists()
 
 
 @pytest.mark.parametrize(("text", "stays"), [("", False), ('{"read": ', False), ("{}", True)])

@@ -39,7 +39,6 @@ import failures
 import interruption
 import plan
 import single_instance
-import slurm_status_patch
 from console import say, stop
 from imports import source_files
 from vlae.errors import VlaeError
@@ -336,9 +335,12 @@ def say_why_jobs_failed():
 
 if workflow.is_main_process:
     interruption.take_over()
+    if command_line().executor == "slurm":
+        import slurm_executor
+
+        slurm_executor.install(command_line().profile or [])
 else:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-slurm_status_patch.install()
 if "all" in map(str, command_line().quiet or ()):
     failures.show_errors()
 PARAMS = checked_params()

@@ -9,6 +9,7 @@ lock, its jobs in the queue, its processes. Training goes on from its last check
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,9 +23,13 @@ import psutil
 from console import say
 
 LOCK = Path(".snakemake", "vlae", "lock")
+JOBS = Path(".snakemake", "vlae", "jobs")  # the numbers of the jobs that were submitted
 SNAKEMAKES_LOCKS = Path(".snakemake", "locks")
 DVCS_LOCKS = Path(".dvc", "tmp", "rwlock")
 MARK = "VLAE_AT_WORK_IN"  # in the environment of every process that a run has started
+# Names that Snakemake's plugin gives its jobs: a UUID, with a prefix or not. "wrap" is what SLURM
+# calls a command line without a name: a site may take names away, as others rewrite comments.
+NAME = re.compile(r"(.*_)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|wrap")
 SECONDS = 90  # for what was left to end: a training saves its state before
 
 
@@ -62,6 +67,8 @@ def take_over():
             f"the last snakemake here ({before}) has not ended, or was killed; go on there, or, "
             "if it is not at work any more, type `snakemake --unlock` first"
         )
+    elif JOBS.exists():  # it ended by itself while jobs were in the queue
+        end_jobs()
     end_processes()  # a trainer outlives the DVC that was killed above it, too
     drop_broken_lock()
     write(lock, f"{socket.gethostname()} process {os.getpid()}")
@@ -84,7 +91,11 @@ def release(lock):
 
 def forget():
     """Unlock for `snakemake --unlock`: the user says that no other Snakemake is at work here."""
-    end_jobs()
+    try:
+        end_jobs()
+    except AnotherInstance as reason:
+        say(reason)
+    forget_jobs()
     LOCK.unlink(missing_ok=True)
 
 
@@ -100,10 +111,20 @@ def write(lock, text):
     lock.flush()
 
 
+def note_job(number):
+    """Write down a job that has been submitted: of all that tells which are ours, no site can
+    rewrite this."""
+    with open(JOBS, "a") as file:
+        file.write(f"{number}\n")
+
+
+def forget_jobs():
+    """No job of this folder is in the queue any more."""
+    JOBS.unlink(missing_ok=True)
+
+
 def end_jobs():
     """Cancel the SLURM jobs that work in this folder, and wait until they are gone."""
-    if not shutil.which("squeue"):
-        return
     told = False
     end = time.monotonic() + SECONDS
     while jobs := jobs_left():
@@ -114,24 +135,55 @@ def end_jobs():
         if time.monotonic() > end:
             raise AnotherInstance(f"jobs of a killed snakemake do not end: {' '.join(jobs)}")
         time.sleep(1)
+    forget_jobs()
 
 
 def jobs_left():
-    """The SLURM jobs that a Snakemake has submitted from this folder."""
-    command = ["squeue", "--me", "--noheader", "--format=%i|%k|%Z"]
+    """The SLURM jobs that a Snakemake has submitted from this folder.
+
+    They are known by their numbers or names, whatever a site writes into their comments. Without
+    an answer from squeue there are none, unless some have been written down.
+    """
+    noted = set(JOBS.read_text().split()) if JOBS.exists() else set()
+    try:
+        rows = queue()
+    except OSError as error:
+        if noted:
+            raise AnotherInstance(
+                f"squeue fails ({error}): are jobs left of the last snakemake here? Go on where "
+                "squeue answers, or cancel them by hand and type `snakemake --unlock`"
+            ) from None
+        return []
+    here = os.path.realpath(".")
+    ours = os.environ.get("SLURM_JOB_ID")  # where snakemake itself is run in a job
+    return [
+        number
+        for number, name, comment, folder in rows
+        if number != ours
+        and (
+            number in noted
+            or (
+                os.path.realpath(folder) == here
+                and (NAME.fullmatch(name) or comment.startswith(("rule_", "group_")))
+            )
+        )
+    ]
+
+
+def queue():
+    """Number, name, comment and folder of each of the user's jobs.
+
+    Raises OSError, with the reason, without an answer.
+    """
+    command = ["squeue", "--me", "--noheader", "--format=%A|%j|%k|%Z"]
     try:
         done = subprocess.run(command, text=True, capture_output=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
-        raise AnotherInstance(
-            "squeue does not answer: are jobs left of a killed snakemake?"
-        ) from None
-    rows = [line.split("|", 2) for line in done.stdout.splitlines()]
-    here = os.path.realpath(".")
-    return [
-        number
-        for number, comment, folder in rows
-        if comment.startswith("rule_") and os.path.realpath(folder) == here
-    ]
+        raise OSError("no answer within 60 s") from None
+    if done.returncode:
+        raise OSError(" ".join(done.stderr.split()) or f"status {done.returncode}")
+    rows = [line.split("|", 2) for line in done.stdout.splitlines() if line]
+    return [(number, name, *rest.rsplit("|", 1)) for number, name, rest in rows]
 
 
 def end_processes():
