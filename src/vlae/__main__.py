@@ -27,6 +27,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             if "DVC_STAGE" not in os.environ:  # whoever called DVC says it
                 os.write(2, b"vlae: interrupted\n")
+            writing = sys.modules.get("vlae.storage.write")
+            for path in writing.UNFINISHED if writing else ():
+                path.unlink(missing_ok=True)
             os._exit(130)
         frame = frame.f_back
     raise KeyboardInterrupt

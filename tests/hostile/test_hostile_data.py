@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision.datasets.mnist  # noqa: F401 - what it takes is not a case's memory
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st

@@ -324,7 +324,8 @@ def test_without_a_compiler_pytorch_does_the_work(tmp_path):
     assert list(tmp_path.glob("vlae/*")) == []  # nothing half-built
     occupied = tmp_path / "file"
     occupied.write_text("")
-    said = in_a_process(SAY, XDG_CACHE_HOME=str(occupied))
+    elsewhere = f"import os; os.environ['XDG_CACHE_HOME'] = {str(occupied)!r};"
+    said = in_a_process(elsewhere + SAY)
     assert said.startswith("PyTorch it could not be built: ") and str(occupied) in said
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from pipeline import Workflow
 
 
 def interrupted(workflow: Workflow, after: float, *command: str) -> str:
-    """What a command says that is interrupted as a terminal does it: all of its processes."""
+    """What a command says that is interrupted as a terminal does it: all of its processes. Empty
+    if it was too quick for that."""
     process = subprocess.Popen(
         command,
         cwd=workflow.folder,
@@ -25,10 +27,11 @@ def interrupted(workflow: Workflow, after: float, *command: str) -> str:
         text=True,
     )
     time.sleep(after)
-    os.killpg(process.pid, signal.SIGINT)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, said
-    return said
+    assert process.returncode in (0, 130), said
+    return said if process.returncode else ""
 
 
 @pytest.mark.parametrize("after", [0.15, 0.4, 1.0, 2.5, 5.0])
@@ -37,7 +40,7 @@ def test_a_step_by_hand(tmp_path, after):
     small_params(tmp_path)
     workflow = Workflow(tmp_path, tmp_path)
     workflow.env["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
-    assert interrupted(workflow, after, "vlae", "recipe") == "vlae: interrupted\n"
+    assert interrupted(workflow, after, "vlae", "recipe") == "vlae: interrupted\n"  # it is slow
     recipes = tmp_path / "results" / "recipes"
     assert [path for path in recipes.glob(".*")] == []  # none that is half written
 
@@ -78,9 +81,11 @@ def test_snakemake_before_and_while_it_draws(drawn):
         said = interrupted(
             drawn, part * whole, "snakemake", "--cores", "2", "--quiet", "all"
         ).splitlines()
+        assert missing(drawn) == []
+        if not said:
+            break
         assert said[-1].startswith("vlae: interrupted") and "Traceback" not in "".join(said)
         assert len([line for line in said if "again: " not in line]) == 1, said
-        assert missing(drawn) == []
     drawn.do("snakemake", "--cores", "2", "--quiet", "all")
     assert {path: path.read_bytes() for path in files} == files
     assert drawn.do("git", "status", "--short") == ""
@@ -101,9 +106,10 @@ def test_recipes_stay_while_they_are_made_again(drawn):
         )
         end = time.monotonic() + after
         while time.monotonic() < end:
-            seen += missing(drawn) != []
+            seen += " D " in drawn.do("git", "status", "--short")
             time.sleep(0.2)
-        os.killpg(process.pid, signal.SIGINT)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
         process.wait(120)
     assert seen == 0 and missing(drawn) == []
     assert f"{RUN}.train.json" in os.listdir(drawn.folder / "results" / "recipes")

@@ -82,8 +82,8 @@ def test_a_temporary_folder_of_ones_own(tmp_path, monkeypatch):
 )
 def test_ctrl_c_before_a_program_takes_it(environment, arguments, said, status):
     code = (
-        "import os, signal, vlae_startup\n"
-        f"vlae_startup.quiet_interrupt(['python', *{arguments}])\n"
+        "import os, signal, _vlae_startup\n"
+        f"_vlae_startup.quiet_interrupt(['python', *{arguments}])\n"
         "os.kill(os.getpid(), signal.SIGINT)"
     )
     command = [environment / "bin" / "python", "-c", code]

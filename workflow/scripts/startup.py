@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-NAME = "vlae_startup"
+NAME = "_vlae_startup"
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
 DVCS_CACHE = "/var/tmp/dvc"  # where DVC keeps what it knows of files, for all users
 

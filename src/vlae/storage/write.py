@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+UNFINISHED: set[Path] = set()  # temporary files, for whoever has to end at once
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call write(temporary path in the same folder), sync the file and rename it to `path`.
 
@@ -27,6 +30,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
+        UNFINISHED.add(temporary)
         write(temporary)
         os.chmod(temporary, 0o644)
         with open(temporary, "rb") as file:
@@ -37,6 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+            UNFINISHED.discard(temporary)
 
 
 def write_text(path: Path, text: str) -> None:
