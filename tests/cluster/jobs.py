@@ -32,7 +32,10 @@ def jobs(folder: Path) -> list[Job]:
         fields = dict(re.findall(r"(\S+?)=(\S*)", line))
         if fields.get("WorkDir") == str(folder):
             rule = fields["Comment"].removeprefix("rule_").partition("_wildcards_")[0]
-            gpus = re.search(r"gpu(?::\w+)*[:=](\d+)", fields.get("TresPerJob", ""))
+            asked = fields.get("TresPerJob", "") + fields.get(
+                "TresPerNode", ""
+            )  # by --gpus, --gres
+            gpus = re.search(r"gpu(?::\w+)*[:=](\d+)", asked)
             found.append(
                 Job(
                     int(fields["JobId"]),

@@ -1,9 +1,13 @@
 """What SLURM means when it says no (workflow/scripts/slurm_refusals.py)."""
 
+import sys
+
 import pytest
 
+from miniature import PROJECT
 from scripts import script
 
+sys.path.append(str(PROJECT / "workflow" / "scripts"))
 refusals = script("slurm_refusals")
 Kind = refusals.Kind
 FAILED = "Batch job submission failed:"
@@ -101,7 +105,11 @@ def test_pauses_grow_and_end():
     assert max(pauses) <= refusals.LONGEST_PAUSE
 
 
-def test_patience_can_be_set(monkeypatch):
+def test_patience_can_be_set(monkeypatch, capsys):
     assert refusals.patience() == 30 * 60
     monkeypatch.setenv("VLAE_SLURM_MINUTES", "0.5")
     assert refusals.patience() == 30
+    monkeypatch.setenv("VLAE_SLURM_MINUTES", "soon")
+    with pytest.raises(SystemExit):
+        refusals.patience()
+    assert "VLAE_SLURM_MINUTES must be a number, not 'soon'" in capsys.readouterr().err

@@ -114,7 +114,7 @@ def write(lock, text):
 def note_job(number):
     """Write down a job that has been submitted: of all that tells which are ours, no site can
     rewrite this."""
-    with open(JOBS, "a") as file:
+    with suppress(OSError), open(JOBS, "a") as file:  # a full disk does not end the job
         file.write(f"{number}\n")
 
 

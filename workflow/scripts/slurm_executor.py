@@ -30,6 +30,8 @@ from slurm_refusals import Kind, Refusal, judge, patience, pauses
 from slurm_status import States
 
 UNKNOWN_SECONDS = 60  # for a refusal that nobody knows
+# Of a trial: a node that is down is missing to it, but not to a submission, which waits.
+NOT_FINAL = re.compile("node configuration|test-only")
 SHORTEST_PAUSE = 10  # seconds between two questions about states
 
 
@@ -87,8 +89,7 @@ class Executor(plugin.Executor):
                 refusal = self.refusal_of(self.command_for(job))
             except (WorkflowError, OSError) as error:  # an account that the plugin does not find
                 refusal = judge(str(error))
-            # A node that is down is missing to a trial, but not to a submission, which waits.
-            if refusal and refusal.kind == Kind.FINAL and "node config" not in refusal.reason:
+            if refusal and refusal.kind == Kind.FINAL and not NOT_FINAL.search(refusal.reason):
                 stop(self.line(job, refusal))
 
     def command_for(self, job: JobExecutorInterface) -> str:

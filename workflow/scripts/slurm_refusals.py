@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from os import environ
 
+from console import stop
+
 MINUTES = 30  # for which SLURM may be silent, or refuse what may pass
 LONGEST_PAUSE = 120  # seconds
 
@@ -94,7 +96,11 @@ def in_one_line(text: str) -> str:
 
 def patience() -> float:
     """For how many seconds SLURM may be silent, or refuse what may pass."""
-    return 60 * float(environ.get("VLAE_SLURM_MINUTES") or MINUTES)
+    minutes = environ.get("VLAE_SLURM_MINUTES") or MINUTES
+    try:
+        return 60 * float(minutes)
+    except ValueError:
+        stop(f"VLAE_SLURM_MINUTES must be a number, not {minutes!r}")
 
 
 def pauses(seconds: float) -> Iterator[float]:
