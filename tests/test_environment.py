@@ -19,6 +19,15 @@ DIRECT = [
 ]
 # Where the name that is imported is not the name that is installed.
 IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "ruamel-yaml": "ruamel"}
+IMPORTED_AS |= {
+    name: name.replace("-", "_")
+    for name in (
+        "snakemake-executor-plugin-slurm",
+        "snakemake-interface-common",
+        "snakemake-interface-executor-plugins",
+        "snakemake-interface-logger-plugins",
+    )
+}
 
 
 def name_of(requirement: str) -> str:

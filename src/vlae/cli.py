@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vlae import logs
 from vlae.errors import BAD_INPUT, INTERRUPTED, STOPPED, VlaeError
 from vlae.options import IN_A_PICTURE, PARAMS, Command, parser
+from vlae.storage import paths
 from vlae.threads import wait_passively
 
 if TYPE_CHECKING:
@@ -87,8 +88,9 @@ def _is_recorded(options: argparse.Namespace, run: "Run") -> bool:
     return load_params(PARAMS).runs.get(run.name, run) == run
 
 
-def _check_recorded(options: argparse.Namespace, run: "Run") -> None:
-    if not _is_recorded(options, run):
+def _check_recorded(options: argparse.Namespace, run: "Run", result: Path) -> None:
+    """Raise VlaeError if a result of other settings would take the place of `result`."""
+    if result.exists() and not _is_recorded(options, run):
         raise VlaeError(
             f"{options.params}: runs.{run.name} is not as in {PARAMS}, whose results are in "
             "results/; give it a name of its own"
@@ -127,7 +129,7 @@ def _train(options: argparse.Namespace) -> int:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "train")
-    _check_recorded(options, run)
+    _check_recorded(options, run, paths.checkpoint(run.name))
     dataset = _dataset(params, run.dataset)
     from vlae.training.train import train
 
@@ -198,10 +200,9 @@ def _sample(options: argparse.Namespace) -> None:
             "-n and --seed go with --out FILE.png; what is recorded in results/ has settings of "
             "its own"
         )
-    _check_recorded(options, run)
+    _check_recorded(options, run, paths.samples(run.name))
     dataset = _dataset(params, run.dataset)
     from vlae.evaluation.sample import write_samples
-    from vlae.storage import paths
 
     write_samples(run, dataset, device=options.device)
     _check_unchanged(options, run)

@@ -92,6 +92,31 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
         machine,
         arithmetic,
     )
+    _add_evaluation_options(sub)
+    sub = command("sample", "samples and decompressions for the figures", machine)
+    sub.add_argument("run", metavar="RUN")
+    _add_picture_options(sub)
+    sub = command("classifier", "train the classifier that judges decompressions")
+    sub.add_argument("dataset", metavar="DATASET")
+    command("recipe", "write results/recipes: what the code does for each run")
+    sub = command("table", "draw a table from the recorded results: csv, md, tex, html")
+    sub.add_argument("name", metavar="NAME")
+    sub = command("figure", "draw a figure from the recorded results: png, pdf")
+    sub.add_argument("name", metavar="NAME")
+    command("summaries", "write what DVC shows of the runs: results/metrics, results/curves")
+    command("list", "list all runs with what is recorded of them, and the paper's values")
+    sub = command("show", "show a run's settings, and how its results were made")
+    sub.add_argument("run", metavar="RUN")
+    sub = command(
+        "verify",
+        "check that tables and figures are those of the recorded results (by checksum, seconds), "
+        "and that each checkpoint still does what its record says (evaluated again)",
+    )
+    sub.add_argument("--images", type=_count, default=50, help="test images (default: 50)")
+    return top
+
+
+def _add_evaluation_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run", metavar="RUN")
     sub.add_argument(
         "--shard", type=_shard, metavar="I/N", help="only the I-th of N parts, left in scratch/"
@@ -118,27 +143,6 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument(
         "--out", metavar="FILE", help="write the record (json) to FILE, and nothing to results/"
     )
-    sub = command("sample", "samples and decompressions for the figures", machine)
-    sub.add_argument("run", metavar="RUN")
-    _add_picture_options(sub)
-    sub = command("classifier", "train the classifier that judges decompressions")
-    sub.add_argument("dataset", metavar="DATASET")
-    command("recipe", "write results/recipes: what the code does for each run")
-    sub = command("table", "draw a table from the recorded results: csv, md, tex, html")
-    sub.add_argument("name", metavar="NAME")
-    sub = command("figure", "draw a figure from the recorded results: png, pdf")
-    sub.add_argument("name", metavar="NAME")
-    command("summaries", "write what DVC shows of the runs: results/metrics, results/curves")
-    command("list", "list all runs with what is recorded of them, and the paper's values")
-    sub = command("show", "show a run's settings, and how its results were made")
-    sub.add_argument("run", metavar="RUN")
-    sub = command(
-        "verify",
-        "check that tables and figures are those of the recorded results (by checksum, seconds), "
-        "and that each checkpoint still does what its record says (evaluated again)",
-    )
-    sub.add_argument("--images", type=_count, default=50, help="test images (default: 50)")
-    return top
 
 
 def _add_training_options(sub: argparse.ArgumentParser) -> None:

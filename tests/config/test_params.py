@@ -195,7 +195,7 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
         (assign(*RUN, "training", {"learning_rate": 100}), "learning_rate must be at most 1"),
         (assign(*COLOUR_RUN, "training", {"learning_rate": 2}), "learning_rate must be at most 1"),
         (assign("classifiers", "cifar10", "learning_rate", 100), "must be at most 1"),
-        (assign(*RUN, "training", {"epochs": 10**7}), "epochs must be at most 1000000"),
+        (assign(*RUN, "training", {"epochs": 10**8}), "epochs must be at most 10000000"),
         (assign(*RUN, "training", {"batch_size": 10**6}), "batch_size must be at most 100000"),
         (assign(*RUN, "training", {"init_images": 10**6}), "init_images must be at most 100000"),
         (assign(*RUN, "training", {"free_bits": 544}), "free_bits must be at most 543 "),

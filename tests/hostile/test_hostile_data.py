@@ -348,6 +348,7 @@ def test_fetch_with_a_damaged_raw_file(tmp_path, monkeypatch, capfd, name):
         return main(["fetch", name])
 
     assert fetch_command() == 0
+    capfd.readouterr()
     last = list(raw.values())[-1]
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     before = tree(Path("data"))

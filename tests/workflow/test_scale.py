@@ -25,13 +25,18 @@ COUNT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import record
+from types import SimpleNamespace
+from ahead import Ahead
 from dvc.utils import strictyaml
 calls, parse = [], strictyaml.parse_yaml
 def counted(text, path, typ="safe"):
     calls.append(path)
     return parse(text, path, typ)
 strictyaml.parse_yaml = counted
-found = record.run(left=set())
+options = SimpleNamespace(
+    leave=[], again=[], all_again=False, targets=[], by_name=False, cluster=False
+)
+found = record.run(Ahead(options, None))
 print(len(found["to_run"]), sum(path.endswith("dvc.lock") for path in calls))
 """
 

@@ -108,7 +108,8 @@ def put_away(record, stages):
 def keep_what_is_forced(record):
     """Stop if an output of a stage that is asked for again has no copy in the cache: what is in
     its place would be lost."""
-    for path in [path for name in record.forced for path in record.outs[name]]:
+    kept = [name for name in record.forced if record.published(name)]  # data sets are not
+    for path in [path for name in kept for path in record.outs[name]]:
         if record.unsaved(path):
             stop(f"{path}: DVC's cache has no copy, and forcing would remove it; move it away")
 

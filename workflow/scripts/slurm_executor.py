@@ -12,6 +12,7 @@ tests/workflow/test_patches.py fails when a method that is overridden here is no
 import math
 import os
 import re
+import shlex
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -110,8 +111,7 @@ class Executor(plugin.Executor):
     def refusal_of(self, command: str) -> Refusal | None:
         try:
             done = subprocess.run(
-                command,
-                shell=True,  # as the plugin calls it
+                shlex.split(command),
                 text=True,
                 capture_output=True,
                 timeout=slurm_site.SECONDS,

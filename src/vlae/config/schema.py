@@ -15,7 +15,7 @@ from vlae.images import COLOUR, ImageKind, image_kind
 WIDEST = 100_000  # units of a layer
 MOST_MAPS = 10_000
 DEEPEST = 1000  # layers, blocks, steps of a flow
-MOST_EPOCHS = 1_000_000
+MOST_EPOCHS = 10_000_000
 LARGEST_BATCH = 100_000  # images in one step
 MOST_SAMPLES = 1_000_000  # importance samples of an image
 MOST_FREE_BITS = math.ceil(COLOUR.uniform_loss)  # nats: more than an image has

@@ -18,7 +18,6 @@ from vlae.storage.read import read_json, read_text
 
 LOCK = Path("dvc.lock")
 NOT_AS_EXPECTED = (OSError, LookupError, TypeError, ValueError, AttributeError)
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load_recorded(name: str, spec: dict) -> Dataset:
@@ -48,7 +47,7 @@ def _recorded_md5(name: str, spec: dict) -> str | None:
     recipe = paths.recipe(name, "data")
     try:
         content = read_json(recipe)
-        stage: Any = yaml.load(read_text(LOCK), Loader)["stages"][f"fetch@{name}"]
+        stage: Any = yaml.load(read_text(LOCK), yaml.CSafeLoader)["stages"][f"fetch@{name}"]
         (made_from,), (made,) = stage["deps"], stage["outs"]
         same_code = made_from["md5"] == hashlib.md5(recipe.read_bytes()).hexdigest()
         same_files = all(content.get(key) == value for key, value in pins(spec).items())
