@@ -88,9 +88,9 @@ def _is_recorded(options: argparse.Namespace, run: "Run") -> bool:
     return load_params(PARAMS).runs.get(run.name, run) == run
 
 
-def _check_recorded(options: argparse.Namespace, run: "Run", result: Path) -> None:
-    """Raise VlaeError if a result of other settings would take the place of `result`."""
-    if result.exists() and not _is_recorded(options, run):
+def _check_recorded(options: argparse.Namespace, run: "Run") -> None:
+    """Raise VlaeError if a result of other settings than recorded would get into results/."""
+    if not _is_recorded(options, run):
         raise VlaeError(
             f"{options.params}: runs.{run.name} is not as in {PARAMS}, whose results are in "
             "results/; give it a name of its own"
@@ -129,7 +129,8 @@ def _train(options: argparse.Namespace) -> int:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "train")
-    _check_recorded(options, run, paths.checkpoint(run.name))
+    if paths.checkpoint(run.name).exists():  # a bare machine trains what it is told to
+        _check_recorded(options, run)
     dataset = _dataset(params, run.dataset)
     from vlae.training.train import train
 
@@ -200,7 +201,7 @@ def _sample(options: argparse.Namespace) -> None:
             "-n and --seed go with --out FILE.png; what is recorded in results/ has settings of "
             "its own"
         )
-    _check_recorded(options, run, paths.samples(run.name))
+    _check_recorded(options, run)
     dataset = _dataset(params, run.dataset)
     from vlae.evaluation.sample import write_samples
 
