@@ -3,21 +3,13 @@
 What is recorded of it is its MD5 in dvc.lock, which goes with the code; DVC itself is not needed.
 """
 
-import hashlib
-from pathlib import Path
-from typing import Any
-
-import yaml
-
 from vlae.data.dataset import Dataset, load
 from vlae.data.fetch import pins
 from vlae.errors import VlaeError
 from vlae.images import image_kind
 from vlae.storage import paths
-from vlae.storage.read import read_json, read_text
-
-LOCK = Path("dvc.lock")
-NOT_AS_EXPECTED = (OSError, LookupError, TypeError, ValueError, AttributeError)
+from vlae.storage.dvc_lock import LOCK, md5, read_stages
+from vlae.storage.read import read_json
 
 
 def load_recorded(name: str, spec: dict) -> Dataset:
@@ -31,8 +23,7 @@ def load_recorded(name: str, spec: dict) -> Dataset:
     if recorded is None:
         return dataset
     path = paths.dataset(name)
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    found = md5(path)
     if found != recorded:
         raise VlaeError(
             f"{path} is not the data set that {LOCK} records (its MD5 is {found}, not "
@@ -46,19 +37,10 @@ def _recorded_md5(name: str, spec: dict) -> str | None:
     code, or if nothing is recorded."""
     recipe = paths.recipe(name, "data")
     try:
-        content = read_json(recipe)
-        stage: Any = yaml.load(read_text(LOCK), yaml.CSafeLoader)["stages"][f"fetch@{name}"]
+        content, stage = read_json(recipe), read_stages(LOCK)[f"fetch@{name}"]
         (made_from,), (made,) = stage["deps"], stage["outs"]
-        same_code = made_from["md5"] == hashlib.md5(recipe.read_bytes()).hexdigest()
+        same_code = made_from["md5"] == md5(recipe)
         same_files = all(content.get(key) == value for key, value in pins(spec).items())
         return str(made["md5"]) if same_code and same_files else None
-    except (
-        VlaeError,
-        OSError,
-        yaml.YAMLError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ):
+    except (VlaeError, OSError, LookupError, TypeError, ValueError, AttributeError):
         return None

@@ -17,10 +17,11 @@ from vlae.evaluation.likelihood import estimates
 from vlae.hardware import autocast, choose_device, choose_precision, set_arithmetic
 from vlae.images import ImageKind, scaled
 from vlae.library.images import KINDS, check_images
-from vlae.library.project import find_project, md5_of
+from vlae.library.project import find_project
 from vlae.models.base import Model
 from vlae.models.weights import read_model
 from vlae.storage import paths
+from vlae.storage.dvc_lock import md5 as content_md5
 from vlae.storage.read import read_json
 from vlae.storage.records import TRAINING, check_record
 from vlae.storage.write import sha256
@@ -163,6 +164,6 @@ def _check_weights(path: Path, sha256_in_record: str | None, md5: str | None) ->
     if sha256_in_record is not None:
         right = sha256(path) == sha256_in_record
     else:
-        right = md5 is not None and md5_of(path) == md5
+        right = md5 is not None and content_md5(path) == md5
     if not right:
         raise VlaeError(f"{path} is not the checkpoint that its {paths.RECORD} describes")

@@ -4,7 +4,6 @@ A recorded file is taken from `results/`, or from DVC's cache or remote by the M
 """
 
 import configparser
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,15 +16,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import yaml
-
 from vlae.config.load import load_params
 from vlae.config.schema import Params
 from vlae.errors import VlaeError
-from vlae.storage.read import read_text
+from vlae.storage.dvc_lock import LOCK, read_stages
+from vlae.storage.dvc_lock import md5 as content_md5
 
 HOME = "VLAE_HOME"  # the environment variable that names a clone
-LOCK = "dvc.lock"
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Project:
         for store in self._stores():
             found = store / "files" / "md5" / md5[:2] / md5[2:]
             if found.exists():
-                if md5_of(found) != md5:
+                if content_md5(found) != md5:
                     raise VlaeError(f"{found} has changed since it was recorded; remove it")
                 return found
         raise VlaeError(
@@ -86,14 +83,8 @@ class Project:
         path = self.root / LOCK
         if not path.exists():
             return {}
-        try:
-            stages = yaml.load(read_text(path), yaml.CSafeLoader)["stages"]
-            outs = [out for stage in stages.values() for out in stage.get("outs", ())]
-            return {out["path"]: out["md5"] for out in outs if "md5" in out}
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-            raise VlaeError(
-                f"{path} cannot be read: {str(error) or type(error).__name__}"
-            ) from None
+        outs = [out for stage in read_stages(path).values() for out in stage.get("outs", ())]
+        return {out["path"]: out["md5"] for out in outs if "md5" in out}
 
     def _stores(self) -> Iterator[Path]:
         """The folders that may have an object: the cache first, then remotes that are folders."""
@@ -105,12 +96,6 @@ class Project:
             url = settings.get(section, "url", fallback="")
             if "remote" in section and url and "://" not in url:
                 yield folder / url
-
-
-def md5_of(path: Path) -> str:
-    """MD5 of a file, by which DVC names it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def find_project(home: str | os.PathLike | None = None) -> Project:
