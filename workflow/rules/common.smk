@@ -348,9 +348,9 @@ LEFT_OUT, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")
 FOUND = ask_dvc()
 LEFT_OUT.update(FOUND["left"])
-# Those that show any of the runs in params.yaml.
+# Those that show any of the runs in params.yaml, and figures of runs that are trained, or will be.
 TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
-FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
+FIGURES = [name for name in ALL_FIGURES if drawn_from(figure_inputs(name, PARAMS))]
 CODE_OF_TABLES = code_behind("vlae.report.tables.registry")
 CODE_OF_FIGURES = code_behind("vlae.report.figures.registry")
 CODE_OF_SUMMARIES = code_behind("vlae.report.summaries")
