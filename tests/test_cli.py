@@ -97,7 +97,7 @@ def test_a_time_is_refused_in_its_own_unit(
     with pytest.raises(SystemExit):
         main(arguments)
     said = capsys.readouterr().err.splitlines()[-1]
-    assert f"argument {option}: {value!r} is no positive number of {unit}" in said
+    assert f"argument {option}: {value!r} is not a positive number of {unit}" in said
 
 
 def test_fetch_says_what_it_has_made(tmp_path, monkeypatch, capsys):
