@@ -147,7 +147,10 @@ def test_samples_by_hand_go_to_a_picture_and_nowhere_else(
         (["sample", "RUN", "--out", "scratch/../results/x/a.png"], "results/ is only for results"),
         (["sample", "RUN", "--out", "scratch"], "is a folder"),
         (["sample", "RUN", "--out", "a.gif"], "must end in .png"),
-        (["evaluate", "RUN", "--out", "results/evaluations/x.json"], "results/ is only for results"),
+        (
+            ["evaluate", "RUN", "--out", "results/evaluations/x.json"],
+            "results/ is only for results",
+        ),
         (["evaluate", "RUN", "--out", "a.json", "--shard", "1/2"], "use --out without --shard"),
     ],
 )

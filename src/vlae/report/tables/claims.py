@@ -42,15 +42,15 @@ CONTRADICTED = "contradicted"
 NOT_TRAINED = "not trained yet"
 
 LEGEND = (
-    "Each claim is a difference between two models, in nats per image unless another unit stands "
-    "there, and positive in the paper. Standard errors are those of the difference over the test "
-    "images, paired image by image; they do not cover what another training would give. "
+    "Each claim is a difference between two models that is positive in the paper, in nats per "
+    "image unless another unit is given. Standard errors are those of the difference over the "
+    "test images, paired image by image; they do not cover the variation between trainings. "
     "Reproduced: ours is positive by more than 2 s.e. and, where the claim is about a size, the "
     "paper's value is within 2 s.e. and the rounding of the printed numbers. Same direction: "
     "positive by more than 2 s.e., of another size. Not significant: within 2 s.e. of zero. "
-    "Contradicted: negative by more than 2 s.e. Of a claim marked > 0 only the sign is judged. "
-    "≈: derived here from printed numbers. Levels (0 to 255): error of decompressions against "
-    "their originals, in means of blocks of 8x8 pixels (table cifar10_kept)."
+    "Contradicted: negative by more than 2 s.e. For a claim marked > 0, only the sign is judged. "
+    "≈: derived here from printed numbers. Levels (0 to 255): difference between originals and "
+    "decompressions in the means of 8x8 pixels (table cifar10_kept)."
 )
 
 
@@ -197,8 +197,8 @@ def _training_difference(claim: Claim, root: Path, trainings: list[dict]) -> Che
             raise VlaeError(f"{path}: 'final' must hold the number elbo")
         values.append(-elbo)
     remarks = [
-        "−ELBO of the last epoch, the paper's is its NLL; no standard error is recorded, so "
-        "that only sign and rounding decide"
+        "ours is the −ELBO of the last epoch, the paper's an NLL; no standard error is recorded, "
+        "so only the sign and the rounding decide"
     ]
     return _checked(claim, values, None, [t["epochs"] for t in trainings], remarks)
 
