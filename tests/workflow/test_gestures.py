@@ -120,8 +120,8 @@ def test_a_forced_result_without_a_copy_in_the_cache_is_kept(finished, tmp_path)
 @pytest.mark.parametrize(
     ("gesture", "line"),
     [
-        (["--forcerun", "trian"], "trian is forced, but it is no rule and no result"),
-        (["--forcerun", "params.yaml"], "params.yaml is forced, but it is no rule"),
+        (["--forcerun", "trian"], "trian is forced, but it is neither a rule nor a result"),
+        (["--forcerun", "params.yaml"], "params.yaml is forced, but it is neither a rule"),
         (["--forcerun", "train", "--config", "train=false"], "train is forced, but train=false"),
     ],
 )

@@ -292,7 +292,7 @@ def test_only_the_runs_that_were_named_are_computed(built, tmp_path):
     done = workflow.call("snakemake", "--cores", "2", "--config", "runs=dynamc_*")
     assert done.returncode == 2
     assert (
-        done.stderr == "vlae: error: --config: runs: no run in params.yaml is called 'dynamc_*'\n"
+        done.stderr == "vlae: error: --config: runs: no run in params.yaml matches 'dynamc_*'\n"
     )
 
 
