@@ -65,7 +65,7 @@ def test_a_forced_training_begins_from_nothing_and_loses_nothing(finished, tmp_p
     trained = state.read_bytes()
     md5 = locked(workflow, "train")[RECORD]
     said = workflow.do(*CALL, "--forcerun", "train")
-    assert f"vlae: train {RUN}: forced, begins from nothing; about " in said
+    assert f"vlae: train {RUN}: forced, starts from scratch; about " in said
     assert state.stat().st_mtime > (state.parent / "before-again" / state.name).stat().st_mtime
     assert (state.parent / "before-again" / state.name).read_bytes() == trained
     (start,) = history(workflow)  # a single stretch, from the first step

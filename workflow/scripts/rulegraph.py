@@ -10,7 +10,7 @@ BLOCK = re.compile(r"(?<=```mermaid\n).*?(?=```)", re.DOTALL)
 
 
 def rulegraph():
-    """Return the graph in mermaid's language, without colours."""
+    """Return the graph in the Mermaid language, without colours."""
     command = [sys.executable, "-m", "snakemake", "--quiet", "all", "--rulegraph", "mermaid-js"]
     done = subprocess.run(
         command, cwd=README.parent, stdout=subprocess.PIPE, text=True, check=True
