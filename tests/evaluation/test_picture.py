@@ -88,7 +88,7 @@ def test_the_same_images_of_several_groups_stand_below_each_other(tmp_path, coun
         (np.full((2, 3, 32, 32), 1.5),),
     ],
 )
-def test_what_is_no_picture_is_refused_and_leaves_none(tmp_path, groups):
+def test_other_arrays_and_paths_are_refused_and_nothing_is_written(tmp_path, groups):
     with pytest.raises(ValueError):
         save_grid(tmp_path / "a.png", *groups)
     assert not list(tmp_path.iterdir())
