@@ -192,7 +192,7 @@ def check_forced():
         made = any(one.is_producer(name) for one in rules_by_name.values())
         if name not in rules_by_name and not made:
             known = ", ".join(sorted(rules_by_name))
-            stop(f"{name} is forced, but it is neither a rule nor a result; rules: {known}")
+            stop(f"{name} is forced, but it is neither a rule nor a result; rules are {known}")
 
 
 def begin():
