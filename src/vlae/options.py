@@ -136,7 +136,7 @@ def _add_evaluation_options(sub: argparse.ArgumentParser) -> None:
         "--adaptive-samples",
         type=_count,
         metavar="K",
-        help="most samples of an image whose weights need more (default: as configured)",
+        help="limit of the samples of an image whose weights need more (default: as configured)",
     )
     sub.add_argument(
         "--proposal-scale",
