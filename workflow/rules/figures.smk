@@ -10,12 +10,7 @@ rule figure:
         code=CODE_OF_FIGURES,
     output:
         # update: none is removed before the others are drawn, nor after Ctrl-C.
-        report(
-            update("results/figures/{figure}.png"),
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
-        ),
+        update("results/figures/{figure}.png"),
         update("results/figures/{figure}.pdf"),
         note=update("results/drawn/figures/{figure}.json"),
     log:

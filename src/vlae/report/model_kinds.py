@@ -16,11 +16,11 @@ class ModelKind:
 
 
 # From Okabe and Ito's palette for colour-blind readers; on dark backgrounds lighter.
-VLAE = ModelKind("vlae", "VLAE, autoregressive flow prior", "#0072b2", "#56b4e9")
+VLAE = ModelKind("vlae", "VLAE, AF prior", "#0072b2", "#56b4e9")
 VLAE_GAUSSIAN = ModelKind("vlae-gaussian", "VLAE, Gaussian prior", "#009e73", "#3ecfa3")
-VLAE_IAF = ModelKind("vlae-iaf", "VLAE, flow on the posterior", "#8a5a00", "#e8c15a")
+VLAE_IAF = ModelKind("vlae-iaf", "VLAE, IAF posterior", "#8a5a00", "#e8c15a")
 VAE = ModelKind("vae", "VAE, factorized decoder", "#c44e00", "#ff8a4c")
-ALONE = ModelKind("alone", "decoder alone, no code", "#a84a86", "#e39cc7")
+ALONE = ModelKind("alone", "Decoder alone, no code", "#a84a86", "#e39cc7")
 KINDS = (VLAE, VLAE_GAUSSIAN, VLAE_IAF, VAE, ALONE)
 
 

@@ -27,13 +27,15 @@ WORKFLOW = ("README.md", "dvc.yaml")  # have the graph of the rules and the step
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure. uri: its content, or None where only `missing` is to be said."""
+    """A figure. uri: its content, or None where only `missing` is to be said. size: its width and
+    height in pixels."""
 
     name: str
     title: str
     caption: str
-    uri: str | None
-    missing: str = ""
+    missing: str
+    uri: str | None = None
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,18 @@ class Site:
         return [(i, row) for i, row in enumerate(rows, start=1) if run in row.runs]
 
 
-def site_inputs(params: Params) -> tuple[list[str], list[str]]:
-    """Return the drawings and the recorded results that the report reads if they exist."""
+@dataclass(frozen=True)
+class Inputs:
+    """The files that the report reads if they exist, relative to the root: drawings, recorded
+    results, and texts of the project."""
+
+    drawn: list[str]
+    recorded: list[str]
+    texts: list[str]
+
+
+def site_inputs(params: Params) -> Inputs:
+    """Return the files that the report reads if they exist."""
     drawn = [
         path
         for kind, _, _, outputs in drawings(params)
@@ -93,13 +105,14 @@ def site_inputs(params: Params) -> tuple[list[str], list[str]]:
         if path.endswith((".csv", ".html", ".png"))
     ]
     of_run = (training_file, curve_file, evaluation_file, images_file, paths.samples)
-    return drawn, [str(file(run)) for run in params.runs for file in of_run]
+    recorded = [str(file(run)) for run in params.runs for file in of_run]
+    return Inputs(drawn, recorded, [*WORKFLOW])
 
 
 def gather(params: Params, root: Path) -> Site:
     """Read everything under `root`. Raises VlaeError for a file that cannot be used."""
-    shown = {(kind, name) for kind, name, *_ in drawings(params)}
-    tables = {name: read_table(name, root) for kind, name in sorted(shown) if kind == "tables"}
+    shown = [(kind, name) for kind, name, *_ in drawings(params)]
+    tables = {name: read_table(name, root) for kind, name in shown if kind == "tables"}
     known = RecordedImages()
     pages = [
         build_run(params, params.runs[one.run], one, root, known)
@@ -119,17 +132,22 @@ def gather(params: Params, root: Path) -> Site:
 
 
 def _figure(name: str, params: Params, root: Path) -> Drawing:
+    from PIL import Image
+
     caption = _captions().get(name, {"title": name, "caption": ""})
     title, text = caption["title"], " ".join(caption["caption"].split())
     of = FIGURES[name].runs
     runs = [run for run in (params.runs if of is None else of) if run in params.runs]
+    lacking = [run for run in runs if not Path(root, training_file(run)).exists()]
+    missing = f"not trained: {', '.join(lacking)}" if lacking and of is not None else ""
     path = Path(root, "results", "figures", f"{name}.png")
-    if not any(Path(root, training_file(run)).exists() for run in runs):
-        why = "no run is trained" if of is None else f"not trained: {', '.join(runs)}"
-        return Drawing(name, title, text, None, why)
+    if len(lacking) == len(runs):
+        return Drawing(name, title, text, missing or "no run is trained")
     if not path.exists():
-        return Drawing(name, title, text, None, "not drawn yet")
-    return Drawing(name, title, text, png_uri(path.read_bytes()))
+        return Drawing(name, title, text, "not drawn yet")
+    with Image.open(path) as image:
+        size = image.size
+    return Drawing(name, title, text, missing, png_uri(path.read_bytes()), size)
 
 
 def _captions() -> dict[str, dict[str, str]]:

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 # In units of the SVG: its size, and the space around the panel for ticks and labels.
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 230, 54, 12, 10, 38
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 230, 54, 18, 10, 38
 MARKER = 2.6
 
 
@@ -105,14 +105,14 @@ def _svg(name: str, about: str, parts: list[str], more: str = "") -> Markup:
 def _frame(x: Axis, y: Axis) -> Iterable[str]:
     """The grid, the ticks and the labels of both axes."""
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-    for value in y.ticks(5):
+    for value, text in _labelled(y.ticks(5)):
         top = _down(float(y.place(np.array(value))))
         yield f'<path class="grid" d="M{LEFT} {top:.1f}H{right}"/>'
-        yield f'<text class="y" x="{LEFT - 6}" y="{top + 3.6:.1f}">{_number(value)}</text>'
-    for value in x.ticks(7):
+        yield f'<text class="y" x="{LEFT - 6}" y="{top + 3.6:.1f}">{text}</text>'
+    for value, text in _labelled(x.ticks(7)):
         left = _across(float(x.place(np.array(value))))
         yield f'<path class="tick" d="M{left:.1f} {bottom}v4"/>'
-        yield f'<text class="x" x="{left:.1f}" y="{bottom + 15}">{_number(value)}</text>'
+        yield f'<text class="x" x="{left:.1f}" y="{bottom + 15}">{text}</text>'
     yield f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>'
     middle = (LEFT + right) / 2
     yield f'<text class="x label" x="{middle}" y="{HEIGHT - 5}">{escape(x.label)}</text>'
@@ -145,5 +145,7 @@ def _step(least: float) -> float:
     return next(step * power for step in (1, 2, 5, 10) if step * power >= least * (1 - 1e-9))
 
 
-def _number(value: float) -> str:
-    return f"{value:,.10g}"
+def _labelled(values: list[float]) -> list[tuple[float, str]]:
+    """Each value with its text, all with the decimals that one of them needs."""
+    digits = max((len(f"{value:.10g}".partition(".")[2]) for value in values), default=0)
+    return [(value, f"{value:,.{digits}f}") for value in values]
