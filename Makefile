@@ -14,7 +14,7 @@ SNAKEMAKE   := .venv/bin/snakemake --cores $(CORES)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-slow test-cluster lint bench format environment lock rulegraph clean
+.PHONY: help reproduce test test-slow test-cluster lint bench format environment lock readme clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,8 +67,8 @@ lock: $(ENVIRONMENT)  ## write requirements.lock anew from pyproject.toml (UPGRA
 	  --no-annotate --custom-compile-command "make lock" --extra workflow --extra dev \
 	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml
 
-rulegraph: $(ENVIRONMENT)  ## draw the workflow's rules again in README.md
-	.venv/bin/python workflow/scripts/rulegraph.py
+readme: $(ENVIRONMENT)  ## write the generated parts of README.md again
+	.venv/bin/python workflow/scripts/readme.py
 
 clean:  ## remove what can be made again at no cost (not data, checkpoints or the cache)
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis .snakemake/log build results/logs results/report.html

@@ -105,8 +105,26 @@ def test_no_registry_is_named_anywhere():
     assert [(p, h) for p, text in contents.items() for h in hosts if h.encode() in text] == []
 
 
-def test_the_package_has_the_version_that_is_cited():
+def test_package_citation_and_changelog_have_one_version():
     import vlae
 
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == vlae.__version__
+    newest = re.search(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest is not None
+    assert newest[1] == citation["version"] == vlae.__version__
+    assert newest[2] == str(citation["date-released"])
+
+
+def test_linters_before_a_commit_are_those_of_make_lint():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)
+    assert lint is not None
+    for hook in hooks:
+        program, *words = hook["entry"].split()
+        assert " ".join([program, *words[:1]] if "ruff" in program else [program]) in lint[1]
+
+
+def test_the_public_tests_are_those_of_the_project():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    runs = [step.get("run") for job in workflow["jobs"].values() for step in job["steps"]]
+    assert [run for run in runs if run] == [".ci/run"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vlae.library.pretrained import Encoding, Pretrained, load
     from vlae.library.runs import runs
 
-__version__ = "0.1.0"
+__version__ = "0.3.0"
 __all__ = ["Encoding", "Pretrained", "load", "runs", "save_grid", "test_images"]
 
 # Names are imported when they are used: `import vlae` and the quick commands do without PyTorch.

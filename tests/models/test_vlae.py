@@ -1,6 +1,7 @@
 """The bound: its two readings, its free bits, its parts against closed forms."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from vlae.models.base import standard_normal_log_density
 from vlae.models.objective import objective
 from vlae.models.vlae import VLAE, bernoulli_log_likelihood, new_flow
 from vlae.nn.elu import elu
+from vlae.nn.made import MADE
 from vlae.nn.weightnorm import WeightNorm, data_dependent_initialisation
 
 RUNS = {n: run for n, run in load_params().runs.items() if isinstance(run.model, ModelConfig)}
@@ -140,3 +142,22 @@ def test_parameter_counts_are_those_worked_out_by_hand():
     flow = new_flow(RUNS["static_mnist-vlae"].model.prior, 64)
     step = 64 * 640 + 640 * 640 + 640 * 64 + 2 * (640 + 640 + 64)
     assert sum(p.numel() for p in flow.parameters()) == 4 * step
+
+
+@pytest.mark.parametrize(
+    ("run", "side", "activation", "expected"),
+    [
+        ("static_mnist-vlae", "prior", "published", torch.relu),
+        ("static_mnist-vlae_iaf", "posterior", "published", torch.nn.functional.elu),
+        ("static_mnist-vlae", "prior", "elu", torch.nn.functional.elu),
+        ("static_mnist-vlae_iaf", "posterior", "relu", torch.relu),
+    ],
+)
+def test_the_flow_has_the_activation_that_the_run_names(run, side, activation, expected):
+    config = replace(getattr(RUNS[run].model, side), activation=activation)
+    made = next(part for part in new_flow(config, 64).double().modules() if isinstance(part, MADE))
+    x = torch.linspace(-3, 3, 64, dtype=torch.float64).expand(2, 64)
+    h = x
+    for layer in made.hidden:
+        h = expected(layer(h))
+    torch.testing.assert_close(made(x)[0], made.output(h))

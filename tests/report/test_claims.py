@@ -9,17 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from miniature import PROJECT
 from recorded import params, write_evaluation, write_per_image, write_training
+from vlae.config.load import load_params
 from vlae.errors import VlaeError
 from vlae.report.paper import paper_claims, paper_table, table_names
-from vlae.report.tables.claims import check_claims, paired_error, verdict
 from vlae.report.tables.registry import table_inputs, table_outputs, write_table
+from vlae.report.verdicts import check_claims, paired_error, verdict
 
 VLAE, IAF = "static_mnist-vlae", "static_mnist-vlae_iaf"
 FACTORIZED = "static_mnist-vlae_factorized"
 PIXELCNN, DYNAMIC = "dynamic_mnist-pixelcnn", "dynamic_mnist-vlae"
 SIZE, TRAINING = paper_claims()[:2]  # 0.6 of the test, 0.8 of the training images
-ORDER = replace(SIZE, judged="order")
+ORDER = replace(SIZE, value=None, rounding=None)
 N = 400
 
 
@@ -48,7 +50,8 @@ def check(root, *runs):
 
 def test_derived_values_are_the_difference_of_the_printed_ones():
     for claim in paper_claims():
-        assert claim.judged == "order" if claim.value is None else claim.value > 0
+        assert (claim.size is None) == (claim.value is None)
+        assert claim.value is None or claim.value > 0
         if claim.derived:
             first, second = map(float, re.findall(r"[\d.]+", claim.derived))
             assert claim.value == pytest.approx(first - second, abs=0.001), claim
@@ -86,9 +89,9 @@ def test_the_claims_of_the_paper_are_all_there():
     [
         (0.55, 0.05, SIZE, "reproduced"),
         (0.75, 0.05, SIZE, "reproduced"),  # 0.6 + rounding 0.05 + 2 s.e.
-        (0.76, 0.05, SIZE, "same direction"),
-        (0.44, 0.05, SIZE, "same direction"),
-        (0.44, 0.05, ORDER, "reproduced"),
+        (0.76, 0.05, SIZE, "same sign, other size"),
+        (0.44, 0.05, SIZE, "same sign, other size"),
+        (0.44, 0.05, ORDER, "same sign"),
         (0.10, 0.05, ORDER, "not significant"),
         (0.55, 0.30, SIZE, "not significant"),  # near the paper's, and as near to none
         (0.0, None, SIZE, "not significant"),
@@ -97,7 +100,7 @@ def test_the_claims_of_the_paper_are_all_there():
         (-0.11, 0.05, ORDER, "contradicted"),
         (-0.01, None, TRAINING, "contradicted"),
         (0.84, None, TRAINING, "reproduced"),
-        (0.9, None, TRAINING, "same direction"),
+        (0.9, None, TRAINING, "same sign, other size"),
     ],
 )
 def test_verdict(ours, error, claim, expected):
@@ -117,7 +120,7 @@ def test_paired_error_by_hand():
     ("iaf", "expected"),
     [
         (80.6, "reproduced"),
-        (81.5, "same direction"),
+        (81.5, "same sign, other size"),
         (80.05, "not significant"),
         (79.0, "contradicted"),
     ],
@@ -145,25 +148,53 @@ def test_why_a_claim_could_not_be_checked_is_said_once(tmp_path):
     ]
 
 
-def test_seeds_on_both_sides_are_mentioned_with_their_own_error(tmp_path):
+def test_seeds_count_in_the_value_and_in_its_error(tmp_path):
     again = {run: [f"{run}_seed1"] for run in (VLAE, IAF)}
-    for run, nll in ((VLAE, 80.0), (IAF, 80.6), (again[VLAE][0], 80.2), (again[IAF][0], 80.4)):
-        write_run(tmp_path, run, nll)
-        if run == IAF:  # one side alone says nothing of the difference
-            (one,) = [
-                c
-                for c in check_claims(params(VLAE, IAF, repetitions=again), tmp_path)
-                if (c.claim.quantity, c.claim.lower) == ("nll", VLAE) and c.ours is not None
-            ]
-            assert one.note == ""
-    (one,) = [
-        c
-        for c in check_claims(params(VLAE, IAF, repetitions=again), tmp_path)
-        if (c.claim.quantity, c.claim.lower) == ("nll", VLAE) and c.ours is not None
-    ]
-    assert one.ours == pytest.approx(0.6)  # of the first seed still
-    # Means 80.5 and 80.1; variances 0.02 each, of two trainings.
-    assert one.note == "means of 2 and 2 seeds differ by 0.40 ± 0.14 nats (s.e. over trainings)"
+    known = params(VLAE, IAF, repetitions=again)
+
+    def checked():
+        (one,) = [
+            c
+            for c in check_claims(known, tmp_path)
+            if (c.claim.quantity, c.claim.lower) == ("nll", VLAE) and c.ours is not None
+        ]
+        return one
+
+    write_run(tmp_path, VLAE, 80.0)
+    write_run(tmp_path, IAF, 80.6)
+    once = checked()
+    assert (once.ours, once.seeds) == (pytest.approx(0.6), (1, 1))
+    write_run(tmp_path, again[IAF][0], 80.4)
+    one_side = checked()
+    assert (one_side.ours, one_side.seeds) == (pytest.approx(0.5), (2, 1))
+    # The variance of 80.6 and 80.4 is 0.02, of their mean 0.01.
+    assert one_side.standard_error == pytest.approx(math.hypot(once.standard_error, 0.1))
+    write_run(tmp_path, again[VLAE][0], 80.2)
+    both = checked()
+    assert (both.ours, both.seeds) == (pytest.approx(0.4), (2, 2))
+    assert both.standard_error == pytest.approx(math.hypot(once.standard_error, 0.1, 0.1))
+    assert (both.higher, both.lower) == (pytest.approx(80.5), pytest.approx(80.1))
+
+
+def test_a_claim_says_what_else_sets_its_trainings_apart(tmp_path):
+    write_run(tmp_path, VLAE, 80.0)
+    write_run(tmp_path, IAF, 80.6, epochs=44)
+    known = params(VLAE, IAF)
+    known.runs[IAF].training.batch_size = 32
+    for run, side, flow in ((VLAE, "prior", "af"), (IAF, "posterior", "iaf")):
+        model = load_params(PROJECT / "params.yaml").runs[run].model
+        assert getattr(model, side).flow == flow
+        known.runs[run].model = model
+    checked = check_claims(known, tmp_path)[0]
+    assert checked.unequal == (
+        "epochs 44 and 30; batch size 32 and 64; activation of the flow elu and relu"
+    )
+    same = replace(known.runs[IAF].model.posterior, activation="relu")
+    known.runs[IAF].model = replace(known.runs[IAF].model, posterior=same)
+    known.runs[IAF].training.batch_size = 64
+    assert check_claims(known, tmp_path)[0].unequal == "epochs 44 and 30"
+    text = write_table("claims", known, tmp_path)[1].read_text()
+    assert "**reproduced ‡**" in text
 
 
 def test_second_levels_add_to_the_error(tmp_path):
@@ -190,9 +221,9 @@ def test_training_images_have_no_standard_error(tmp_path):
     write_training(tmp_path, IAF, final={"elbo": -82.75}, epochs=40)  # not evaluated
     checked = check(tmp_path, VLAE, IAF)
     one = checked["training_bound", IAF, VLAE]
-    assert (one.ours, one.standard_error, one.verdict) == (1.25, None, "same direction")
+    assert (one.ours, one.standard_error, one.verdict) == (1.25, None, "same sign, other size")
     assert "no standard error is recorded" in one.note
-    assert one.note.endswith("not the same budget: 40 and 30 epochs")
+    assert one.unequal == "epochs 40 and 30"
     assert checked["nll", IAF, VLAE].verdict == "not trained yet"
     assert checked["nll", IAF, VLAE].note == f"{IAF}: not evaluated"
 
@@ -272,8 +303,8 @@ def test_files(tmp_path):
     rows = [line.strip("|").split("|") for line in markdown.read_text().splitlines()]
     cells = [cell.strip() for row in rows for cell in row if row[0].strip() == SIZE.claim]
     assert cells[1:3] == ["0.6", "0.65"]
-    assert cells[4:8] == ["**reproduced**", "", "80.65 − 80.00", "30"]
-    assert "> 0 (≈ 0.58)" in markdown.read_text()
+    assert cells[4:9] == ["**reproduced**", "", "80.65 − 80.00", "30", "1"]
+    assert "≈ 0.58" in markdown.read_text()
     assert rf"{SIZE.claim} & 0.6 & 0.65 & 0.0" in latex.read_text()
 
 

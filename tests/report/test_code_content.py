@@ -208,7 +208,7 @@ def test_claims_about_decompressions_are_paired(tmp_path):
         write_training(tmp_path, run)
         write_samples(tmp_path, run, originals=originals, decompressions=again)
     structure, colour = claims_of(tmp_path, "structure"), claims_of(tmp_path, "colour")
-    assert structure.verdict == colour.verdict == "reproduced"
+    assert structure.verdict == colour.verdict == "same sign"
     luma = 10 + 20 * (0.299 - 0.587 + 0.114)
     assert structure.ours == pytest.approx(luma)
     assert structure.standard_error < 1e-9  # every image differs by the same
@@ -231,7 +231,7 @@ def test_claims_about_likelihoods_of_colour_images_are_in_bits(tmp_path):
     one = claims_of(tmp_path, "nll")
     assert (one.ours, one.higher) == (pytest.approx(0.3), pytest.approx(4.6))
     assert one.standard_error == pytest.approx(0.01 * math.sqrt(2 / 400), rel=0.2)
-    assert one.verdict == "reproduced"
+    assert one.verdict == "same sign"
 
 
 def test_decompressions_that_are_missing_are_named(tmp_path):

@@ -13,11 +13,23 @@ from vlae.images import COLOUR, FIXED
 
 def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> SimpleNamespace:
     """The part of Params that tables and figures use; a run's name begins with its data set."""
+    training = {
+        "learning_rate": 0.002,
+        "batch_size": 64,
+        "decay_epochs": 0,
+        "optimizer": "adamax",
+        "polyak": 0.998,
+        "split": "train+valid",
+    }
     repeats = {again: run for run, names in (repetitions or {}).items() for again in names}
     return SimpleNamespace(
         runs={
             run: SimpleNamespace(
-                dataset=run.partition("-")[0], repeats=repeats.get(run), comparison=""
+                dataset=run.partition("-")[0],
+                repeats=repeats.get(run),
+                comparison="",
+                training=SimpleNamespace(**training),
+                model=None,
             )
             for run in (*runs, *repeats)
         },

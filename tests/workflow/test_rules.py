@@ -15,9 +15,9 @@ RULES = ROOT / "workflow" / "rules"
 
 
 def test_the_readme_shows_the_rules_as_they_are():
-    rulegraph = script("rulegraph")
-    (drawn,) = rulegraph.BLOCK.findall((ROOT / "README.md").read_text())
-    assert drawn == rulegraph.rulegraph(), "make rulegraph"
+    readme = script("readme")
+    (drawn,) = readme.block("rules").findall((ROOT / "README.md").read_text())
+    assert drawn == readme.rules(), "make readme"
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,22 @@ def _part() -> Any:
 @dataclass(frozen=True)
 class FlowConfig:
     """A flow of MADEs, on the prior or behind the posterior: `steps` of them, each with `layers`
-    weight layers of `hidden` units. `scale`: False where steps only shift."""
+    weight layers of `hidden` units. `scale`: False where steps only shift. `activation`:
+    "published" is ReLU in an AF prior (section 4.1), ELU in an IAF posterior (Kingma et al. 2016).
+    """
 
     flow: str = _choice("none", "af", "iaf")
     steps: int = _range(low=1, high=DEEPEST)
     hidden: int = _range(low=1, high=WIDEST)
     layers: int = _range(low=2, high=DEEPEST)
     scale: bool = _flag()
+    activation: str = _choice("published", "relu", "elu", unsaid="published")
+
+    @property
+    def hidden_activation(self) -> str:
+        """The activation of the hidden units, "relu" or "elu"."""
+        published = "elu" if self.flow == "iaf" else "relu"
+        return published if self.activation == "published" else self.activation
 
 
 @dataclass(frozen=True)

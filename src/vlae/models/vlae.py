@@ -132,8 +132,13 @@ class VLAE(Model):
 
 
 def new_flow(config: FlowConfig, dim: int, context_dim: int = 0) -> AutoregressiveFlow:
-    """Build a flow; its MADEs use ReLU in a prior (section 4.1), ELU in an IAF (Kingma et al.)."""
-    activation = "elu" if config.flow == "iaf" else "relu"
+    """Build the flow that `config` describes, on `dim` latent variables."""
     return AutoregressiveFlow(
-        dim, config.steps, config.hidden, config.layers, config.scale, context_dim, activation
+        dim,
+        config.steps,
+        config.hidden,
+        config.layers,
+        config.scale,
+        context_dim,
+        config.hidden_activation,
     )

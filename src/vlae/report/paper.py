@@ -67,7 +67,7 @@ class Claim:
 
     The paper states it, or it follows from the printed numbers in `derived`. The head of
     paper.yaml explains the fields. `value` and `rounding` are in `unit`: nats per image, bits/dim
-    or levels of 0 to 255. Without a value only the order is judged.
+    or levels of 0 to 255. Without a value the paper says only which of the two is lower.
     """
 
     claim: str
@@ -75,7 +75,6 @@ class Claim:
     quantity: str
     higher: str
     lower: str
-    judged: str
     source: str
     unit: str
     value: float | None = None
@@ -84,10 +83,8 @@ class Claim:
 
     @property
     def size(self) -> tuple[float, float] | None:
-        """The value and its rounding, or None if only the order is judged."""
-        if self.judged == "order" or self.value is None or self.rounding is None:
-            return None
-        return self.value, self.rounding
+        """The value and its rounding; None if the paper says only which of the two is lower."""
+        return None if self.value is None or self.rounding is None else (self.value, self.rounding)
 
 
 @cache
@@ -129,10 +126,8 @@ def paper_claims() -> list[Claim]:
         claim = Claim(**{"unit": units[0]} | entry | {"group": group})
         if claim.unit not in units or claim.unit is None:
             raise VlaeError(f"paper.yaml: {claim.claim}: unknown quantity or unit")
-        if claim.judged not in ("size", "order"):
-            raise VlaeError(f"paper.yaml: {claim.claim}: judged must be size or order")
-        if claim.judged == "size" and claim.size is None:
-            raise VlaeError(f"paper.yaml: {claim.claim}: a size needs value and rounding")
+        if (claim.value is None) != (claim.rounding is None):
+            raise VlaeError(f"paper.yaml: {claim.claim}: a value needs its rounding")
         claims.append(claim)
     return claims
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from vlae.errors import VlaeError, suggestion
 from vlae.report.drawn import write_note
 from vlae.report.paper import table_names
-from vlae.report.tables import claims, code_content, decoder_windows, paper_table
+from vlae.report.tables import (
+    claims,
+    code_content,
+    decoder_windows,
+    headline,
+    paper_table,
+    training_time,
+)
 from vlae.report.tables.table import Table
 from vlae.storage.write import write_text
 
@@ -31,14 +38,19 @@ class Entry:
     build: Callable[..., Table]
 
 
-TABLES = {
-    name: Entry(partial(paper_table.table_inputs, name), partial(paper_table.build, name))
-    for name in table_names()
-} | {
-    "claims": Entry(claims.claims_inputs, claims.build),
-    "cifar10_kept": Entry(code_content.kept_inputs, code_content.build),
-    decoder_windows.NAME: Entry(decoder_windows.windows_inputs, decoder_windows.build),
-}
+TABLES = (
+    {headline.NAME: Entry(headline.headline_inputs, headline.build)}
+    | {
+        name: Entry(partial(paper_table.table_inputs, name), partial(paper_table.build, name))
+        for name in table_names()
+    }
+    | {
+        "claims": Entry(claims.claims_inputs, claims.build),
+        "cifar10_kept": Entry(code_content.kept_inputs, code_content.build),
+        decoder_windows.NAME: Entry(decoder_windows.windows_inputs, decoder_windows.build),
+        training_time.NAME: Entry(training_time.time_inputs, training_time.build),
+    }
+)
 
 
 def table_inputs(name: str, params: "Params") -> list[str]:

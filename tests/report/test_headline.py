@@ -1,0 +1,64 @@
+"""The headline table says of every printed number how far ours is from it."""
+
+import pandas as pd
+import pytest
+
+from recorded import params, write_evaluation, write_training
+from vlae.report.paper import paper_table, table_names
+from vlae.report.tables.headline import build, lines, status
+
+VLAE = "static_mnist-vlae"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "unit", "dataset", "difference", "expected"),
+    [
+        ("NLL", "nats", "static_mnist", 0.15, "reproduced"),
+        ("NLL", "nats", "static_mnist", -0.15, "reproduced"),
+        ("NLL", "nats", "static_mnist", 0.16, "close"),
+        ("NLL", "nats", "static_mnist", -0.16, "beyond"),
+        ("NLL", "nats", "static_mnist", 0.61, "not reproduced"),
+        ("NLL", "nats", "caltech101", 0.3, "reproduced"),
+        ("NLL", "nats", "caltech101", 1.2, "close"),
+        ("NLL", "bits/dim", "cifar10", 0.03, "reproduced"),
+        ("NLL", "bits/dim", "cifar10", 0.13, "not reproduced"),
+        ("KL", "nats", "static_mnist", -0.5, "reproduced"),
+        ("KL", "nats", "static_mnist", -2.0, "close"),  # a KL is not the better for being lower
+        ("KL", "nats", "static_mnist", -2.1, "not reproduced"),
+        ("NLL", "nats", "static_mnist", None, "not trained"),
+    ],
+)
+def test_status(quantity, unit, dataset, difference, expected):
+    assert status(quantity, unit, dataset, difference) == expected
+
+
+def test_every_number_that_the_paper_prints_for_a_run_is_there_once(tmp_path):
+    found = {(line.run, line.quantity, line.paper) for line in lines(params(), tmp_path)}
+    assert len(found) == len(lines(params(), tmp_path))
+    for name in table_names():
+        for row in paper_table(name).rows:
+            if row.run and row.source != "not in the paper":
+                runs = {row.run, row.instead}
+                printed = [("NLL", row.value)] * (row.value is not None) + [("KL", row.kl)] * bool(
+                    row.kl
+                )
+                for quantity, value in printed:
+                    assert any((run, quantity, value) in found for run in runs), row.model
+
+
+def test_ours_are_the_recorded_numbers(tmp_path):
+    run = "omniglot_rebuilt-vlae"
+    for name, nll in ((VLAE, 79.0), (run, 90.4)):
+        write_training(tmp_path, name)
+        write_evaluation(tmp_path, name, nll=nll, kl=10.96, epochs=60)
+    table = build(params(VLAE, run, "omniglot-vlae"), tmp_path)
+    frame, shown = table.frame, table.shown
+    of = frame[frame["run"] == VLAE].set_index("quantity")
+    assert (of.loc["NLL", "ours"], of.loc["NLL", "status"]) == (79.0, "reproduced")
+    assert of.loc["NLL", "difference"] == pytest.approx(79.0 - 79.03)
+    assert (of.loc["KL", "ours"], of.loc["KL", "status"]) == (10.96, "not reproduced")
+    assert (frame["status"] == "not trained").sum() == len(frame) - 3
+    assert pd.isna(frame[frame["run"] == "cifar10-vlae_7x4"]["ours"]).all()
+    # A run on other data than the row's is marked.
+    assert list(shown[shown["Run"] == run]["Ours"]) == ["90.40 ‡"]
+    assert list(shown[shown["Run"] == VLAE]["Ours"]) == ["79.00", "10.96"]

@@ -1,0 +1,192 @@
+"""What the README says is so: its commands run, its blocks work, its numbers are measured."""
+
+import os
+import re
+import shlex
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+from miniature import PROJECT
+from scripts import script
+from vlae.config.load import load_params
+from vlae.receptive_field import decoder_kernels, reach
+
+README = (PROJECT / "README.md").read_text()
+BIN = PROJECT / ".venv" / "bin"
+
+
+readme = script("readme")
+FENCED = re.compile(r"```.*?```", re.DOTALL)
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for line in re.findall(r"^    (.*)$", FENCED.sub("", README), re.MULTILINE)
+    if not line.startswith("vlae: ")  # what a command prints
+]
+
+
+@pytest.mark.parametrize("name", set(readme.BLOCKS) - {"rules"})  # tests/workflow/test_rules.py
+def test_generated_parts_are_what_results_say(name):
+    (part,) = readme.block(name).findall(README)
+    assert part == readme.BLOCKS[name](), "make readme"
+
+
+def test_the_headline_says_each_status_in_its_first_sentence():
+    (part,) = readme.block("headline").findall(README)
+    first = part.splitlines()[0]
+    rows = [line for line in part.splitlines() if line.startswith("| ") and "**" in line]
+    assert f"Of {len(rows)} numbers" in first
+    counted = {status: int(n) for n, status in re.findall(r"(\d+) ([a-z ]+)[,.]", first)}
+    assert sum(counted.values()) == len(rows)
+    for status, n in counted.items():
+        assert sum(f"**{status}**" in row for row in rows) == n
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+def commands(program):
+    return [command for command in COMMANDS if command[0] == program]
+
+
+def run(command, **options):
+    env = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, cwd=options.pop("cwd", PROJECT), env=env, text=True, capture_output=True
+    )
+    assert done.returncode == 0, (command, done.stdout[-500:], done.stderr[-2000:])
+    return done
+
+
+def test_every_command_is_of_a_program_that_these_tests_run():
+    assert {command[0] for command in COMMANDS} == {"make", "snakemake", "vlae", "dvc", "."}
+    assert commands(".") == [[".", ".venv/bin/activate"]]
+
+
+def test_make_has_the_targets():
+    for _, *targets in commands("make"):
+        run(["make", "-n", *targets])
+
+
+def test_snakemake_knows_the_options():
+    from snakemake.cli import parse_args
+
+    for command in commands("snakemake"):
+        _, arguments = parse_args(command[1:])
+        assert arguments.cores or arguments.dryrun
+    assert any("slurm" in command for command in commands("snakemake"))
+    assert (PROJECT / "slurm" / "config.yaml").exists()
+
+
+def test_snakemake_plans():
+    assert ["snakemake", "-n"] in COMMANDS
+    assert "train" in run(["snakemake", "-n"]).stderr
+
+
+@pytest.mark.parametrize("command", commands("vlae"), ids=shlex.join)
+def test_vlae_knows_the_step(command):
+    step = command[1:]
+    if step[0] in ("list", "show", "--help"):
+        assert len(run(["python", "-m", "vlae", *step]).stdout) > 500
+    else:
+        described = run(["python", "-m", "vlae", step[0], "--help"]).stdout
+        assert [option for option in step if option.startswith("--")] == ["--out"]
+        assert "--out" in described
+
+
+def test_dvc_takes_the_remote(tmp_path):
+    run(["git", "init", "-q"], cwd=tmp_path)
+    run(["dvc", "init", "-q"], cwd=tmp_path)
+    for command in commands("dvc"):
+        if command[1] == "remote":
+            run(command, cwd=tmp_path)
+        else:
+            assert command[2] in run(["dvc", command[1], "--help"]).stdout
+    config = (tmp_path / ".dvc" / "config").read_text()
+    assert "remote = s3" in config and "verify = true" in config
+
+
+# --- blocks ----------------------------------------------------------------------------------
+
+
+def test_a_run_of_ones_own_gets_its_row(tmp_path, monkeypatch):
+    from vlae.report import paper
+    from vlae.report.tables import paper_table
+
+    own, row = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.S))
+    ((name, _),) = own["runs"].items()
+    whole = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    whole["runs"] |= own["runs"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
+    params = load_params(tmp_path / "params.yaml")
+    assert params.runs[name].model.latent_dim == 16
+    assert params.runs[name].training.learning_rate == 0.002  # inherited
+    printed = yaml.safe_load((PROJECT / "src/vlae/report/paper.yaml").read_text())
+    printed["tables"]["table1_static_mnist"]["rows"] += row
+    monkeypatch.setattr(paper, "paper", lambda: printed)
+    shown = paper_table.build("table1_static_mnist", params, tmp_path).shown
+    assert shown["Model"].iloc[-1] == f"**{row[0]['model']}**"
+    assert shown["Note"].iloc[-1].startswith("not trained")
+    assert any(f"runs={name}" in command for command in re.findall(r"`(snakemake .*?)`", README))
+
+
+# --- numbers in sentences --------------------------------------------------------------------
+
+
+def prose():
+    """The README without code, generated parts, links' targets and table rules."""
+    text = README
+    for name in readme.BLOCKS:
+        text = readme.block(name).sub("", text)
+    text = FENCED.sub("", text)
+    text = re.sub(r"^    .*$", "", text, flags=re.M)
+    text = re.sub(r"`[^`]*`", "", text)
+    return re.sub(r"\]\([^)]*\)", "]", text)
+
+
+def gigabytes(*paths):
+    done = subprocess.run(["du", "-sck", *map(str, paths)], capture_output=True, text=True)
+    return int(done.stdout.splitlines()[-1].split()[0]) / 2**20
+
+
+def test_numbers_in_sentences():
+    """Every number in a sentence is one of those below, each with what it has to agree with."""
+    text = prose()
+    numbers = re.findall(r"(?<![\w-])(\d[\d.v]*\d|\d)", text)  # not CIFAR-10, bfloat16
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    params = load_params(PROJECT / "params.yaml")
+
+    def pixels(run):
+        decoder = params.runs[run].model.decoder
+        kernels = decoder.first_kernel, decoder.masked_blocks, decoder.last_masked
+        return len(reach(decoder_kernels(*kernels)))
+
+    known = {
+        "2017": True,
+        "1611.02731v2": True,
+        "3.11": settings["project"]["requires-python"] == ">=3.11",
+        "69": pixels("static_mnist-window_a") == 69,
+        "402": pixels("static_mnist-vlae") == 402,
+        "700": True,  # test_sizes_on_disk
+        "6": True,
+    }
+    tables = {"1", "2", "3", "4", "5"}  # numbers of tables and sections
+    assert set(numbers) - tables == set(known), set(numbers) ^ set(known)
+    assert all(known.values()), known
+
+
+def test_sizes_on_disk():
+    assert gigabytes(BIN.parent) == pytest.approx(6, rel=0.25)
+    if (PROJECT / ".git").is_dir():
+        tracked = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True
+        ).stdout.split("\0")
+        files = sum((PROJECT / name).stat().st_size for name in tracked if name)
+        packed = subprocess.run(
+            ["git", "count-objects", "-v"], cwd=PROJECT, capture_output=True, text=True
+        ).stdout
+        objects = sum(map(int, re.findall(r"size(?:-pack)?: (\d+)", packed))) * 1024
+        if objects > files:  # the whole history
+            assert (files + objects) / 1e6 == pytest.approx(700, rel=0.15)

@@ -1,0 +1,96 @@
+"""Writes the parts of README.md that are generated (`make readme`).
+
+Each stands between <!-- NAME --> and <!-- /NAME -->. The numbers come from results/, so the
+drawn tables have to be up to date.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+TABLES = ROOT / "results" / "tables"
+STATUSES = ("reproduced", "beyond", "close", "not reproduced", "not trained")
+
+
+def block(name):
+    """Return the pattern of a generated part, without its marks."""
+    return re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+
+
+def headline():
+    """Return the count of each status in a sentence, and every row of the paper beside ours."""
+    rows = pd.read_csv(TABLES / "headline.csv")
+    shown = (TABLES / "headline.md").read_text(encoding="utf-8")
+    legend, table = shown.split("\n\n")[1:3]
+    counts = rows["status"].value_counts()
+    parts = [f"{counts[status]} {status}" for status in STATUSES if status in counts]
+    total = f"Of {len(rows)} numbers that the paper prints for these models: {', '.join(parts)}."
+    return f"{total}\n\n{_columns(table)}\n\n<sub>{legend}</sub>\n"
+
+
+def _columns(table):
+    """Return the Markdown table without columns that would not fit on a page: ± s.e. and Run."""
+    lines = [line.strip("|").split("|") for line in table.splitlines()]
+    keep = [i for i, cell in enumerate(lines[0]) if cell.strip() not in ("± s.e.", "Run")]
+    return "\n".join("|" + "|".join(line[i] for i in keep) + "|" for line in lines)
+
+
+def times():
+    """Return the hours that each row of the paper took to train, by kind of machine."""
+    named = set(pd.read_csv(TABLES / "headline.csv")["run"])
+    shown = (TABLES / "training_time.md").read_text(encoding="utf-8").split("\n\n")
+    head, rule, *rows = shown[2].splitlines()
+    kept = [row for row in rows if row.strip("|").split("|")[0].strip() in named]
+    return "\n".join([head, rule, *kept]) + "\n"
+
+
+def speed():
+    """Return what `make bench` measured of the core, as a table of ratios."""
+    measured = json.loads((ROOT / "results" / "benchmarks.json").read_text(encoding="utf-8"))
+    training, sampling = measured["training"], measured["sampling"]
+    rows = {
+        "a training step of the VLAE": training["static_mnist-vlae"]["ratio"],
+        "a training step of the decoder alone": training["dynamic_mnist-pixelcnn"]["ratio"],
+        "importance sampling with the same K": measured["likelihood"]["equal_k"]["ratio"],
+        "drawing images": sampling["pixels"]["ratio"],
+    }
+    where = f"{measured['about']['machine']}, {measured['about']['core']}"
+    lines = [f"| {where} | times as fast |", "| --- | ---: |"]
+    return "\n".join(lines + [f"| {what} | {ratio:.2g} |" for what, ratio in rows.items()]) + "\n"
+
+
+def rules():
+    """Return Snakemake's graph of the rules in mermaid's language, without colours."""
+    command = [sys.executable, "-m", "snakemake", "--quiet", "all", "--rulegraph", "mermaid-js"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    names, arrows = {}, []
+    for line in done.stdout.splitlines():
+        if node := re.fullmatch(r"\s*(id\d+)\[(\w+)\]", line):
+            names[node[1]] = node[2]
+        elif arrow := re.fullmatch(r"\s*(id\d+) --> (id\d+)", line):
+            arrows.append((arrow[1], arrow[2]))
+    drawn = sorted(f"    {names[a]} --> {names[b]}" for a, b in arrows if names[b] != "all")
+    return "\n".join(["```mermaid", "flowchart LR", *drawn, "```", ""])
+
+
+BLOCKS = {"headline": headline, "times": times, "speed": speed, "rules": rules}
+
+
+def main():
+    text = README.read_text(encoding="utf-8")
+    for name, write in BLOCKS.items():
+        made = write()
+        text, found = block(name).subn(lambda _, made=made: made, text)
+        if found != 1:
+            sys.exit(f"README.md: there must be one part between <!-- {name} --> and its end")
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
