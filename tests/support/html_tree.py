@@ -29,8 +29,13 @@ class Node:
 
     def text(self):
         """The text in it, as a reader sees it."""
-        parts = (child if isinstance(child, str) else child.text() for child in self.children)
-        return " ".join("".join(parts).split())
+        return " ".join("".join(self._texts()).split())
+
+    def _texts(self):
+        for child in self.children:
+            yield from [child] if isinstance(child, str) else child._texts()
+            if not isinstance(child, str) and child.tag in ("dt", "dd", "th", "td", "p", "li"):
+                yield " "
 
 
 class Tree(HTMLParser):

@@ -16,12 +16,13 @@ from vlae.report.site.explorer import RecordedImages
 from vlae.report.site.graph import draw_graph, read_rules
 from vlae.report.site.run_page import RunPage, build_run
 from vlae.report.site.sprites import png_uri
+from vlae.report.tables.headline import NAME as HEADLINE
 from vlae.report.verify import drawings
 from vlae.storage import paths
 from vlae.storage.read import read_text
 from vlae.storage.records import curve_file, evaluation_file, images_file, training_file
 
-HEADLINE, CLAIMS = "headline", "claims"  # tables with pages of their own
+CLAIMS = "claims"  # the table that has a page of its own
 WORKFLOW = ("README.md", "dvc.yaml")  # have the graph of the rules and the steps of DVC
 
 
@@ -113,11 +114,7 @@ def gather(params: Params, root: Path) -> Site:
     """Read everything under `root`. Raises VlaeError for a file that cannot be used."""
     shown = [(kind, name) for kind, name, *_ in drawings(params)]
     tables = {name: read_table(name, root) for kind, name in shown if kind == "tables"}
-    known = RecordedImages()
-    pages = [
-        build_run(params, params.runs[one.run], one, root, known)
-        for one in summaries(params, root)
-    ]
+    pages = _runs(params, root)
     steps = _steps(root)
     rules = read_rules(root)
     return Site(
@@ -129,6 +126,16 @@ def gather(params: Params, root: Path) -> Site:
         steps=steps,
         graph=draw_graph(rules, {step.name for step in steps}) if rules else None,
     )
+
+
+def _runs(params: Params, root: Path) -> list[RunPage]:
+    """Return all runs in the order of params.yaml."""
+    known, built = RecordedImages(), {}
+    found = summaries(params, root)
+    # A run without a code has recorded no test images: it shows those of the others.
+    for one in sorted(found, key=lambda one: not params.runs[one.run].model.latent_dim):
+        built[one.run] = build_run(params, params.runs[one.run], one, root, known)
+    return [built[one.run] for one in found]
 
 
 def _figure(name: str, params: Params, root: Path) -> Drawing:

@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 from vlae.storage.read import read_text
 
-BLOCK = re.compile(r"(?<=```mermaid\n).*?(?=```)", re.DOTALL)  # of workflow/scripts/rulegraph.py
+BLOCK = re.compile(r"(?<=```mermaid\n).*?(?=```)", re.DOTALL)  # of workflow/scripts/readme.py
 ARROW = re.compile(r"^\s*(\w+) --> (\w+)\s*$", re.MULTILINE)
 # In units of the SVG.
 BOX, TALL, BETWEEN, DOWN, MARGIN = 104, 36, 56, 58, 8
@@ -17,7 +17,7 @@ Edges = set[tuple[str, str]]
 
 
 def read_rules(root: Path) -> Edges:
-    """Return the arrows between rules that `make rulegraph` has drawn in README.md, or none."""
+    """Return the arrows between rules that `make readme` has drawn in README.md, or none."""
     path = Path(root, "README.md")
     block = BLOCK.search(read_text(path)) if path.exists() else None
     return set(ARROW.findall(block[0])) if block else set()

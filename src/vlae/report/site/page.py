@@ -12,8 +12,16 @@ from vlae.report.model_kinds import KINDS
 from vlae.report.paper import citation
 from vlae.report.site.drawn_tables import DrawnTable, sort_key
 from vlae.report.site.explorer import image_digits
-from vlae.report.site.gather import CLAIMS, HEADLINE, Site, gather
+from vlae.report.site.gather import CLAIMS, Site, gather
 from vlae.report.site.sprites import Sprite
+from vlae.report.tables.headline import (
+    BEYOND,
+    CLOSE,
+    NOT_REPRODUCED,
+    NOT_TRAINED,
+    REPRODUCED,
+)
+from vlae.report.tables.headline import NAME as HEADLINE
 from vlae.storage.write import write_text
 from vlae.units import Unit, rounded, rounded_error
 
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 
 PAGE = Path("results", "report.html")
 VERDICT, STATUS = "Verdict", "Status"  # columns whose words are drawn as badges
+STATUSES = (REPRODUCED, BEYOND, CLOSE, NOT_REPRODUCED, NOT_TRAINED)  # as in the README
 
 
 def write_report(params: Params, root: Path | str = ".") -> Path:
@@ -60,7 +69,7 @@ def render(site: Site) -> str:
         headline=headline,
         tables=[table for table in site.tables if table is not claims and table is not headline],
         verdicts=_counts(claims, VERDICT),
-        statuses=_counts(headline, STATUS),
+        statuses=_counts(headline, STATUS, STATUSES),
         citation=citation(),
         version=vlae.__version__,
     )
@@ -89,13 +98,16 @@ def _sprites(site: Site) -> list[Sprite]:
     return list({grid.key: grid for grid in found}.values())
 
 
-def _counts(table: DrawnTable | None, heading: str) -> dict[str, int]:
-    """How many rows have each word in a column, the most frequent first."""
+def _counts(
+    table: DrawnTable | None, heading: str, order: tuple[str, ...] = ()
+) -> dict[str, int]:
+    """How many rows have each word in a column, without the claims' *: first the words in `order`,
+    then the others, the most frequent first."""
     place = None if table is None else table.column(heading)
     if table is None or place is None:
         return {}
-    words = Counter(row.cells[place] for row in table.rows if row.cells[place])
-    return dict(words.most_common())
+    words = Counter(filter(None, (row.cells[place].rstrip(" *") for row in table.rows)))
+    return {word: words[word] for word in order if words[word]} | dict(words.most_common())
 
 
 def _slug(text: str) -> str:
