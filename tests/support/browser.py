@@ -38,6 +38,7 @@ class Browser:
         ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
 
     def call(self, method, **parameters):
         """Call a method of the DevTools protocol."""
@@ -95,6 +96,13 @@ class Browser:
         )
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
+
+    def until(self, script):
+        """Wait until a JavaScript expression is true."""
+        end = time.monotonic() + PATIENCE
+        while not self.do(script):
+            assert time.monotonic() < end, f"never true: {script}"
+            time.sleep(0.05)
 
     def size(self, width, height=900, scheme="light", scripts=True):
         """Width and height in pixels, the colour scheme, and whether scripts run."""

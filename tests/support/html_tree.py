@@ -21,7 +21,9 @@ class Node:
             fits = tag in (None, child.tag) and attrs.items() <= child.attrs.items()
             if fits and (not wanted_class or wanted_class in child.attrs.get("class", "").split()):
                 yield child
-            yield from child.every(tag, **attrs, **({"class_": wanted_class} if wanted_class else {}))
+            yield from child.every(
+                tag, **attrs, **({"class_": wanted_class} if wanted_class else {})
+            )
 
     def one(self, tag=None, **attrs):
         (found,) = self.every(tag, **attrs)

@@ -27,7 +27,9 @@ def write_results(root: Path) -> Path:
         shutil.copy(PROJECT / name, root / name)
     random = np.random.default_rng(0)
     for run in TRAINED:
-        recorded.write_training(root, run, hardware=HOSTILE, torch="2.1", seed=0, git_revision="abc123")
+        recorded.write_training(
+            root, run, hardware=HOSTILE, torch="2.1", seed=0, git_revision="abc123"
+        )
         elbo = np.linspace(-120, -80, 30)
         kl = np.zeros(30) if run == ALONE else np.linspace(8, 11, 30)
         recorded.write_curve(root, run, elbo, kl, elbo if run == AF else None)
@@ -62,4 +64,3 @@ def write_results(root: Path) -> Path:
     for name in FIGURES:
         write_figure(name, PARAMS, root)
     return root
-

@@ -98,9 +98,7 @@ def _sprites(site: Site) -> list[Sprite]:
     return list({grid.key: grid for grid in found}.values())
 
 
-def _counts(
-    table: DrawnTable | None, heading: str, order: tuple[str, ...] = ()
-) -> dict[str, int]:
+def _counts(table: DrawnTable | None, heading: str, order: tuple[str, ...] = ()) -> dict[str, int]:
     """How many rows have each word in a column, without the claims' *: first the words in `order`,
     then the others, the most frequent first."""
     place = None if table is None else table.column(heading)

@@ -67,9 +67,7 @@ def line_plot(name: str, about: str, x: Axis, y: Axis, lines: Iterable[Line]) ->
         hollow = [] if line.hollow is None else line.hollow.tolist()
         for (left, top), is_open in zip(at, hollow, strict=False):
             style = "open" if is_open else "full"
-            parts.append(
-                f'<circle class="{style}" cx="{left:.1f}" cy="{top:.1f}" r="{MARKER}"/>'
-            )
+            parts.append(f'<circle class="{style}" cx="{left:.1f}" cy="{top:.1f}" r="{MARKER}"/>')
     return _svg(name, about, parts)
 
 
