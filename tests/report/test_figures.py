@@ -177,11 +177,13 @@ def test_curves_are_the_recorded_ones(tmp_path):
 
     written = texts(figure)
     for text in (
-        *("vlae 82.50", "vlae, paper 79.03", "vlae 11.50", "vlae, paper 13.30"),
-        *("pixelcnn 89.00", "pixelcnn, valid. 90.25", "pixelcnn, paper 87.55"),
+        *("vlae 82.50", "vlae 11.50", "vlae, paper 13.30"),
+        *("pixelcnn 89.00", "pixelcnn, valid. 90.25", "VLAE", "decoder alone"),
         "not trained: vae_af",
     ):
         assert text in written
+    # The paper's likelihoods are of test images: they have no place beside a training bound.
+    assert not any("79.03" in text or "87.55" in text for text in written)
 
 
 def test_the_epochs_of_the_longest_run_are_all_shown(tmp_path):
@@ -230,13 +232,13 @@ def test_axis_shows_the_end_and_not_the_steep_start(tmp_path):
     bound = -80 - 400 / np.arange(1, 41) ** 2
     write_curve(tmp_path, VLAE, bound, np.full(40, 12.0))
     low, high = limits(read_panels([VLAE], params(VLAE), tmp_path).bounds)
-    assert low < 79.03 < 80.25 < high < 120  # the paper's number and the last epoch are inside
+    assert 79.5 < low < 80.25 < high < 120  # the last epoch is inside
 
 
 def test_one_epoch_is_enough(tmp_path):
     write_curve(tmp_path, VLAE, [-200.0], [3.0])
     low, high = limits(read_panels([VLAE], params(VLAE), tmp_path).bounds)
-    assert low < 79.03 and high > 200
+    assert low < 200 < high
     write_figure("learning_curves", params(VLAE), tmp_path)
 
 
@@ -439,7 +441,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path, name, trained, monkeypat
 def test_unknown_figure(tmp_path):
     for function in (figure_outputs, lambda name: figure_inputs(name, params())):
         with pytest.raises(
-            VlaeError, match="no figure 'figure9'; there are: figure1_static_mnist"
+            VlaeError, match=r"no figure 'figure9'; there are: .*figure1_static_mnist"
         ):
             function("figure9")
 

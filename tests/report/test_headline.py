@@ -62,3 +62,19 @@ def test_ours_are_the_recorded_numbers(tmp_path):
     # A run on other data than the row's is marked.
     assert list(shown[shown["Run"] == run]["Ours"]) == ["90.40 ‡"]
     assert list(shown[shown["Run"] == VLAE]["Ours"]) == ["79.00", "10.96"]
+
+
+def test_the_figure_has_a_dot_for_each_recorded_number(tmp_path):
+    from vlae.report.figures.registry import build_figure
+
+    write_training(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE, nll=79.53, kl=12.8, nll_se=0.2)
+    figure = build_figure("headline", params(VLAE), tmp_path)
+    axes = {panel.get_label(): panel for panel in figure.axes}
+    for name, difference in (("NLL (nats per image)", 0.5), ("KL (nats per image)", -0.5)):
+        (bar,) = axes[name].containers
+        assert bar.lines[0].get_xdata()[0] == pytest.approx(difference)
+        assert axes[name].get_xlim()[0] < -0.5 < 0.5 < axes[name].get_xlim()[1]
+    written = [text.get_text() for panel in figure.axes for text in panel.texts]
+    assert "79.53, paper 79.03" in written and "12.80, paper 13.30" in written
+    assert written.count("not trained") == len(written) - 2

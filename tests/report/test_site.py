@@ -15,13 +15,13 @@ import reported
 from html_tree import parse
 from miniature import PROJECT
 from vlae.cli import main
-from vlae.config.load import load_params
+from vlae.report.figures.colours import COLOUR_OF, contrast
 from vlae.report.figures.registry import FIGURES
-from vlae.report.model_kinds import ALONE, VAE, VLAE, VLAE_GAUSSIAN, VLAE_IAF, model_kind
 from vlae.report.overview import settings, summaries
 from vlae.report.site.drawn_tables import read_table, sort_key
-from vlae.report.site.gather import site_inputs
+from vlae.report.site.gather import WORKFLOW, recorded_inputs
 from vlae.report.site.graph import layers, read_rules, reduced
+from vlae.report.site.kinds import KINDS
 from vlae.report.site.page import write_report
 from vlae.report.site.plot import Axis, Line, line_plot
 from vlae.units import BITS_PER_DIM, NATS
@@ -295,8 +295,8 @@ def test_a_damaged_record_is_told_in_the_line_of_its_run(tmp_path):
 
 def test_what_it_reads_is_known_to_the_workflow(root):
     """Removing any of the files that the workflow does not name changes nothing."""
-    inputs = site_inputs(load_params(root / "params.yaml"))
-    named = {*inputs.drawn, *inputs.recorded, *inputs.texts, "params.yaml", "results/report.html"}
+    named = {*recorded_inputs(PARAMS), *WORKFLOW, "results/report.html"}
+    named |= {str(path.relative_to(root)) for path in root.glob("results/[tf]*/*")}
     before = write_report(PARAMS, root).read_bytes()
     for path in [path for path in root.rglob("*") if path.is_file()]:
         if str(path.relative_to(root)) not in named:
@@ -337,15 +337,8 @@ def test_a_plot_puts_each_point_in_its_place():
     assert path == "M54.0 10.0L238.0 101.0"
 
 
-def test_kinds_of_models():
-    kinds = {
-        "static_mnist-vlae": VLAE,
-        "dynamic_mnist-vlae_gaussian": VLAE_GAUSSIAN,
-        "static_mnist-vlae_iaf": VLAE_IAF,
-        "static_mnist-vae_af": VAE,
-        "static_mnist-vae_iaf": VAE,
-        "static_mnist-vlae_factorized": VAE,
-        "dynamic_mnist-pixelcnn": ALONE,
-        "cifar10-vlae_7x4gray": VLAE,
-    }
-    assert {run: model_kind(PARAMS.runs[run].model) for run in kinds} == kinds
+def test_kinds_have_the_colours_of_the_figures_and_brighter_ones_on_dark():
+    assert [kind.light for kind in KINDS.values()] == list(COLOUR_OF.values())
+    assert len({kind.key for kind in KINDS.values()}) == len(KINDS)
+    for kind in KINDS.values():
+        assert contrast([int(kind.dark[i : i + 2], 16) for i in (1, 3, 5)]) <= 3

@@ -26,11 +26,12 @@ def program() -> str:
 
 
 class Browser:
-    """One tab. `problems` has what its console and its log say of errors."""
+    """One tab. problems: what its console and its log say of errors. requests: addresses."""
 
     def __init__(self, process, to, replies):
         self.process, self.to, self.replies = process, to, replies
-        self.number, self.rest, self.problems, self.events = 0, b"", [], []
+        self.number, self.rest, self.problems = 0, b"", []
+        self.requests, self.events = [], []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = None
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
@@ -75,19 +76,29 @@ class Browser:
         elif method == "Log.entryAdded" and of["entry"]["level"] == "error":
             self.problems.append(of["entry"]["text"])
         elif method == "Network.requestWillBeSent":
-            self.events.append(of["request"]["url"])
+            self.requests.append(of["request"]["url"])
+        elif method == "Page.frameNavigated":
+            self.events.append(f"begun {of['frame']['loaderId']}")
         elif method == "Page.loadEventFired":
             self.events.append("loaded")
 
     def open(self, path: Path, address=""):
         """Load a file; returns when everything in it is there."""
+        self.go(f"{path.resolve().as_uri()}{address}")
+
+    def go(self, url):
         self.events.clear()
-        done = self.call("Page.navigate", url=f"{path.resolve().as_uri()}{address}")
+        done = self.call("Page.navigate", url=url)
         if "loaderId" not in done:  # it is open already, at another address
             return
         end = time.monotonic() + PATIENCE
-        while "loaded" not in self.events:
+        # What is loaded before it is on its way is the page before.
+        while "loaded" not in self.events[self.place_of(done["loaderId"]) :]:
             self.receive(end)
+
+    def place_of(self, loader):
+        begun = f"begun {loader}"
+        return self.events.index(begun) if begun in self.events else len(self.events)
 
     def do(self, script):
         """The value of a JavaScript expression; a promise is waited for."""

@@ -8,7 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from miniature import PROJECT
+from vlae.config.load import load_params
 from vlae.images import COLOUR, FIXED
+
+REAL = load_params(PROJECT / "params.yaml")
 
 
 def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> SimpleNamespace:
@@ -25,11 +29,12 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
     return SimpleNamespace(
         runs={
             run: SimpleNamespace(
+                name=run,
                 dataset=run.partition("-")[0],
                 repeats=repeats.get(run),
                 comparison="",
                 training=SimpleNamespace(**training),
-                model=None,
+                model=REAL.runs.get(run, REAL.runs["static_mnist-vlae"]).model,
             )
             for run in (*runs, *repeats)
         },

@@ -47,7 +47,7 @@ from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, 
 from vlae.config.load import load_params
 from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
 from vlae.report.summaries import run_inputs, run_outputs, summary_inputs
-from vlae.report.site.gather import site_inputs
+from vlae.report.site.gather import WORKFLOW, recorded_inputs
 from vlae.report.tables.registry import TABLES as ALL_TABLES, table_inputs, table_outputs
 from vlae.report.verify import drawings
 
@@ -356,13 +356,12 @@ LEFT_OUT, SHARDS = checked_config()
 DRAWING = workflow.is_main_process and mode() in ("draw", "unlock")
 FOUND = ask_dvc()
 LEFT_OUT.update(FOUND["left"])
-# Those that show any of the runs in params.yaml.
+# Those that show any of the runs in params.yaml, and figures of runs that are trained, or will be.
 TABLES = [name for name in ALL_TABLES if table_inputs(name, PARAMS)]
-FIGURES = [name for name in ALL_FIGURES if figure_inputs(name, PARAMS)]
+FIGURES = [name for name in ALL_FIGURES if drawn_from(figure_inputs(name, PARAMS))]
 CODE_OF_TABLES = code_behind("vlae.report.tables.registry")
 CODE_OF_FIGURES = code_behind("vlae.report.figures.registry")
 CODE_OF_SUMMARIES = code_behind("vlae.report.summaries")
-IN_REPORT = site_inputs(PARAMS)
 CODE_OF_REPORT = [*code_behind("vlae.report.site.page"), *texts_beside("vlae.report.site")]
 if workflow.is_main_process and mode() in ("run", "look"):
     redraw_what_disagrees()

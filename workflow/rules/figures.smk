@@ -16,7 +16,7 @@ rule figure:
     log:
         "results/logs/figure/{figure}.log",
     wildcard_constraints:
-        figure="|".join(FIGURES),
+        figure="|".join(ALL_FIGURES),
     conda:
         "../../environment.yml"
     threads: 1

@@ -5,9 +5,10 @@ localrules:
 rule report:
     """All that is recorded and drawn, as one page in one file."""
     input:
-        drawn=IN_REPORT.drawn,
-        results=drawn_from(IN_REPORT.recorded),
-        texts=list(filter(os.path.exists, IN_REPORT.texts)),
+        tables=[table_outputs(name) for name in TABLES],
+        figures=[figure_outputs(name) for name in FIGURES],
+        results=drawn_from(recorded_inputs(PARAMS)),
+        texts=list(filter(os.path.exists, WORKFLOW)),
         code=CODE_OF_REPORT,
     output:
         "results/report.html",

@@ -20,6 +20,12 @@ class AutoregressiveFlow(nn.Module):
 
     The order of the variables is reversed between steps. Without `scale` the steps only shift
     (section 4.1), and the log-determinant is 0.
+
+    >>> flow = AutoregressiveFlow(dim=3, steps=2, hidden=6, layers=2).double()
+    >>> u = torch.randn(2, 3, dtype=torch.float64)
+    >>> again, log_det = flow.normalise(flow.generate(u))
+    >>> torch.allclose(again, u), log_det.tolist()
+    (True, [0.0, 0.0])
     """
 
     def __init__(

@@ -195,6 +195,12 @@ class LocalPixelCNN(nn.Module):
     window: a key of WINDOWS. grayscale: the network sees only the luma of the window's pixels;
     a colour is still conditioned on the earlier colours of its own pixel. conditioning: number of
     maps computed from z, 0 for none.
+
+    >>> decoder = LocalPixelCNN("4x2", False, blocks=1, maps=8, conditioning=0, mixtures=2)
+    >>> sorted(decoder.context_pixels())[:5]  # (rows down, columns right)
+    [(-2, -2), (-2, -1), (-2, 0), (-2, 1), (-1, -2)]
+    >>> decoder.log_likelihood(torch.zeros(2, 3, 32, 32), None).shape  # nats
+    torch.Size([2])
     """
 
     def __init__(

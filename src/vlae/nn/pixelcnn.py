@@ -34,6 +34,12 @@ class MaskedConv2d(WeightNorm):
 
     The last `free` input channels are not masked within the cropped kernel, because they carry no
     pixels of the image.
+
+    >>> layer = MaskedConv2d(1, 4, kernel=3, own_pixel=False)
+    >>> x = torch.zeros(1, 1, 5, 5, requires_grad=True)
+    >>> layer(x)[0, :, 2, 2].sum().backward()
+    >>> x.grad[0, 0].nonzero().tolist()  # what the pixel in row 2, column 2 sees
+    [[1, 1], [1, 2], [1, 3], [2, 1]]
     """
 
     padding: int
@@ -93,6 +99,13 @@ class PixelCNN(nn.Module):
 
     With `tied`, the masked 3x3 convolutions share one direction tensor; each keeps its own gain
     and bias.
+
+    >>> decoder = PixelCNN(4, 12, first_kernel=7, masked_blocks=6, pointwise_blocks=4, tied=True)
+    >>> x, maps = torch.bernoulli(torch.full((2, 1, 28, 28), 0.2)), torch.randn(2, 4, 28, 28)
+    >>> decoder(x, maps).shape  # a logit for each pixel
+    torch.Size([2, 1, 28, 28])
+    >>> len(decoder.context_pixels())  # how many pixels each of them sees
+    402
     """
 
     def __init__(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlae.report.paper import printed_kl, printed_nll
+from vlae.report.figures.colours import GREY, colours_of, kind_legend, kind_of, legible
+from vlae.report.paper import printed_kl
 from vlae.storage.records import read_curve
 from vlae.units import NATS, Unit
 
@@ -17,19 +18,18 @@ if TYPE_CHECKING:
 
     from vlae.config.schema import Params, Run
 
-# Okabe and Ito's palette for colour-blind readers, without its pale yellow.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GREY = "#4d4d4d"
+PAPERS = "KL in the paper, test images"
 LINES: dict[str, dict[str, Any]] = {  # matplotlib's properties of lines
     "training images": {"linestyle": "-", "linewidth": 1.4},
     "other seeds": {"linestyle": "-", "linewidth": 0.5},
     "validation images": {"linestyle": (0, (1, 1.2)), "linewidth": 1.4},
-    "paper, test images": {"linestyle": (0, (5, 3)), "linewidth": 0.7},
+    PAPERS: {"linestyle": (0, (5, 3)), "linewidth": 0.7},
 }
 # Inches: width and heights of a panel, and the space around it for ticks, labels and titles.
 WIDTH, LEFT, RIGHT = 3.6, 0.6, 1.75
 HEIGHTS, TOP, BETWEEN, BOTTOM = (3.2, 1.5), 0.75, 0.18, 0.45
 LABEL = 0.14  # minimal distance between labels, in inches
+KINDS = 0.2  # height of the legend of kinds
 ABREAST = 2  # panels side by side; more would be too small on a page
 
 
@@ -81,7 +81,7 @@ def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
     foot = BOTTOM + (HEIGHTS[1] + BETWEEN if has_kl else 0)
     step, block = LEFT + WIDTH + RIGHT, foot + HEIGHTS[0] + TOP
     lines = max(1, -(-len(panels) // ABREAST))
-    size = (step * max(1, min(ABREAST, len(panels))), block * lines)
+    size = (step * max(1, min(ABREAST, len(panels))), block * lines + KINDS)
     figure = Figure(figsize=size, dpi=dpi)
 
     def axes(index: int, bottom: float, height: float, **shared: Any) -> "Axes":
@@ -103,6 +103,8 @@ def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
             upper.set_xlim(0, 1.02 * max(line.epoch[-1] for line in column.bounds))
             upper.tick_params(labelbottom=False)
             upper.set_xlabel("")
+    kinds = {kind_of(params.runs[name]) for name in params.runs if read_curve(root, name)}
+    kind_legend(figure, kinds, (LEFT / size[0], 1 - 0.25 / size[1]), ncols=len(kinds) or 1)
     repeated = any(line.repeated for column in panels.values() for line in column.bounds)
     _legend(figure, size, set() if repeated else {"other seeds"})
     if empty:
@@ -113,10 +115,14 @@ def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
 
 
 def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
-    """Read the curves of a data set's runs; a run's colour depends on its place in `runs`."""
+    """Read the curves of a panel's runs.
+
+    Test likelihoods are not among them: the bound of training images is another quantity.
+    """
     unit = params.image_kind(params.runs[runs[0]].dataset).unit
     panels = Panels(unit, [], [], [])
-    for i, run in enumerate(runs):
+    colours = colours_of(params.runs[run] for run in runs)
+    for run in runs:
         curve = read_curve(root, run)
         if curve is None:
             panels.missing.append(run)
@@ -126,7 +132,7 @@ def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
             for repetition in params.repetitions(run)
             if (other := read_curve(root, repetition)) is not None
         ]
-        label, colour = short(run), COLOURS[i % len(COLOURS)]
+        label, colour = short(run), colours[run]
         panels.bounds.append(
             Series(
                 label=label,
@@ -134,7 +140,7 @@ def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
                 epoch=curve["epoch"],
                 training=-curve["elbo"] * unit.per_nat,
                 validation=-curve["valid_elbo"] * unit.per_nat,
-                paper=printed_nll(run),
+                paper=None,
                 repeated=[(other["epoch"], -other["elbo"] * unit.per_nat) for other in others],
             )
         )
@@ -218,7 +224,9 @@ def draw_labels(axes: "Axes", labels: list[tuple[float, str, str]], height: floa
             clip_on=False,
             transform=axes.transAxes,
         )
-        axes.text(1.05, y, text, color=colour, size=7, va="center", transform=axes.transAxes)
+        axes.text(
+            1.05, y, text, color=legible(colour), size=7, va="center", transform=axes.transAxes
+        )
 
 
 def _draw_bounds(axes: "Axes", column: Panels) -> None:
@@ -264,7 +272,9 @@ def _draw_panel(
         if of_bounds and np.isfinite(line.validation[-1]):
             ends[", valid."] = line.validation[-1]
         if line.paper is not None:
-            axes.axhline(line.paper, color=line.colour, zorder=1, **LINES["paper, test images"])
+            axes.axhline(
+                line.paper, color=line.colour, zorder=1, **LINES["KL in the paper, test images"]
+            )
             ends[", paper"] = line.paper
         labels += [(y, f"{line.label}{which} {y:.2f}", line.colour) for which, y in ends.items()]
     draw_labels(axes, labels, height)

@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vlae.report.figures.colours import GREY, colours_of, kind_legend, kind_of
 from vlae.report.figures.image_grids import compose_grid, empty, show_grid
 from vlae.report.figures.layout import Page
-from vlae.report.figures.learning_curves import (
-    ABREAST,
-    COLOURS,
-    GREY,
-    draw_labels,
-    panel_of,
-    short,
-)
+from vlae.report.figures.learning_curves import ABREAST, draw_labels, panel_of, short
 from vlae.storage.records import estimator, read_originals, read_per_image, read_results
 from vlae.units import BITS_PER_DIM, NATS, Unit
 
@@ -25,11 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from vlae.config.schema import Params
+    from vlae.config.schema import Params, Run
 
 # Inches, for the panels against K: size of a panel, and the space around it.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 3.4, 3.2, 0.6, 1.6, 0.35, 0.6
-HEAD_LINE, FOOT_LINES = 0.4, 0.35  # remarks above and below all panels
+HEAD_LINE, FOOT_LINES = 0.65, 0.35  # remarks above and below all panels
 # For the per-image figure, whose sizes are in printed dots:
 SHOWN, ZOOM = 5, 3  # images per group (best, median, worst); width of a pixel in dots
 MARGIN, HISTOGRAM, GAP, HEAD, FOOT, ROW = 40, 520, 50, 110, 110, 176
@@ -69,6 +63,8 @@ def draw_against_k(params: "Params", root: Path, dpi: int) -> "Figure":
         _draw_against_k(axes, runs, unit)
     text = "Band: ± 1 s.e. Filled: K samples of all test images. Open: corrected by K of a few."
     _write(figure, size, LEFT, 1 - 0.25 / size[1], text)
+    kinds = {kind_of(params.runs[run]) for runs in panels.values() for run, *_ in runs}
+    kind_legend(figure, kinds, (LEFT / size[0], 1 - 0.35 / size[1]), ncols=len(kinds))
     if missing:
         text = f"not evaluated: {', '.join(missing)}"
         _write(figure, size, LEFT, 0.1 / size[1], text)
@@ -246,14 +242,15 @@ def _evaluations(params: "Params", root: Path) -> Iterator[tuple[str, dict | Non
 
     Colours are those of the learning curves.
     """
-    seen: dict[str, int] = {}
-    for name, run in params.runs.items():
-        if run.repeats:
-            continue
-        panel = panel_of(run)
-        place = seen[panel] = seen.get(panel, -1) + 1
-        _, evaluation = read_results(root, name, run.dataset)
-        yield name, evaluation, COLOURS[place % len(COLOURS)]
+    panels: dict[str, list[Run]] = {}
+    for run in params.runs.values():
+        if not run.repeats:
+            panels.setdefault(panel_of(run), []).append(run)
+    for runs in panels.values():
+        colours = colours_of(runs)
+        for run in runs:
+            _, evaluation = read_results(root, run.name, run.dataset)
+            yield run.name, evaluation, colours[run.name]
 
 
 def _write(figure: "Figure", size: tuple[float, float], left: float, y: float, text: str) -> None:

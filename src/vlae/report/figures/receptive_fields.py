@@ -6,7 +6,10 @@ from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vlae.images import BINARY_IMAGE
+from vlae.report.figures.colours import GREY
 from vlae.report.figures.image_grids import (
     GAP,
     GUTTER,
@@ -15,7 +18,6 @@ from vlae.report.figures.image_grids import (
     ZOOM,
     compose_grid,
     recorded_images,
-    say,
     show_grid,
     spread,
 )
@@ -27,13 +29,13 @@ if TYPE_CHECKING:
 
     from vlae.config.schema import Params
 
-GREY = "#4d4d4d"
 ABREAST = 2
 # In printed dots: height of the heading and of a panel's head; distance from the images up to the
 # lines in the head: the window, the record (two lines), and the names of the grids.
 HEADING, HEAD = 70, 150
 WINDOW_LINE, RECORD_LINE, GRID_LINE = 118, 98, 14
 LETTER = 0.08  # width of a letter in inches, for breaking lines
+LINE = 30  # of the remarks at the end
 GRIDS = {
     "originals": "Test images $x$",
     "decompressions": "Decompressions $x$′ ∼ $p$($x$|$z$), $z$ ∼ $q$($z$|$x$)",
@@ -109,36 +111,57 @@ WINDOWS_OF = {
 def draw_windows(shown: Windows, params: "Params", root: Path, dpi: int) -> "Figure":
     """Draw originals beside their decompressions, or samples, for each of the runs.
 
-    The panel of a run without recorded images gives the reason.
+    A run without recorded images has no panel, but a line at the end that gives the reason.
     """
+    found = {run: recorded_images(run, params, root) for run in shown.runs.values()}
+    missing = [reason for reason in found.values() if isinstance(reason, str)]
     size = ZOOM * (shown.side * (shown.pixels + 1) + 1)
     panel = len(shown.grids) * (size + GUTTER) - GUTTER
-    abreast = min(ABREAST, len(shown.runs))
-    lines = -(-len(shown.runs) // abreast)
+    panels = max(1, len(shown.runs) - len(missing))
+    abreast = min(ABREAST, panels)
     width = 2 * MARGIN + abreast * (panel + GAP) - GAP
-    height = HEADING + lines * (HEAD + size + MARGIN)
-    page = Page(width, height, dpi)
-    write, axes = page.write, page.axes
-    write(MARGIN, HEADING // 2, shown.heading, va="center", size=9, color=GREY)
-    for place, (heading, run) in enumerate(shown.runs.items()):
+    letters = int((width - 2 * MARGIN) / dpi / LETTER)
+    said = [textwrap.fill(text, letters, break_on_hyphens=False) for text in missing]
+    foot = sum(LINE * (text.count("\n") + 1) for text in said)
+    lines = 0 if len(missing) == len(shown.runs) else -(-panels // abreast)
+    page = Page(width, HEADING + lines * (HEAD + size + MARGIN) + foot, dpi)
+    page.write(MARGIN, HEADING // 2, shown.heading, va="center", size=9, color=GREY)
+    place = 0
+    for letter, (heading, run) in zip("abcdef", shown.runs.items(), strict=False):
+        recorded = found[run]
+        if isinstance(recorded, str):
+            continue
         line, column = divmod(place, abreast)
         left = MARGIN + column * (panel + GAP)
         top = HEADING + line * (HEAD + size + MARGIN) + HEAD
-        letter = f"$\\bf{{{'abcdef'[place]}}}$  " if len(shown.runs) > 1 else ""
-        write(left, top - WINDOW_LINE, letter + heading, size=9, va="baseline")
-        found = recorded_images(run, params, root)
-        if isinstance(found, str):
-            text = textwrap.fill(found, int(panel / dpi / LETTER), break_on_hyphens=False)
-            say(axes(left, top, panel, size, run), text)
-            continue
-        title, images = found
-        title = title.replace(" (", "\n(", 1)
-        write(left, top - RECORD_LINE, title, size=7, va="top", color=GREY)
-        for i, name in enumerate(shown.grids):
-            at = left + i * (size + GUTTER)
-            write(at, top - GRID_LINE, GRIDS[name], size=7.5, va="baseline")
-            side = min(shown.side, isqrt(len(images[name])))
-            grid = compose_grid(spread(images[name], side**2), side)
-            high, wide = grid.shape[:2]
-            show_grid(axes(at, top, ZOOM * wide, ZOOM * high, f"{run} {name}"), grid)
+        name = f"$\\bf{{{letter}}}$  {heading}" if len(shown.runs) > 1 else heading
+        _draw_panel(page, (left, top, size), name, run, shown, recorded)
+        place += 1
+    top = page.height - foot
+    for text in said:
+        page.write(MARGIN, top, text, size=7.5, va="top", color=GREY)
+        top += LINE * (text.count("\n") + 1)
     return page.figure
+
+
+def _draw_panel(
+    page: Page,
+    at: tuple[int, int, int],
+    heading: str,
+    run: str,
+    shown: Windows,
+    recorded: tuple[str, dict[str, np.ndarray]],
+) -> None:
+    """Draw the grids of one run; `at`: left and top of the first one, and their size, in dots."""
+    left, top, size = at
+    title, images = recorded
+    page.write(left, top - WINDOW_LINE, heading, size=9, va="baseline")
+    text = title.replace(" (", "\n(", 1)
+    page.write(left, top - RECORD_LINE, text, size=7, va="top", color=GREY)
+    for name in shown.grids:
+        page.write(left, top - GRID_LINE, GRIDS[name], size=7.5, va="baseline")
+        side = min(shown.side, isqrt(len(images[name])))
+        grid = compose_grid(spread(images[name], side**2), side)
+        high, wide = grid.shape[:2]
+        show_grid(page.axes(left, top, ZOOM * wide, ZOOM * high, f"{run} {name}"), grid)
+        left += size + GUTTER

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlae.errors import VlaeError, suggestion
 from vlae.report.drawn import write_note
+from vlae.report.figures.headline import draw_headline
 from vlae.report.figures.image_grids import draw_images
 from vlae.report.figures.learning_curves import draw_curves
 from vlae.report.figures.likelihoods import draw_against_k, draw_per_image
@@ -79,7 +80,8 @@ IMAGES_OF = {
     "figure2_omniglot_rebuilt": "omniglot_rebuilt-vlae",
 }
 FIGURES = (
-    {name: Entry(IMAGES, partial(draw_images, run), (run,)) for name, run in IMAGES_OF.items()}
+    {"headline": Entry((training_file, evaluation_file), draw_headline)}
+    | {name: Entry(IMAGES, partial(draw_images, run), (run,)) for name, run in IMAGES_OF.items()}
     | {
         name: Entry(IMAGES, partial(draw_windows, shown), tuple(shown.runs.values()))
         for name, shown in WINDOWS_OF.items()

@@ -1,1 +1,1 @@
-"""results/report.html: everything that is recorded and drawn, as one page that needs no network."""
+"""results/report.html: all that is recorded and drawn, as one page that needs no network."""

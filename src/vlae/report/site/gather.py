@@ -86,28 +86,13 @@ class Site:
         return [(i, row) for i, row in enumerate(rows, start=1) if run in row.runs]
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The files that the report reads if they exist, relative to the root: drawings, recorded
-    results, and texts of the project."""
+def recorded_inputs(params: Params) -> list[str]:
+    """Return the recorded results that the report reads if they exist, relative to the root.
 
-    drawn: list[str]
-    recorded: list[str]
-    texts: list[str]
-
-
-def site_inputs(params: Params) -> Inputs:
-    """Return the files that the report reads if they exist."""
-    drawn = [
-        path
-        for kind, _, _, outputs in drawings(params)
-        if kind != "summaries"
-        for path in outputs
-        if path.endswith((".csv", ".html", ".png"))
-    ]
+    It also reads the drawn tables and figures, and the files of WORKFLOW.
+    """
     of_run = (training_file, curve_file, evaluation_file, images_file, paths.samples)
-    recorded = [str(file(run)) for run in params.runs for file in of_run]
-    return Inputs(drawn, recorded, [*WORKFLOW])
+    return [str(file(run)) for run in params.runs for file in of_run]
 
 
 def gather(params: Params, root: Path) -> Site:

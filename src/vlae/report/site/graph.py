@@ -1,6 +1,7 @@
 """The graph of the workflow's rules as inline SVG, laid out here: no graphviz is needed."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from markupsafe import Markup, escape
@@ -103,7 +104,7 @@ def _order(columns: dict[str, int], paths: list[list[str]]) -> list[list[str]]:
             order[column].append(name)
     near: dict[str, list[str]] = {}
     for path in paths:
-        for one, other in zip(path, path[1:], strict=False):
+        for one, other in pairwise(path):
             near.setdefault(one, []).append(other)
             near.setdefault(other, []).append(one)
     for _ in range(SWEEPS):
@@ -115,15 +116,14 @@ def _order(columns: dict[str, int], paths: list[list[str]]) -> list[list[str]]:
 
 
 def _arrow(places: list[tuple[float, float]]) -> str:
-    line, last = "", len(places) - 1
-    for i, (left, top) in enumerate(places):
-        middle = top + TALL / 2
-        if i:
-            half = (x + left) / 2
-            line += f"C{half} {y} {half} {middle} {left - (3 if i == last else 0)} {middle}"
-        if 0 < i < last:
-            line += f"H{left + BOX}"
+    """A curve from the first box, through free places, to the last."""
+    (left, top), *rest = places
+    x, y = left + BOX, top + TALL / 2
+    line = f"M{x} {y}"
+    for left, top in rest:
+        half, middle = (x + left) / 2, top + TALL / 2
+        is_last = (left, top) == places[-1]
+        line += f"C{half} {y} {half} {middle} {left - 3 if is_last else left} {middle}"
         x, y = left + BOX, middle
-        if not i:
-            line = f"M{x} {y}"
+        line += "" if is_last else f"H{x}"
     return f'<path class="arrow" marker-end="url(#tip)" d="{line}"/>'

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import vlae
 from vlae.config.schema import Params
-from vlae.report.model_kinds import KINDS
 from vlae.report.paper import citation
 from vlae.report.site.drawn_tables import DrawnTable, sort_key
 from vlae.report.site.explorer import image_digits
 from vlae.report.site.gather import CLAIMS, Site, gather
+from vlae.report.site.kinds import KINDS
 from vlae.report.site.sprites import Sprite
 from vlae.report.tables.headline import (
     BEYOND,
@@ -57,7 +57,7 @@ def render(site: Site) -> str:
     environment.globals.update(
         site=site,
         names={run.name for run in site.runs} | {name for name, _ in site.untrained},
-        kinds=KINDS,
+        kinds=[kind for kind in KINDS.values() if kind in {run.kind for run in site.runs}],
         judged=(VERDICT, STATUS),
         verdict=None if claims is None else claims.column(VERDICT),
     )

@@ -10,17 +10,19 @@ from vlae.config.schema import Params, Run
 from vlae.errors import VlaeError
 from vlae.report.doubt import doubt
 from vlae.report.figures.learning_curves import Series, limits
-from vlae.report.model_kinds import ModelKind, model_kind
 from vlae.report.overview import Summary, fields_of, flat, settings
 from vlae.report.site.explorer import Explorer, RecordedImages, build_explorer
+from vlae.report.site.kinds import ModelKind, model_kind
 from vlae.report.site.plot import Axis, Line, line_plot
 from vlae.report.site.sprites import Sprite, sprite
 from vlae.storage.records import estimator, read_curve, read_results, read_samples
 from vlae.units import NATS, Unit, rounded, rounded_error
 
 # What is shown of a stretch of training. The record itself says it of the only stretch.
-STRETCH = ("hardware", "precision", "core", "torch", "git_revision", "seconds")
-STRETCH += ("from_epoch", "to_epoch", "decay_epochs", "from_checkpoint")
+STRETCH = (
+    *("from_epoch", "to_epoch", "decay_epochs", "from_checkpoint", "seconds"),
+    *("hardware", "precision", "core", "torch", "git_revision"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def build_run(
     page = RunPage(
         summary=summary,
         title=params.datasets[run.dataset]["title"],
-        kind=model_kind(run.model),
+        kind=model_kind(run),
         unit=unit,
         repeats=run.repeats,
         estimator="" if evaluation is None else estimator(evaluation),

@@ -78,13 +78,18 @@ def status(quantity: str, unit: str, dataset: str, difference: float | None) -> 
     """Return the status of a number that differs by `difference` (ours - paper, in `unit`)."""
     if difference is None:
         return NOT_TRAINED
-    tolerance = KL_TOLERANCE if quantity == "KL" else TOLERANCE_OF.get(dataset, TOLERANCE[unit])
+    within = tolerance(quantity, unit, dataset)
     # 1e-9: a difference of exactly the tolerance counts as within it, despite rounding.
-    if abs(difference) <= tolerance + 1e-9:
+    if abs(difference) <= within + 1e-9:
         return REPRODUCED
     if difference < 0 and quantity == "NLL":
         return BEYOND
-    return CLOSE if abs(difference) <= TIMES_CLOSE * tolerance + 1e-9 else NOT_REPRODUCED
+    return CLOSE if abs(difference) <= TIMES_CLOSE * within + 1e-9 else NOT_REPRODUCED
+
+
+def tolerance(quantity: str, unit: str, dataset: str) -> float:
+    """Return the largest distance from the paper's value that counts as reproduced, in `unit`."""
+    return KL_TOLERANCE if quantity == "KL" else TOLERANCE_OF.get(dataset, TOLERANCE[unit])
 
 
 def headline_inputs(params: "Params") -> list[str]:
