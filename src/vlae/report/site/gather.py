@@ -15,7 +15,7 @@ from vlae.report.site.drawn_tables import DrawnTable, Row, read_table
 from vlae.report.site.explorer import RecordedImages
 from vlae.report.site.graph import draw_graph, read_rules
 from vlae.report.site.run_page import RunPage, build_run
-from vlae.report.site.sprites import png_uri
+from vlae.report.site.sprites import figure
 from vlae.report.tables.headline import NAME as HEADLINE
 from vlae.report.verify import drawings
 from vlae.storage import paths
@@ -124,8 +124,6 @@ def _runs(params: Params, root: Path) -> list[RunPage]:
 
 
 def _figure(name: str, params: Params, root: Path) -> Drawing:
-    from PIL import Image
-
     caption = _captions().get(name, {"title": name, "caption": ""})
     title, text = caption["title"], " ".join(caption["caption"].split())
     of = FIGURES[name].runs
@@ -137,9 +135,8 @@ def _figure(name: str, params: Params, root: Path) -> Drawing:
         return Drawing(name, title, text, missing or "no run is trained")
     if not path.exists():
         return Drawing(name, title, text, "not drawn yet")
-    with Image.open(path) as image:
-        size = image.size
-    return Drawing(name, title, text, missing, png_uri(path.read_bytes()), size)
+    uri, size = figure(path)
+    return Drawing(name, title, text, missing, uri, size)
 
 
 def _captions() -> dict[str, dict[str, str]]:
