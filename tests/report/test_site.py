@@ -193,6 +193,12 @@ def test_each_test_image_has_its_values_and_its_place(page, root, run):
         assert float(item.attrs["data-nll"]) == pytest.approx(nll[i], abs=0.006)
         assert float(item.attrs["data-kl"]) == pytest.approx(values["kl"][i], abs=0.006)
         assert float(item.attrs["data-ess"]) == pytest.approx(values["ess"][i], abs=0.06)
+        if run == reported.COLOUR and i > 3:
+            assert float(item.attrs["data-khat"]) == pytest.approx(
+                values["pareto_k"][i], abs=0.006
+            )
+        else:  # not recorded, or not finite
+            assert "data-khat" not in item.attrs
         below = 100 * np.mean(nll < nll[i])
         assert float(item.attrs["data-below"]) == pytest.approx(below, abs=0.051)
         cells = list(item.every("span", class_="cell"))

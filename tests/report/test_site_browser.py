@@ -171,6 +171,17 @@ def test_test_images_are_sorted_by_any_value(tab, report):
         assert tab.do(pressed) == 1
 
 
+def test_what_has_no_value_is_last_in_either_order(tab, report):
+    at(tab, report, f"#/run/{reported.COLOUR}")
+    for _ in range(2):
+        tab.do("document.querySelectorAll('.now .sorts button')[4].click()")
+        values = tab.do(
+            "[...document.querySelectorAll('.now .explorer li')].map((i) => i.dataset.khat || '')"
+        )
+        assert values[-2:] == ["", ""] and "" not in values[:-2]
+        assert abs(float(values[0]) - float(values[-3])) > 0.8
+
+
 def test_a_test_image_is_enlarged_with_its_place_in_the_distribution(tab, report):
     at(tab, report, f"#/run/{reported.VLAE}")
     tab.do("document.querySelectorAll('.now .card')[4].click()")

@@ -52,7 +52,10 @@ def write_results(root: Path) -> Path:
             else {"samples": 64, "k_median": 0.4, "k_most": 0.7, "failing": 0.02},
         )
         ess = random.uniform(1, 64, IMAGES).astype(np.float32)
-        recorded.write_per_image(root, run, ll, random.uniform(5, 15, IMAGES), ess=ess)
+        k = random.uniform(0, 1, IMAGES).astype(np.float32)
+        k[:6] = np.nan, np.nan, np.nan, np.inf, np.nan, np.nan  # of too few samples
+        more = {"pareto_k": k} if run == COLOUR else {}
+        recorded.write_per_image(root, run, ll, random.uniform(5, 15, IMAGES), ess=ess, **more)
         none = np.zeros((0, *recorded.write_samples(root, run)["samples"].shape[1:]), np.uint8)
         if exact:  # a run without a code has samples only
             noise = random.integers(0, 2, (100, 28, 28), dtype=np.uint8)

@@ -119,7 +119,8 @@ def read_per_image(
     """Return the values per test image of an evaluation, given its record.
 
     index, log_likelihood and kl, each (n_test,); the latter two are nats, estimated with the
-    samples of the first level. `more`: names of further ones, which are absent in old records.
+    samples of the first level. `more`: names of further ones, which are absent in old records
+    and need not be finite.
     Raises VlaeError if the file is missing, because the two are recorded together.
     """
     run, shape = evaluation["run"], (evaluation["n_test"],)
@@ -132,7 +133,7 @@ def read_per_image(
     for name, array in images.items():
         if array.shape != shape or array.dtype.kind not in "iuf":
             raise VlaeError(f"{path}: {name} must be one number for each of {shape[0]} images")
-        if not np.isfinite(array).all():
+        if name in PER_IMAGE and not np.isfinite(array).all():
             raise VlaeError(f"{path}: {name} must be finite")
     return images
 

@@ -13,7 +13,7 @@ from vlae.storage.records import read_index, read_per_image
 from vlae.units import NATS, Unit
 
 MOST = 100  # images of a run that the page shows
-OPTIONAL = ("ess", "pareto_k", "samples")  # values per image that old evaluations lack
+OPTIONAL = ("ess", "pareto_k")  # values per image that old evaluations lack
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,14 @@ def build_explorer(
             continue
         i = row[index]
         below = float(np.searchsorted(ordered, nll[i]) / len(ordered))
-        ess, k = (float(values[n][i]) if n in values else None for n in ("ess", "pareto_k"))
-        of_k = k if k is not None and np.isfinite(k) and not evaluation["exact"] else None
-        of_ess = None if evaluation["exact"] else ess
+        ess, k = (
+            float(values[name][i])
+            if name in values and not evaluation["exact"] and np.isfinite(values[name][i])
+            else None
+            for name in OPTIONAL
+        )
         kl = float(values["kl"][i])
-        items.append(Item(place, index, float(nll[i]), kl, of_ess, of_k, below))
+        items.append(Item(place, index, float(nll[i]), kl, ess, k, below))
     shown = sprite(originals)
     if not items or shown is None:
         return None

@@ -49,7 +49,9 @@
   show();
 
   // Tables: each heading becomes a button; rows are sorted within their group.
-  const number = (cell) => (cell.dataset.value === undefined ? NaN : Number(cell.dataset.value));
+  const number = (value) => (value === undefined ? NaN : Number(value));
+  const bySize = (x, y, sign) =>
+    isNaN(x) || isNaN(y) ? isNaN(x) - isNaN(y) : sign * (x - y); // what has no value is last
   const compare = (column, sign, numbers) => (a, b) => {
     const [one, other] = [a.cells[column], b.cells[column]];
     if (!numbers) {
@@ -57,9 +59,7 @@
       if (!x || !y) return (x ? 0 : 1) - (y ? 0 : 1);
       return sign * x.localeCompare(y, "en", { numeric: true });
     }
-    const [x, y] = [number(one), number(other)];
-    if (isNaN(x) || isNaN(y)) return (isNaN(x) ? 1 : 0) - (isNaN(y) ? 1 : 0); // empty: last
-    return sign * (x - y);
+    return bySize(number(one.dataset.value), number(other.dataset.value), sign);
   };
   for (const table of all("table.sortable")) {
     const headings = all("thead th", table);
@@ -170,8 +170,8 @@
         }
         button.dataset.order = up ? "ascending" : "descending";
         button.textContent = `${name} ${up ? "↑" : "↓"}`;
-        const sign = up ? 1 : -1;
-        list.append(...cards.sort((a, b) => sign * (a.dataset[key] - b.dataset[key])));
+        const value = (one) => number(one.dataset[key]);
+        list.append(...cards.sort((a, b) => bySize(value(a), value(b), up ? 1 : -1)));
       });
       bar.append(button);
     }
