@@ -25,7 +25,7 @@ from vlae.report.site.gather import WORKFLOW, recorded_inputs
 from vlae.report.site.graph import layers, read_rules, reduced
 from vlae.report.site.kinds import KINDS
 from vlae.report.site.page import write_report
-from vlae.report.site.plot import Axis, Line, line_plot
+from vlae.report.site.plot import Axis, Line, histogram, line_plot
 from vlae.units import BITS_PER_DIM, NATS
 
 PARAMS = reported.PARAMS
@@ -346,6 +346,17 @@ def test_a_plot_puts_each_point_in_its_place():
     assert svg.attrs["aria-label"] == "A <plot>. of & numbers"
     (path,) = (p.attrs["d"] for p in svg.every("path") if p.attrs["class"] == "line training")
     assert path == "M54.0 10.0L238.0 101.0"
+
+
+@pytest.mark.parametrize(
+    "values", [[80.0], [80.0, 80.0], [1e300, 0.0], [0.0, 5e-324], [-1e300] * 3]
+)
+def test_a_histogram_of_any_values_has_all_of_them(values):
+    svg = parse(histogram("A histogram", "of values", "NLL", np.array(values))).one("svg")
+    bars = [bar for bar in svg.every("rect") if bar.attrs["class"] == "bar"]
+    assert len(bars) == (2 if values == [1e300, 0.0] else 1)
+    low, high = float(svg.attrs["data-low"]), float(svg.attrs["data-high"])
+    assert low < high and "nan" not in str(svg) and "inf" not in str(svg)
 
 
 def test_kinds_have_the_colours_of_the_figures_and_brighter_ones_on_dark():

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 # In units of the SVG: its size, and the space around the panel for ticks and labels.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 230, 54, 18, 10, 38
 MARKER = 2.6
+FURTHEST = 1e15  # of the values in a histogram: what is further away is no likelihood
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ class Axis:
         if self.log:
             powers = range(math.ceil(math.log2(self.low)), math.floor(math.log2(self.high)) + 1)
             return [2.0**power for power in powers[:: max(1, -(-len(powers) // most))]]
-        step = _step((self.high - self.low) / most)
+        span = self.high - self.low
+        if not 0 < span < math.inf:
+            return [self.low]
+        step = _step(span / most)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [round(i * step, 10) for i in range(first, last + 1)]
@@ -76,7 +80,12 @@ def histogram(name: str, about: str, label: str, values: np.ndarray, bins: int =
 
     The SVG says as data-low and data-high where its axis ends.
     """
-    counts, edges = np.histogram(values, bins=bins)
+    values = np.clip(values, -FURTHEST, FURTHEST)
+    low, high = float(values.min()), float(values.max())
+    least = 1e-6 * max(1.0, abs(low), abs(high))  # so that the bins differ
+    if high - low < least:
+        low, high = low - least, high + least
+    counts, edges = np.histogram(values, bins, (low, high))
     x = Axis(label, float(edges[0]), float(edges[-1]))
     y = Axis("test images", 0.0, 1.05 * float(counts.max()))
     parts = [*_frame(x, y)]
