@@ -1,33 +1,33 @@
-# The commands of this repository; `make` alone lists them.
-# Needed beforehand: Python 3.11 or newer, git, make.
+# The commands of this repository; `make` lists them.
+# They need only Python 3.11 or newer, git and make.
 
 PYTHON ?= python3
 CORES  ?= all
 
-# Everything below runs in .venv, without having to activate it.
+# Everything below runs in .venv, which need not be activated.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 ENVIRONMENT := .venv/complete
 SNAKEMAKE   := .venv/bin/snakemake --cores $(CORES)
 
-# So that Python may keep what it has compiled: every start is faster for it.
+# Let Python keep compiled files, so that every start is faster.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help reproduce test test-slow test-cluster lint bench format environment lock readme clean
 
-help:  ## list these commands
+help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 reproduce: $(ENVIRONMENT)  ## draw every table and figure from the recorded results; trains nothing
 	@$(SNAKEMAKE) --quiet all --config train=false
-	@echo "make: results/tables and results/figures are what the recorded results give"
-	@echo "make: results/report.html shows all of it; open it in a browser"
+	@echo "make: results/tables and results/figures are drawn from the recorded results"
+	@echo "make: results/report.html shows all of them; open it in a browser"
 
-# A file at a time in each process, in the order of tests/conftest.py.
+# Each process runs one test file at a time, in the order of tests/conftest.py.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# The tests' networks are tiny: threads would only wait for each other.
+# The networks in tests are tiny, so threads would only wait for each other.
 test test-slow test-cluster: export OMP_NUM_THREADS = 1
 
 test: $(ENVIRONMENT) lint  ## check the code, then run the tests (minutes)
@@ -36,33 +36,33 @@ test: $(ENVIRONMENT) lint  ## check the code, then run the tests (minutes)
 test-slow: $(ENVIRONMENT)  ## run the tests that take longer
 	.venv/bin/python -m pytest -m slow
 
-test-cluster: $(ENVIRONMENT)  ## a real SLURM cluster on this machine, and every fault (Debian, root; an hour)
+test-cluster: $(ENVIRONMENT)  ## run a real SLURM cluster on this machine, and every fault (Debian, root; an hour)
 	.venv/bin/python tests/cluster/slurm.py install
 	VLAE_CLUSTER=1 .venv/bin/python -m pytest -m "cluster or faults" --record-figures $(SIDE_BY_SIDE)
 
-lint: $(ENVIRONMENT)  ## check style, types and the workflow's form
+lint: $(ENVIRONMENT)  ## check style, types and the workflow
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/snakefmt --check --compact-diff Snakefile workflow/rules
 	.venv/bin/snakemake --lint
 
-bench: $(ENVIRONMENT)  ## measure how fast the core is here: results/benchmarks.md (minutes)
+bench: $(ENVIRONMENT)  ## measure the speed of the core on this machine: results/benchmarks.md (minutes)
 	PYTHONPATH=src .venv/bin/python -m benchmarks.run $(BENCH)
 	PYTHONPATH=src .venv/bin/python -m benchmarks.colour
 
-format: $(ENVIRONMENT)  ## bring the code into the form that lint wants
+format: $(ENVIRONMENT)  ## format the code as lint requires
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 	.venv/bin/snakefmt Snakefile workflow/rules
 
-environment: $(ENVIRONMENT)  ## only set up .venv
+environment: $(ENVIRONMENT)  ## set up .venv only
 
 $(ENVIRONMENT): requirements.lock pyproject.toml workflow/scripts/setup_environment.py workflow/scripts/startup.py
 	@$(PYTHON) workflow/scripts/setup_environment.py
 	@touch $@
 
-lock: $(ENVIRONMENT)  ## write requirements.lock anew from pyproject.toml (UPGRADE=1: newest versions)
+lock: $(ENVIRONMENT)  ## write requirements.lock from pyproject.toml (UPGRADE=1: newest versions)
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-annotate --custom-compile-command "make lock" --extra workflow --extra dev \
 	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml
@@ -70,6 +70,6 @@ lock: $(ENVIRONMENT)  ## write requirements.lock anew from pyproject.toml (UPGRA
 readme: $(ENVIRONMENT)  ## write the generated parts of README.md again
 	.venv/bin/python workflow/scripts/readme.py
 
-clean:  ## remove what can be made again at no cost (not data, checkpoints or the cache)
+clean:  ## remove files that are quickly made again (not data, checkpoints or the cache)
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis .snakemake/log build results/logs results/report.html
 	find src tests workflow -name __pycache__ -prune -exec rm -rf {} +

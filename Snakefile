@@ -1,8 +1,8 @@
-# When and where things run. What the expensive ones are, and whether they have to run at
-# all, is DVC's part: dvc.yaml and workflow/rules/common.smk.
+# Says when and where steps run. DVC decides what the expensive steps are, and whether they have to
+# run (dvc.yaml, workflow/rules/common.smk).
 #
 #     snakemake --cores all                        compute what is missing, draw everything
-#     snakemake --cores all --config train=false   draw from what is recorded, run nothing long
+#     snakemake --cores all --config train=false   draw from the recorded results, train nothing
 #     snakemake --cores all --profile slurm        the same on a cluster
 
 from snakemake.utils import min_version

@@ -97,7 +97,7 @@ def test_a_time_is_refused_in_its_own_unit(
     with pytest.raises(SystemExit):
         main(arguments)
     said = capsys.readouterr().err.splitlines()[-1]
-    assert f"argument {option}: {value!r} is no positive number of {unit}" in said
+    assert f"argument {option}: {value!r} is not a positive number of {unit}" in said
 
 
 def test_fetch_says_what_it_has_made(tmp_path, monkeypatch, capsys):
@@ -137,14 +137,14 @@ def test_the_steps_by_hand(tmp_path, monkeypatch, capsys):
     assert main(["verify", "--images", "10"]) == 0
     said = capsys.readouterr().out
     assert f"{run}: as recorded" in said
-    assert "1 tables and 1 figures: as drawn from the results here" in said
+    assert "1 tables and 1 figures: as drawn from the recorded results" in said
     # As if evaluated on a GPU, with noise that is not this machine's.
     about = tmp_path / f"results/evaluations/{run}.json"
     record = json.loads(about.read_text())
     about.write_text(json.dumps(record | {"device": "cuda", "seed": record["seed"] + 1}))
     draw()
     assert main(["verify", "--images", "20"]) == 0
-    assert "the noise of cuda is another) on 20 images" in capsys.readouterr().out
+    assert "noise differs from that of cuda) on 20 images" in capsys.readouterr().out
     about.write_text(json.dumps(record | {"seed": record["seed"] + 1}))  # on the same device
     assert main(["verify", "--images", "20"]) == 2
     assert f"{run}: NOT as recorded" in capsys.readouterr().out

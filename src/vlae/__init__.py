@@ -1,7 +1,7 @@
 """Variational Lossy Autoencoder (Chen et al., ICLR 2017): trained models as a library.
 
     import vlae
-    vlae.runs()                                        # a table of what is trained
+    vlae.runs()                                        # a table of all runs
     model = vlae.load("static_mnist-vlae")
     x = vlae.test_images("static_mnist", 10)
     vlae.save_grid("out.png", x, model.decompress(x, seed=0), model.sample(10, seed=0))
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.3.0"
 __all__ = ["Encoding", "Pretrained", "load", "runs", "save_grid", "test_images"]
 
-# Names are imported when they are used: `import vlae` and the quick commands do without PyTorch.
+# Names are imported on first use, so that `import vlae` and quick commands do not load PyTorch.
 _PLACES = {
     "Encoding": "vlae.library.pretrained",
     "Pretrained": "vlae.library.pretrained",

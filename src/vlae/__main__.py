@@ -1,4 +1,4 @@
-"""The command `vlae`, and python -m vlae."""
+"""The command `vlae`, also started by `python -m vlae`."""
 
 import os
 import signal
@@ -8,24 +8,26 @@ from typing import NoReturn
 
 
 def run() -> NoReturn:
-    """Run the command line, in which Ctrl-C, and SIGTERM, is one line at any moment."""
+    """Run the command line; Ctrl-C and SIGTERM end it with one line at any moment."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     from vlae.cli import main
 
     status = main()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; only Python itself has to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done; only Python has to exit
     sys.exit(status)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, so that what is half written is removed; but end at once while
-    modules are imported: not all of them let an exception through."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second time without waiting for that
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may follow the first signal at once
+    """Raise KeyboardInterrupt, so that unfinished files are removed.
+
+    While modules are imported, end the process at once: some modules swallow the exception.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends it without cleaning up
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # often sent right after the first signal
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            if "DVC_STAGE" not in os.environ:  # whoever called DVC says it
+            if "DVC_STAGE" not in os.environ:  # the caller of DVC says so
                 os.write(2, b"vlae: interrupted\n")
             writing = sys.modules.get("vlae.storage.write")
             for path in writing.UNFINISHED if writing else ():

@@ -1,6 +1,6 @@
-"""The command line: vlae COMMAND …, each one step of the pipeline.
+"""The command line, `vlae COMMAND …`. Each command is one step of the pipeline.
 
-Heavy modules are imported by the command that needs them, so that --help is quick.
+A command imports the heavy modules that it needs itself, so that --help is quick.
 """
 
 import argparse
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 75 stopped at the clock, 2 bad input, 130
-    interrupted."""
+    """Run one command and return its exit status.
+
+    0: done; 75: stopped at the time limit; 2: bad input; 130: interrupted.
+    """
     try:
         options = parser(COMMANDS).parse_args(arguments)
         logs.to_stderr()
         wait_passively()  # before PyTorch is imported
         return options.command(options) or 0
     except KeyboardInterrupt:
-        if "DVC_STAGE" not in os.environ:  # whoever called DVC says it
+        if "DVC_STAGE" not in os.environ:  # the caller of DVC says so
             print("vlae: interrupted", file=sys.stderr)
         return INTERRUPTED
     except VlaeError as error:
@@ -42,10 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"vlae: error: {where}{error.strerror or error}", file=sys.stderr)
         return BAD_INPUT
     except (MemoryError, RuntimeError) as error:
-        # PyTorch's word for the same: "DefaultCPUAllocator: can't allocate memory".
+        # PyTorch raises RuntimeError: "DefaultCPUAllocator: can't allocate memory".
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
-        print("vlae: error: this takes more memory than there is", file=sys.stderr)
+        print("vlae: error: out of memory", file=sys.stderr)
         return BAD_INPUT
 
 
@@ -56,31 +58,37 @@ def _params(options: argparse.Namespace) -> "Params":
 
 
 def _check_recipe(options: argparse.Namespace, run: "Run", step: str) -> None:
-    """DVC records a result as made by the recipe that is there: it must be of these parameters.
+    """Raise VlaeError unless the recipe in results/recipes has the parameters of this run.
 
-    It is not where they were edited after the workflow was started, and a job starts later.
+    DVC records a result as made by that recipe. The two differ if the parameters were edited
+    between the start of the workflow and the start of its job.
     """
     from vlae.config.stages import in_recipe
 
     if "DVC_STAGE" in os.environ and not in_recipe(run, step):
         raise VlaeError(
-            f"{options.params}: runs.{run.name} was edited since the workflow was started. Run "
+            f"{options.params}: runs.{run.name} was edited since the workflow was started; run "
             "the same command again"
         )
 
 
 def _check_unchanged(options: argparse.Namespace, run: "Run") -> None:
-    """DVC records the parameters as they are when a command ends: they must be those it used."""
+    """Raise VlaeError if the parameters were edited while the command ran.
+
+    DVC records the parameters as they are when a command ends: they must be those it used.
+    """
     if _params(options).run(run.name) != run:
         raise VlaeError(
-            f"{options.params}: runs.{run.name} was edited meanwhile; the result is of the old "
-            "parameters and will not be recorded. Run the same command again"
+            f"{options.params}: runs.{run.name} was edited meanwhile; the result belongs to the "
+            "old parameters and is not recorded; run the same command again"
         )
 
 
 def _is_recorded(options: argparse.Namespace, run: "Run") -> bool:
-    """Return True if results/ are those of this configuration: that of ./params.yaml, whatever
-    file --params names."""
+    """Return True if the run has the settings of ./params.yaml, to which results/ belongs.
+
+    --params may name another file.
+    """
     from vlae.config.load import load_params
 
     if not PARAMS.exists() or PARAMS.resolve() == Path(options.params).resolve():
@@ -89,23 +97,23 @@ def _is_recorded(options: argparse.Namespace, run: "Run") -> bool:
 
 
 def _check_recorded(options: argparse.Namespace, run: "Run") -> None:
-    """Raise VlaeError if a result of other settings than recorded would get into results/."""
+    """Raise VlaeError unless the run has the settings to which results/ belongs."""
     if not _is_recorded(options, run):
         raise VlaeError(
             f"{options.params}: runs.{run.name} is not as in {PARAMS}, whose results are in "
-            "results/; give it a name of its own"
+            "results/; give the run another name"
         )
 
 
 def _outside_results(name: str) -> Path:
-    """The path of --out. Raises VlaeError for a folder, and for a file in results/."""
+    """Return the path of --out. Raises VlaeError for a folder and for a file in results/."""
     path = Path(name)
     if path.is_dir():
-        raise VlaeError(f"--out {name}: is a folder; name a file")
+        raise VlaeError(f"--out {name} is a folder; name a file")
     if path.resolve().is_relative_to(Path("results").resolve()):
         raise VlaeError(
-            f"--out {name}: only what params.yaml configures is written to results/; name a file "
-            "elsewhere"
+            f"--out {name}: results/ is only for results with the settings of params.yaml; name a "
+            "file elsewhere"
         )
     return path
 
@@ -129,7 +137,7 @@ def _train(options: argparse.Namespace) -> int:
     params = _params(options)
     run = params.run(options.run)
     _check_recipe(options, run, "train")
-    if paths.checkpoint(run.name).exists():  # a bare machine trains what it is told to
+    if paths.checkpoint(run.name).exists():  # otherwise there is nothing to replace
         _check_recorded(options, run)
     dataset = _dataset(params, run.dataset)
     from vlae.training.train import train
@@ -153,7 +161,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     run = params.run(options.run)
     _check_recipe(options, run, "evaluate")
     if options.out and options.shard:
-        raise VlaeError("--shard leaves its part in scratch/: there is nothing for --out to write")
+        raise VlaeError("--shard only writes its part to scratch/; use --out without --shard")
     out = _outside_results(options.out) if options.out else None
     dataset = _dataset(params, run.dataset)
     from vlae.evaluation.evaluate import asked_for, evaluate
@@ -198,8 +206,8 @@ def _sample(options: argparse.Namespace) -> None:
         return _sample_picture(options, run)
     if options.n is not None or options.seed is not None:
         raise VlaeError(
-            "-n and --seed go with --out FILE.png; what is recorded in results/ has settings of "
-            "its own"
+            "-n and --seed need --out FILE.png; the samples recorded in results/ have fixed "
+            "settings"
         )
     _check_recorded(options, run)
     dataset = _dataset(params, run.dataset)
@@ -259,7 +267,7 @@ def _figure(options: argparse.Namespace) -> None:
 
 
 def _say_written(files: list[Path]) -> None:
-    """A line with the files of one table or figure, which differ in their endings."""
+    """Print the files of one table or figure, which differ in their endings, as one line."""
     endings = ",".join(path.suffix[1:] for path in files)
     print(f"written: {files[0].with_suffix('')}.{{{endings}}}")
 
@@ -289,7 +297,7 @@ def _verify(options: argparse.Namespace) -> None:
         try:
             for line in check:
                 print(line, flush=True)
-        except VlaeError as error:  # the other is checked all the same
+        except VlaeError as error:  # the other check still runs
             wrong.append(str(error))
     if wrong:
         raise VlaeError("; ".join(wrong))

@@ -1,4 +1,4 @@
-"""The hardware that computes a number, in words, and the arithmetic that it does fast."""
+"""The device and precision to compute with, and the name of the hardware."""
 
 import functools
 import os
@@ -12,7 +12,7 @@ from vlae.errors import VlaeError
 
 
 def choose_device(name: str) -> torch.device:
-    """auto, cpu or cuda -> device. Raises VlaeError where CUDA is asked for and absent."""
+    """Return the device "auto", "cpu" or "cuda". Raises VlaeError if CUDA is not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -21,7 +21,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """auto -> bfloat16 where the processor multiplies it natively, else float32."""
+    """Return the precision; "auto" is bfloat16 if the hardware multiplies it, else float32."""
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -32,13 +32,13 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def _native() -> bool:
-    """bf16 dot products in hardware; oneDNN also emulates them, slowly, from AVX-512 up."""
+    """Return True if the processor multiplies bfloat16; oneDNN may emulate it, which is slow."""
     return not processor_flags().isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))
 
 
 @functools.cache
 def processor_flags() -> frozenset[str]:
-    """Return the features of the first processor in /proc/cpuinfo; none where there is no such
+    """Return the features of the first processor in /proc/cpuinfo; none if there is no such
     file."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
@@ -49,18 +49,18 @@ def processor_flags() -> frozenset[str]:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """The context for forward passes in that precision; weights and likelihood stay in float32."""
+    """Return the context of a forward pass in `precision`; weights and likelihood stay float32."""
     if precision == "float32":
         return nullcontext()
-    # A CUDA graph must not refer to casts that another pass has cached.
+    # A CUDA graph must not refer to casts that another forward pass has cached.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type == "cpu")
 
 
 def set_arithmetic(device: torch.device, precision: str) -> None:
-    """Set what holds for the whole process when it trains on a GPU. Does nothing on a CPU.
+    """Set how a GPU computes, for the whole process. Does nothing on a CPU.
 
-    Convolutions sum in a fixed order, so that a resumed training is exact. In bfloat16 the
-    few products left in float32 may be rounded to TF32; in float32 none is.
+    Convolutions sum in a fixed order, so that a resumed training gives the same weights. With
+    precision bfloat16, the few products that stay in float32 may be rounded to TF32.
     """
     if device.type != "cuda":
         return
@@ -68,7 +68,7 @@ def set_arithmetic(device: torch.device, precision: str) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = precision == "bfloat16"
     torch.backends.cuda.matmul.allow_tf32 = precision == "bfloat16"
-    # Adamax for graphs also takes the steps outside of them: the same arithmetic everywhere.
+    # Steps outside of a CUDA graph use the same Adamax, so that the arithmetic is the same.
     warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
 
 
@@ -84,6 +84,6 @@ def describe(device: torch.device) -> str:
                     model = line.split(":", 1)[1].strip()
                     break
     except OSError:
-        pass  # not Linux: the architecture's name must do
+        pass  # not Linux: use the architecture's name
     threads = min(torch.get_num_threads(), len(os.sched_getaffinity(0)))
     return f"{threads} core{'s' if threads > 1 else ''} of {model}"

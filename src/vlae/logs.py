@@ -1,7 +1,7 @@
-"""Messages of the package while it works, through the standard library's logging.
+"""Log messages of the package, by the standard library's logging.
 
-Every module logs to `vlae.…`; nothing is shown until somebody asks for it, as the command line
-does with `to_stderr`.
+Every module logs to `vlae.…`. Nothing is shown before `to_stderr` is called, as the command line
+does.
 """
 
 import logging
@@ -12,7 +12,7 @@ LOGGER = logging.getLogger("vlae")
 
 
 class _Stderr(logging.StreamHandler):
-    """Writes to standard error as it is at the time, which may have been redirected since."""
+    """Writes to the present sys.stderr, which may have been redirected since the start."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -23,7 +23,7 @@ class _Stderr(logging.StreamHandler):
 
 
 def to_stderr() -> None:
-    """Show every message as a line on standard error, and warnings as such."""
+    """Show every message as a line on standard error; warnings begin with "vlae: warning:"."""
     if not any(isinstance(handler, _Stderr) for handler in LOGGER.handlers):
         handler = _Stderr()
         handler.setFormatter(_Line())

@@ -1,4 +1,4 @@
-"""The command line's options: what each command takes, of which type and in which unit."""
+"""The options of each command, with their types and units."""
 
 import argparse
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 from vlae import __version__
 
 MOST = 1e6
-IN_A_PICTURE, MOST_IN_A_PICTURE = 64, 10_000  # samples: unless -n says how many, and at most
+IN_A_PICTURE, MOST_IN_A_PICTURE = 64, 10_000  # samples: default and limit of -n
 PARAMS = Path("params.yaml")
 
 Command = Callable[[argparse.Namespace], int | None]
 
 
 def positive(what: str) -> Callable[[str], float]:
-    """The type of an option that is a positive number of `what`, such as seconds."""
+    """Return the type of an option that is a positive number of `what`, such as seconds."""
 
     def number(text: str) -> float:
         try:
@@ -24,18 +24,18 @@ def positive(what: str) -> Callable[[str], float]:
         except ValueError:
             value = -1.0
         if not 0 < value < MOST:
-            raise argparse.ArgumentTypeError(f"{text!r} is no positive number of {what}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of {what}")
         return value
 
     return number
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """The type of an option that is an integer from `low` to `high`."""
+    """Return the type of an option that is an integer from `low` to `high`."""
 
     def number(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,19}", text) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no integer from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer from {low} to {high}")
         return int(text)
 
     return number
@@ -52,12 +52,13 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
-    """The parser of the command line; `functions` has what each command calls, by its name."""
+    """Build the parser of the command line; `functions` maps each command to its function."""
     top = argparse.ArgumentParser(
         prog="vlae",
         description="Variational Lossy Autoencoder (Chen et al., ICLR 2017), step by step. "
-        "Likelihoods are in nats an image. Runs and data sets are those of params.yaml.",
-        epilog="Exit status: 0 done, 75 stopped at the clock with the state saved, 2 bad input.",
+        "Likelihoods are in nats per image. Runs and data sets are defined in params.yaml.",
+        epilog="Exit status: 0 done, 75 stopped at the time limit with the state saved, 2 bad "
+        "input, 130 interrupted.",
     )
     top.add_argument("--version", action="version", version=f"vlae {__version__}")
     common = argparse.ArgumentParser(add_help=False)
@@ -69,8 +70,8 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
         "--precision",
         choices=("auto", "bfloat16", "float32"),
         default="auto",
-        help="of the networks; likelihoods are float32 in any case "
-        "(auto: bfloat16 where the processor has it)",
+        help="precision of the networks; likelihoods are always float32 "
+        "(auto: bfloat16 if the processor supports it)",
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -81,40 +82,37 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
         sub.set_defaults(command=functions[name])
         return sub
 
-    sub = command("fetch", "download or take from a mirror, verify and prepare a data set")
+    sub = command("fetch", "download a data set (or take it from a mirror), verify and prepare it")
     sub.add_argument("dataset", metavar="DATASET")
-    sub = command("train", "train a run, or go on where it stopped", machine, arithmetic)
+    sub = command("train", "train a run, or continue where it stopped", machine, arithmetic)
     sub.add_argument("run", metavar="RUN")
     _add_training_options(sub)
     sub = command(
         "evaluate",
-        "importance-sampled log-likelihood of the test set, nats an image",
+        "estimate the log-likelihood of the test set by importance sampling, nats per image",
         machine,
         arithmetic,
     )
     _add_evaluation_options(sub)
-    sub = command("sample", "samples and decompressions for the figures", machine)
+    sub = command("sample", "draw samples and decompressions for the figures", machine)
     sub.add_argument("run", metavar="RUN")
     _add_picture_options(sub)
     sub = command("classifier", "train the classifier that judges decompressions")
     sub.add_argument("dataset", metavar="DATASET")
-    command("recipe", "write results/recipes: what the code does for each run")
+    command("recipe", "write results/recipes: what the code computes for each run, in numbers")
     sub = command("table", "draw a table from the recorded results: csv, md, tex, html")
     sub.add_argument("name", metavar="NAME")
     sub = command("figure", "draw a figure from the recorded results: png, pdf")
     sub.add_argument("name", metavar="NAME")
-    command("summaries", "write what DVC shows of the runs: results/metrics, results/curves")
-    command(
-        "report",
-        "write results/report.html: all that is recorded and drawn, as one page in one file",
-    )
-    command("list", "list all runs with what is recorded of them, and the paper's values")
-    sub = command("show", "show a run's settings, and how its results were made")
+    command("summaries", "write what DVC shows for each run: results/metrics, results/curves")
+    command("report", "write results/report.html: tables, figures, claims and runs in one page")
+    command("list", "list all runs with their recorded results and the paper's values")
+    sub = command("show", "show a run's settings and how its results were made")
     sub.add_argument("run", metavar="RUN")
     sub = command(
         "verify",
-        "check that tables and figures are those of the recorded results (by checksum, seconds), "
-        "and that each checkpoint still does what its record says (evaluated again)",
+        "check that tables and figures belong to the recorded results (by checksum, seconds), and "
+        "that each checkpoint still gives the recorded likelihoods (evaluates it again)",
     )
     sub.add_argument("--images", type=_count, default=50, help="test images (default: 50)")
     return top
@@ -123,29 +121,32 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
 def _add_evaluation_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run", metavar="RUN")
     sub.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="only the I-th of N parts, left in scratch/"
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="compute only the I-th of N parts and leave it in scratch/",
     )
     sub.add_argument(
         "--samples",
         type=_count,
         metavar="K",
-        help="so many for every image, and no deep level (default: as configured); where that is "
-        "not as configured, the result is printed and not recorded",
+        help="importance samples of every image, without a deep level (default: as configured); "
+        "if K is not as configured, the result is printed and not recorded",
     )
     sub.add_argument(
         "--adaptive-samples",
         type=_count,
         metavar="K",
-        help="at most so many for an image whose weights need more (default: as configured)",
+        help="most samples of an image whose weights need more (default: as configured)",
     )
     sub.add_argument(
         "--proposal-scale",
         type=positive("times"),
         metavar="S",
-        help="times the standard deviations of q(z|x) (default: as configured)",
+        help="multiply the standard deviations of q(z|x) by S (default: as configured)",
     )
     sub.add_argument(
-        "--out", metavar="FILE", help="write the record (json) to FILE, and nothing to results/"
+        "--out", metavar="FILE", help="write the record (json) to FILE and nothing to results/"
     )
 
 
@@ -154,51 +155,51 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
         sub,
         "--minutes",
         None,
-        "of wall time, before the end of which it stops with a checkpoint and exits with 75 "
+        "wall time; before it is over, training saves its state, stops and exits with 75 "
         "(default: $VLAE_MINUTES, else no limit)",
     )
     _add_time(
         sub,
         "--checkpoint-seconds",
         120,
-        "between two saves of the state (default: $VLAE_CHECKPOINT_SECONDS, else 120)",
+        "time between two saves of the state (default: $VLAE_CHECKPOINT_SECONDS, else 120)",
     )
     sub.add_argument(
         "--processes",
         type=_count,
         default=os.environ.get("VLAE_PROCESSES"),
         metavar="N",
-        help="that share every batch (default: $VLAE_PROCESSES, else one for each GPU that "
-        "`gpus` of the run wants and that is there, on a CPU one)",
+        help="processes that share every batch (default: $VLAE_PROCESSES, else one per GPU, as "
+        "many as the run's `gpus` asks for and the machine has; on a CPU one)",
     )
     sub.add_argument(
         "--from-scratch",
         action="store_true",
         default=os.environ.get("VLAE_FROM_SCRATCH") == "1",
-        help="do not go on from the run's published checkpoint (default: $VLAE_FROM_SCRATCH)",
+        help="do not continue from the run's published checkpoint (default: $VLAE_FROM_SCRATCH)",
     )
 
 
 def _add_picture_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--out", metavar="FILE.png", help="draw samples into a picture, and record nothing"
+        "--out", metavar="FILE.png", help="draw samples into a picture and record nothing"
     )
     sub.add_argument(
         "-n",
         type=whole(1, MOST_IN_A_PICTURE),
         metavar="N",
-        help=f"samples in the picture (default: {IN_A_PICTURE})",
+        help=f"number of samples in the picture (default: {IN_A_PICTURE})",
     )
     sub.add_argument(
         "--seed",
         type=whole(0, 2**63 - 1),
         metavar="S",
-        help="of the picture's samples (default: that of the run's evaluation)",
+        help="seed of the picture's samples (default: that of the run's evaluation)",
     )
 
 
 def _add_time(sub: argparse.ArgumentParser, name: str, default: float | None, help: str) -> None:
-    """An option whose name ends in its unit, and whose variable is VLAE_ and its name."""
+    """Add an option whose name ends in its unit; the variable VLAE_NAME sets its default."""
     unit = name.rpartition("-")[2]
     variable = "VLAE_" + name.strip("-").replace("-", "_").upper()
     value = os.environ.get(variable, default)

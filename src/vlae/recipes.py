@@ -2,11 +2,11 @@
 
 A checkpoint becomes stale when these numbers change, not when a comment does. A recipe runs the
 real code with the run's configuration in double precision on a tiny synthetic data set. Its
-numbers are rounded: coarser than rounding noise, finer than any change of meaning.
+numbers are rounded, so that they ignore rounding noise and show any change of meaning.
 
-Training depends on the recipe `train` (initialisation and two steps), evaluation and sampling on
-their own. Each recipe also contains the step's complete configuration, from wherever in
-params.yaml it comes.
+Training depends on the recipe `train` (initialisation and two steps). Evaluation and sampling
+depend on recipes of their own. Each recipe also contains the step's complete configuration, with
+the defaults of params.yaml filled in.
 """
 
 import dataclasses
@@ -175,7 +175,7 @@ def classifier_recipe(config: ClassifierConfig) -> dict:
 def write_recipes(params: Params) -> None:
     """Write results/recipes: one file per data set and classifier, and three per run. Remove the
     recipes of all others."""
-    torch.set_num_threads(1)  # more threads only slow down such small work, on a busy machine much
+    torch.set_num_threads(1)  # more threads would slow down such small networks
     there = set(paths.recipe("any", "any").parent.glob("*.json"))
     for path in there - _files(params):
         path.unlink()
@@ -184,7 +184,7 @@ def write_recipes(params: Params) -> None:
     for name, config in params.classifiers.items():
         numbers = classifier_recipe(config)
         _write(name, "classifier", {"configuration": as_dict(config), "numbers": numbers})
-    # Minutes on a busy machine: on a terminal it says how far it is.
+    # This can take minutes: show the progress on a terminal.
     for run in tqdm(params.runs.values(), unit="run", leave=False, disable=None):
         numbers = run_recipes(run, params.image_kind(run.dataset))
         for step, configuration in configurations(run).items():
@@ -193,7 +193,7 @@ def write_recipes(params: Params) -> None:
 
 
 def _files(params: Params) -> set[Path]:
-    """The files of all recipes."""
+    """Return the files of all recipes."""
     data = {paths.recipe(name, "data") for name in params.datasets}
     classifiers = {paths.recipe(name, "classifier") for name in params.classifiers}
     steps = ("train", "evaluate", "sample")

@@ -1,4 +1,4 @@
-"""The revision of the code, as the records of trainings name it."""
+"""Finds the revision of the code, which the records of trainings name."""
 
 import logging
 import os
@@ -8,19 +8,19 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-# What git itself writes into an archive (.gitattributes): its commit. In a clone, "$Format:%H$".
+# git writes the commit into this file of an archive (.gitattributes). A clone has "$Format:%H$".
 ARCHIVAL = Path(".git_archival.txt")
 UNKNOWN = "unknown"
-# A folder of another user, as in a container, is read all the same: its code runs already.
+# Also read a folder of another user, as in a container: its code is running already.
 GIT = ("git", "-c", "safe.directory=*")
 
 
 def revision() -> str:
-    """The revision of the code in the working directory.
+    """Return the revision of the code in the working directory.
 
-    VLAE_REVISION where it is set; else the commit, "+" appended where src/ differs from it; else
-    the commit that an archive was made of. Where there is none of these, "unknown" and the reason,
-    which is also a warning.
+    It is VLAE_REVISION if set; otherwise the commit, with "+" if src/ differs from it; otherwise
+    the commit of an archive. If there is none of these, a warning is logged and "unknown: REASON"
+    returned.
     """
     if by_hand := named():
         return by_hand
@@ -30,7 +30,7 @@ def revision() -> str:
         if archived := _archived():
             return archived
         logger.warning(
-            "the revision of the code is unknown (%s) and will be recorded as that; "
+            "the revision of the code is unknown (%s), and the record will say so; "
             "set VLAE_REVISION to name it",
             reason,
         )
@@ -38,7 +38,7 @@ def revision() -> str:
 
 
 def named() -> str:
-    """VLAE_REVISION, "" where it is not set."""
+    """Return VLAE_REVISION, or "" if it is not set."""
     return os.environ.get("VLAE_REVISION", "").strip()
 
 
@@ -47,7 +47,7 @@ class _Unknown(Exception):
 
 
 def _commit() -> str:
-    # A repository around a folder that is not in it says nothing about the folder.
+    # The folder may lie inside another repository, without belonging to it.
     _git("ls-files", "--error-unmatch", "params.yaml")
     commit = _git("rev-parse", "--short=12", "--verify", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=all", "--", "src")
@@ -55,7 +55,7 @@ def _commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """What git prints. Raises _Unknown with the first line of what it says is wrong."""
+    """Return the output of git. Raises _Unknown with the first line of its error message."""
     english = {**os.environ, "LC_ALL": "C"}
     try:
         done = subprocess.run(
@@ -65,13 +65,15 @@ def _git(*arguments: str) -> str:
         raise _Unknown("git is not installed") from None
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        reason = re.sub(r"^(fatal|error): ", "", said[0]).partition(" at '")[0]  # no one's path
+        reason = re.sub(r"^(fatal|error): ", "", said[0]).partition(" at '")[
+            0
+        ]  # without the path of a folder
         raise _Unknown(f"git: {reason}")
     return done.stdout.strip()
 
 
 def _archived() -> str | None:
-    """The commit that these files are an archive of; whether they were changed is not known."""
+    """Return the commit of an archive, or None; later changes of its files are not noticed."""
     try:
         found = re.search(r"^node: ([0-9a-f]{12})[0-9a-f]{28}", ARCHIVAL.read_text(), re.MULTILINE)
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""How many threads compute, and how they wait for each other.
+"""Sets how many threads compute, and how they wait for each other.
 
-Threads that share a step wait for the slowest. Where other programs use the processors, that one
-may not even be running, and threads that wait by spinning keep it from it.
+Threads that share a step wait for the slowest one. If other programs use the processors, that
+thread may not even be running, and threads that wait by spinning keep it from running.
 """
 
 import functools
@@ -13,14 +13,14 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-LOOK = 0.25  # seconds that the processors are watched
+LOOK = 0.25  # seconds for which the processors are watched
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def wait_passively() -> None:
-    """Let threads that wait sleep, unless the environment says how they are to wait.
+    """Let waiting threads sleep, unless the environment says how they wait.
 
-    Call it before PyTorch is imported: the OpenMP runtime looks once.
+    Call it before PyTorch is imported, because the OpenMP runtime reads the setting once.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -29,9 +29,10 @@ def wait_passively() -> None:
 def use_free_processors(backend: str) -> None:
     """Let PyTorch and the core use the processors that other programs leave free.
 
-    At most as many as there were threads at first (OMP_NUM_THREADS) and as this process may use.
-    OMP_DYNAMIC=false takes all of those. So does any other `backend` than the C++ core: PyTorch's
-    sums depend on the number of threads, and a training has to go on as it began.
+    The limit is the initial number of threads (OMP_NUM_THREADS) and the number of processors that
+    this process may use. With OMP_DYNAMIC=false, or with a `backend` other than the C++ core, all
+    processors up to the limit are used: PyTorch's sums depend on the number of threads, and a
+    training has to continue with the same arithmetic.
     """
     import torch
 
@@ -40,7 +41,7 @@ def use_free_processors(backend: str) -> None:
     if backend.startswith("C++") and os.environ.get("OMP_DYNAMIC", "").lower() != "false":
         threads = max(1, min(most, round(free_processors()))) if most > 1 else 1
     if threads < most:
-        logger.info("%d of %d processors are free: %d threads", threads, most, threads)
+        logger.info("%d of %d processors are free; using %d threads", threads, most, threads)
     torch.set_num_threads(threads)
 
 
@@ -52,14 +53,16 @@ def _threads_at_first() -> int:
 
 
 def allowed_processors() -> int:
-    """As many as this process may use, by its affinity and the quota of its control group."""
+    """Return how many processors this process may use, by its affinity and control group."""
     quota = min((limit for limit in map(_quota, _groups()) if limit), default=float("inf"))
     return max(1, round(min(len(os.sched_getaffinity(0)), quota)))
 
 
 def _groups(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> list[Path]:
-    """The folders of this process's control groups and of those above them, where a limit of
-    processor time may stand: version 2 or 1."""
+    """Return the folders of this process's control groups (version 2 or 1) and their parents.
+
+    Each may limit the processor time.
+    """
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -70,13 +73,13 @@ def _groups(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) 
             continue
         group = Path(root, controllers)
         inner = group.joinpath(*Path(name).parts[1:])
-        # In a container the path may be the host's: what is mounted is its group then.
+        # In a container the path may be the host's; then the mounted folder is the group.
         found += [path for path in (inner, *inner.parents) if path.is_relative_to(group)]
     return found
 
 
 def _quota(group: Path) -> float | None:
-    """Processors of a control group, for example 1.5; None where it has no limit."""
+    """Return the processors of a control group, for example 1.5; None without a limit."""
     try:
         if (limit := group / "cpu.max").exists():
             quota, period = limit.read_text().split()
@@ -89,8 +92,10 @@ def _quota(group: Path) -> float | None:
 
 
 def free_processors(seconds: float = LOOK) -> float:
-    """How many of this process's processors have been idle for so many seconds, while this thread
-    sleeps, or busy with work that gives way to it; all where /proc does not say."""
+    """Return how many of this process's processors are idle, or busy with work of low priority.
+
+    It is measured for `seconds`, while this thread sleeps. Without /proc/stat, all are free.
+    """
     before = _times()
     time.sleep(seconds)
     after = _times()
@@ -106,7 +111,7 @@ def free_processors(seconds: float = LOOK) -> float:
 
 
 def _times() -> dict[int, list[int]]:
-    """Ticks that each processor has spent: user, nice, system, idle, waiting for a disk, three
+    """Return the ticks of each processor: user, nice, system, idle, waiting for a disk, and three
     more."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()

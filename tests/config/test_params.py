@@ -147,7 +147,7 @@ def test_a_data_set_of_colour_images_takes_the_colour_model(tmp_path):
         ({"trunk": "vgg"}, "model.trunk must be one of resnet, densenet"),
     ],
 )
-def test_a_colour_model_that_cannot_be(tmp_path, change, line):
+def test_impossible_colour_models_are_refused(tmp_path, change, line):
     with pytest.raises(VlaeError, match=line):
         load_changed(tmp_path, assign(*COLOUR_RUN, "model", change))
 
@@ -334,7 +334,7 @@ def test_deep_samples_matter_only_where_there_are_deep_images(tmp_path):
         ("a: \x00", "not valid YAML"),
     ],
 )
-def test_files_that_are_no_params(tmp_path, text, said):
+def test_files_that_are_not_params_are_refused(tmp_path, text, said):
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(VlaeError, match=said) as error:

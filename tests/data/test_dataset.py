@@ -57,7 +57,7 @@ def test_the_bytes_are_the_same_everywhere(tmp_path):
 
 
 def test_missing(tmp_path):
-    assert "is missing: run `vlae fetch tiny`" in message(tmp_path)
+    assert "is missing; run `vlae fetch tiny`" in message(tmp_path)
 
 
 def without(arrays, split):

@@ -46,7 +46,7 @@ def dataset() -> Dataset:
     )
 
 
-def test_it_learns_what_can_be_told_apart_and_is_recorded(tmp_path, monkeypatch):
+def test_it_learns_to_distinguish_classes_and_is_recorded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = write_classifier(CONFIG, dataset())
     assert made["accuracy"] > 0.9

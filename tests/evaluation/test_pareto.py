@@ -67,7 +67,7 @@ def test_it_is_the_k_hat_of_arviz(samples, k, expected):
     assert k_of(np.random.default_rng(0).permutation(log_weights)) == pytest.approx(expected)
 
 
-def test_what_is_no_tail():
+def test_k_hat_of_extreme_weights():
     assert math.isnan(k_of(made_up(24, 0.5))) and not math.isnan(k_of(made_up(25, 0.5)))
     assert k_of(np.full(100, -80.0)) == 0  # a proposal that is the posterior
     assert k_of(-80 + 1e-9 * made_up(100, 0.5)) == 0

@@ -88,7 +88,7 @@ def test_the_same_images_of_several_groups_stand_below_each_other(tmp_path, coun
         (np.full((2, 3, 32, 32), 1.5),),
     ],
 )
-def test_what_is_no_picture_is_refused_and_leaves_none(tmp_path, groups):
+def test_other_arrays_and_paths_are_refused_and_nothing_is_written(tmp_path, groups):
     with pytest.raises(ValueError):
         save_grid(tmp_path / "a.png", *groups)
     assert not list(tmp_path.iterdir())
@@ -141,14 +141,17 @@ def test_samples_by_hand_go_to_a_picture_and_nowhere_else(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["sample", "RUN", "-n", "5"], "-n and --seed go with --out"),
-        (["sample", "RUN", "--seed", "0"], "-n and --seed go with --out"),
-        (["sample", "RUN", "--out", "results/a.png"], "is written to results/"),
-        (["sample", "RUN", "--out", "scratch/../results/x/a.png"], "is written to results/"),
+        (["sample", "RUN", "-n", "5"], "-n and --seed need --out"),
+        (["sample", "RUN", "--seed", "0"], "-n and --seed need --out"),
+        (["sample", "RUN", "--out", "results/a.png"], "results/ is only for results"),
+        (["sample", "RUN", "--out", "scratch/../results/x/a.png"], "results/ is only for results"),
         (["sample", "RUN", "--out", "scratch"], "is a folder"),
         (["sample", "RUN", "--out", "a.gif"], "must end in .png"),
-        (["evaluate", "RUN", "--out", "results/evaluations/x.json"], "is written to results/"),
-        (["evaluate", "RUN", "--out", "a.json", "--shard", "1/2"], "nothing for --out to write"),
+        (
+            ["evaluate", "RUN", "--out", "results/evaluations/x.json"],
+            "results/ is only for results",
+        ),
+        (["evaluate", "RUN", "--out", "a.json", "--shard", "1/2"], "use --out without --shard"),
     ],
 )
 def test_what_is_recorded_is_out_of_reach(trained, monkeypatch, capsys, arguments, said):

@@ -180,7 +180,7 @@ def test_a_classifier_that_is_damaged(tmp_path):
     write_run(tmp_path, RUN)
     write_classifier(tmp_path)
     (tmp_path / paths.classifier(DATA)).write_bytes(b"\x08" * 40)
-    with pytest.raises(VlaeError, match="is no readable classifier"):
+    with pytest.raises(VlaeError, match="cannot be read"):
         write_table("cifar10_kept", params(RUN), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A drawing and its note agree, and whatever is not as it was drawn is named."""
+"""A drawing and its note agree, and whatever differs from the note is named."""
 
 import json
 
@@ -39,7 +39,7 @@ def check(root):
 
 
 def test_what_is_as_drawn_is_said_in_one_line(drawn):
-    said = "1 tables and 1 figures: as drawn from the results here (by checksum)"
+    said = "1 tables and 1 figures: as drawn from the recorded results (by checksum)"
     assert check(drawn) == ([said], None)
 
 
@@ -73,11 +73,21 @@ def a_list(path):
 @pytest.mark.parametrize(
     ("name", "disturb", "who", "said"),
     [
-        (f"results/tables/{TABLE}.md", type_into, f"tables/{TABLE}", "not as it was drawn"),
+        (
+            f"results/tables/{TABLE}.md",
+            type_into,
+            f"tables/{TABLE}",
+            "has changed since it was drawn",
+        ),
         (f"results/tables/{TABLE}.tex", None, f"tables/{TABLE}", "is missing"),
-        (f"results/figures/{FIGURE}.pdf", type_into, f"figures/{FIGURE}", "not as it was drawn"),
+        (
+            f"results/figures/{FIGURE}.pdf",
+            type_into,
+            f"figures/{FIGURE}",
+            "has changed since it was drawn",
+        ),
         (f"results/evaluations/{RUN}.json", type_into, f"tables/{TABLE}", "from another"),
-        (f"results/evaluations/{RUN}.json", None, f"tables/{TABLE}", "which is not there"),
+        (f"results/evaluations/{RUN}.json", None, f"tables/{TABLE}", "which is missing"),
         (f"results/checkpoints/{RUN}/curve.csv", type_into, f"figures/{FIGURE}", "from another"),
         (NOTE, None, f"tables/{TABLE}", "missing or damaged"),
         (NOTE, damage, f"tables/{TABLE}", "missing or damaged"),

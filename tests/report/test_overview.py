@@ -1,4 +1,4 @@
-"""The list of runs, one run in detail, and what is left over of deleted ones."""
+"""The list of runs, one run in detail, and files left over from deleted ones."""
 
 import pytest
 import yaml
@@ -42,7 +42,7 @@ def test_a_damaged_record_is_told_in_its_line(tmp_path):
 def test_a_run_in_detail(tmp_path):
     run = PARAMS.runs["cifar10-narrow_4x2"]
     said = show_run(PARAMS, run, tmp_path)
-    settings = said.partition("not the defaults\n")[2].partition("\n\n")[0].splitlines()
+    settings = said.partition("differ from the defaults\n")[2].partition("\n\n")[0].splitlines()
     changed = yaml.safe_load((PROJECT / "params.yaml").read_text())["runs"][run.name]
     assert len(settings) == sum(len(changed[part]) for part in ("model", "training", "evaluation"))
     assert "  model.widths: 24, 48, 48 (default 48, 96, 96)" in settings

@@ -71,7 +71,7 @@ def test_one_line_says_what_to_set_before_dvc_waits_for_ever(repository, without
     assert done.stderr.splitlines()[-1] == (
         "single_instance.AnotherInstance: this file system has no locks (flock: Function not "
         "implemented); "
-        "type `dvc config --local core.hardlink_lock true` first"
+        "run `dvc config --local core.hardlink_lock true` first"
     )
 
 

@@ -628,7 +628,7 @@ def test_a_second_snakemake_is_told_to_wait(disturb):
         assert done.returncode == 2
         assert re.fullmatch(
             r"Using profile slurm .*\n"  # Snakemake's own
-            r"vlae: error: another snakemake is at work in this folder \(\S+ process \d+\)\n",
+            r"vlae: error: another snakemake is running in this folder \(\S+ process \d+\)\n",
             done.stderr,
         )
 

@@ -215,7 +215,7 @@ def test_squeue_is_silent_for_too_long(project, tmp_path):
     assert training.job().number == number
     status, _, (line,) = train(project)
     assert status == 2
-    assert "squeue fails (no): are jobs left" in line
+    assert "squeue fails (no), and jobs of the last snakemake may be left" in line
     silent.unlink()
     training.start()
     training.finish()

@@ -65,7 +65,7 @@ def test_a_forced_training_begins_from_nothing_and_loses_nothing(finished, tmp_p
     trained = state.read_bytes()
     md5 = locked(workflow, "train")[RECORD]
     said = workflow.do(*CALL, "--forcerun", "train")
-    assert f"vlae: train {RUN}: forced, begins from nothing; about " in said
+    assert f"vlae: train {RUN}: forced, starts from scratch; about " in said
     assert state.stat().st_mtime > (state.parent / "before-again" / state.name).stat().st_mtime
     assert (state.parent / "before-again" / state.name).read_bytes() == trained
     (start,) = history(workflow)  # a single stretch, from the first step
@@ -120,8 +120,8 @@ def test_a_forced_result_without_a_copy_in_the_cache_is_kept(finished, tmp_path)
 @pytest.mark.parametrize(
     ("gesture", "line"),
     [
-        (["--forcerun", "trian"], "trian is forced, but it is no rule and no result"),
-        (["--forcerun", "params.yaml"], "params.yaml is forced, but it is no rule"),
+        (["--forcerun", "trian"], "trian is forced, but it is neither a rule nor a result"),
+        (["--forcerun", "params.yaml"], "params.yaml is forced, but it is neither a rule"),
         (["--forcerun", "train", "--config", "train=false"], "train is forced, but train=false"),
     ],
 )

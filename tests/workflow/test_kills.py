@@ -195,7 +195,7 @@ def test_the_shell_goes(prepared, undisturbed, record, tmp_path, number, everyon
     if not everyone:
         done = workflow.call(*command)
         assert done.returncode == 2
-        assert "another snakemake is at work in this folder" in done.stderr
+        assert "another snakemake is running in this folder" in done.stderr
         wait_for_the_end(ancestor(process, "snakemake"))
     workflow.do(*command)
     assert sha256(workflow.folder / MODEL) == undisturbed

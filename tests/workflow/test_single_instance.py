@@ -67,10 +67,10 @@ def test_a_second_one_is_told_who_is_at_work(at_work, tmp_path):
     second = start(tmp_path, "end")
     _, said = second.communicate(timeout=60)
     assert second.returncode == 1
-    assert said == f"another snakemake is at work in this folder ({here(at_work[0])})\n"
+    assert said == f"another snakemake is running in this folder ({here(at_work[0])})\n"
 
 
-def test_what_a_killed_one_left_goes(at_work, tmp_path):
+def test_what_a_killed_snakemake_left_is_removed(at_work, tmp_path):
     process, child = at_work
     locks = tmp_path / ".snakemake" / "locks"
     locks.mkdir()
@@ -82,7 +82,7 @@ def test_what_a_killed_one_left_goes(at_work, tmp_path):
     _, said = second.communicate(timeout=60)
     assert second.returncode == 0, said
     assert said.splitlines() == [
-        f"vlae: the last snakemake here ({here(process)}) was killed; clearing up after it",
+        f"vlae: the last snakemake here ({here(process)}) was killed; cleaning up after it",
         "vlae: stopping the 1 processes that an earlier run left here",
     ]
     assert not alive(child)
@@ -98,7 +98,9 @@ def test_one_on_another_machine_may_be_alive(tmp_path):
     second = start(tmp_path, "end")
     _, said = second.communicate(timeout=60)
     assert second.returncode == 1
-    assert said.startswith("the last snakemake here (elsewhere process 7) has not ended, or was")
+    assert said.startswith(
+        "the last snakemake here (elsewhere process 7) is running or was killed"
+    )
     assert "`snakemake --unlock`" in said
     assert note.read_text() == "elsewhere process 7"
 

@@ -51,7 +51,7 @@ def test_a_site_where_all_is_well(site):
     assert site("sacct", sacct="exit 0") == ("sacct", 60)
 
 
-def test_what_it_does_not_tell(site):
+def test_defaults_if_the_site_does_not_tell(site):
     assert site(scontrol=DENIED) == ("squeue", 300)
 
 
@@ -92,7 +92,7 @@ def test_what_passes_is_waited_for(site, monkeypatch, capsys):
     assert "squeue fails (Unable to contact slurm controller" in capsys.readouterr().err
 
 
-def test_but_not_for_ever(site, monkeypatch):
+def test_squeue_is_not_waited_for_for_ever(site, monkeypatch):
     monkeypatch.setenv("VLAE_SLURM_MINUTES", "0.005")
     line = site(squeue=RESTARTED.replace("touch answered; ", ""))
     assert line.startswith("squeue fails (Unable to contact")

@@ -256,7 +256,7 @@ def test_a_corrupted_result_is_one_clear_line(built, tmp_path):
     done = workflow.call("snakemake", "--cores", "2")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"vlae: error: {path}: not what dvc.lock records; `dvc checkout -f {path}` restores that"
+        f"vlae: error: {path}: not as dvc.lock records; `dvc checkout -f {path}` replaces it"
     ]
     workflow.do("dvc", "checkout", "-q", "-f", path)
     assert (workflow.folder / path).read_bytes() == good
@@ -291,9 +291,7 @@ def test_only_the_runs_that_were_named_are_computed(built, tmp_path):
     assert "not trained" not in row(workflow, "table2_dynamic_mnist", "Unconditional decoder")
     done = workflow.call("snakemake", "--cores", "2", "--config", "runs=dynamc_*")
     assert done.returncode == 2
-    assert (
-        done.stderr == "vlae: error: --config: runs: no run in params.yaml is called 'dynamc_*'\n"
-    )
+    assert done.stderr == "vlae: error: --config: runs: no run in params.yaml matches 'dynamc_*'\n"
 
 
 def test_an_unknown_config_key_is_one_line(built):

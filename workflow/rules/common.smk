@@ -1,11 +1,11 @@
-# Helpers of the other rules, and the question to DVC that comes before all of them.
+# Helpers of the other rules. They ask DVC what is recorded before any rule is used.
 #
 # Snakemake asks, DVC judges. Before the DAG is built, workflow/scripts/record.py puts every
-# recorded result in its place and names the stages that are left to run. The rules of those
-# stages match nothing else (`left_to_run`), so for Snakemake a recorded result is a source
-# file: no job, no GPU, no data set is asked for on its behalf. Such a rule runs
-# `dvc repro` (by dvc_atomic.py), which compares contents once more, takes the result from the
-# cache or runs the stage's command, and writes the record.
+# recorded result in its place and names the stages that are left to run. The rules of expensive
+# steps match only those stages (`left_to_run`). For Snakemake, a recorded result is therefore a
+# source file, which needs no job, no GPU and no data set. Such a rule runs `dvc repro` (by
+# dvc_atomic.py). DVC compares contents once more, takes the result from the cache or runs the
+# stage's command, and writes the record.
 
 import atexit
 import fnmatch
@@ -26,7 +26,7 @@ from snakemake.cli import parse_args
 SOURCE = Path(workflow.basedir, "src")
 SCRIPTS = Path(workflow.basedir, "workflow", "scripts")
 
-# Every program that a rule or DVC starts is this environment's, and vlae this tree's.
+# Rules and DVC start the programs of this environment, and the package vlae of this folder.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", "")]),
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.getenv("PYTHONPATH")])),
@@ -55,7 +55,7 @@ NOTES = Path(".snakemake", "vlae")
 
 
 def checked_params():
-    """params.yaml, or the end of everything with the line that says what is wrong in it."""
+    """Return the checked params.yaml; stop with one line if it is faulty."""
     try:
         return load_params("params.yaml")
     except VlaeError as error:
@@ -63,9 +63,12 @@ def checked_params():
 
 
 def checked_config():
-    """--config: train (compute what is missing?), runs (of which runs? patterns of their names)
-    and shards (jobs of one evaluation). Returns the names that nothing is computed for, of
-    runs, data sets and classifiers, and the number of shards."""
+    """Check --config; return the excluded names and the number of shards.
+
+    --config has train (true: compute what is missing), runs (patterns of names: compute these runs
+    only) and shards (jobs per evaluation). Nothing is computed for the excluded runs, data sets
+    and classifiers.
+    """
     unknown = config.keys() - {"train", "runs", "shards"}
     if unknown:
         stop(f"--config: unknown key {unknown.pop()!r}; known: runs, shards, train")
@@ -78,7 +81,7 @@ def checked_config():
     patterns = str(config.get("runs", "*")).split()
     for pattern in patterns:
         if not fnmatch.filter(PARAMS.runs, pattern):
-            stop(f"--config: runs: no run in params.yaml is called {pattern!r}")
+            stop(f"--config: runs: no run in params.yaml matches {pattern!r}")
     runs = {run for pattern in patterns for run in fnmatch.filter(PARAMS.runs, pattern)}
     needed = {PARAMS.runs[run].dataset for run in runs}
     everything = {*PARAMS.runs, *PARAMS.datasets, *PARAMS.classifiers}
@@ -87,13 +90,13 @@ def checked_config():
 
 @cache
 def command_line():
-    """The options of this call of snakemake."""
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # "Using profile …", again
+    """Return the options of this call of snakemake."""
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # "Using profile …"
         return parse_args(sys.argv[1:])[1]
 
 
 def mode():
-    """What this call of snakemake is to do: draw the rules, look at the work, or run it."""
+    """Return what snakemake is to do: "draw" the rules, "look" at the work, or "run" it."""
     options = command_line()
 
     def wanted(*names):
@@ -109,7 +112,7 @@ def mode():
 
 
 def be_alone():
-    """Hold this folder's lock until this Snakemake ends, and clear up after a killed one."""
+    """Hold this folder's lock until this Snakemake ends, and clean up after a killed one."""
     try:
         lock = single_instance.take_over()
     except single_instance.AnotherInstance as reason:
@@ -121,16 +124,16 @@ def be_alone():
 
 
 def rerun_incomplete():
-    """What a killed job has half made is made again, without --rerun-incomplete.
+    """Make the unfinished outputs of killed jobs again, without --rerun-incomplete.
 
-    Called by the rules' input functions: the settings are not there before the DAG is built.
+    The input functions of rules call this, because the settings exist only while the DAG is built.
     """
     if workflow.dag_settings:
         workflow.dag_settings.force_incomplete = True
 
 
 def ask_dvc():
-    """The answer of workflow/scripts/record.py; the jobs of a run read what its head was told."""
+    """Return the answer of record.py; a job reads the answer that its head process received."""
     notes = NOTES / "stages.json"
     if not workflow.is_main_process:
         return json.loads(notes.read_text())
@@ -141,12 +144,12 @@ def ask_dvc():
         be_alone()
     if asked in ("draw", "unlock"):
         return {"to_run": {}, "perhaps": [], "restore": [], "again": [], "left": []}
-    command = [sys.executable, SCRIPTS / "record.py", asked, *what_is_asked()]
+    command = [sys.executable, SCRIPTS / "record.py", asked, *record_options()]
     answer = subprocess.run(command, stdout=subprocess.PIPE)
     if answer.returncode:
         sys.exit(answer.returncode)
     found = json.loads(answer.stdout)
-    # Of what the command line names Snakemake wants to know a rule, even if it is in its place.
+    # Snakemake needs a rule for every target on the command line, even if it is in its place.
     named = {*found["recorded"]}.intersection(command_line().targets)
     found["restore"] = sorted(named.union(found["restore"]))
     (NOTES / "asked").mkdir(parents=True, exist_ok=True)
@@ -158,13 +161,13 @@ def ask_dvc():
 
 
 def forced():
-    """The rules and files that the command line forces; not --forceall."""
+    """Return the rules and files that the command line forces, apart from --forceall."""
     options = command_line()
     return [*options.forcerun, *(options.targets if options.force else ())]
 
 
-def what_is_asked():
-    """The command line of this call of snakemake, in options of record.py."""
+def record_options():
+    """Yield the options of record.py for this call of snakemake."""
     options = command_line()
     yield from ("--leave", *sorted(LEFT_OUT), "--again", *sorted(forced()))
     yield from ("--targets", *sorted(options.targets))
@@ -177,22 +180,24 @@ def what_is_asked():
 
 
 def check_forced():
-    """Stop at what is forced and is neither a rule nor made by one; called when all rules are
-    known."""
+    """Stop if a forced name is neither a rule nor the output of one.
+
+    Call it when all rules are known.
+    """
     if not workflow.is_main_process or mode() not in ("run", "look"):
         return
     if FOUND["again"] and command_line().no_hooks:
-        stop("--no-hooks: what is forced could not begin anew; leave one of the two out")
+        stop("--no-hooks: forced steps could not start from scratch; leave one of the two out")
     rules_by_name = {one.name: one for one in workflow.rules}
     for name in forced():
         made = any(one.is_producer(name) for one in rules_by_name.values())
         if name not in rules_by_name and not made:
             known = ", ".join(sorted(rules_by_name))
-            stop(f"{name} is forced, but it is no rule and no result; rules are {known}")
+            stop(f"{name} is forced, but it is neither a rule nor a result; rules are {known}")
 
 
 def begin():
-    """Before the first job: say what is to be run and why, and let what is forced begin anew."""
+    """Before the first job: say what will run and why, and let forced steps start from scratch."""
     if workflow.is_main_process:
         say_plan()
         for stage in () if command_line().touch else stages_ahead().intersection(FOUND["again"]):
@@ -200,7 +205,7 @@ def begin():
 
 
 def say_plan():
-    """A line for each expensive step that is to be run, and one for what is drawn."""
+    """Print a line for each expensive step that will run, and one for the drawings."""
     stages = stages_ahead()
     for line in plan.lines(FOUND["plan"], stages):
         say(line)
@@ -210,27 +215,29 @@ def say_plan():
 
 
 def say_left_out():
-    """A line about the runs that would take too long here, if there are any."""
+    """Print a line about the runs that would take too long here, if there are any."""
     if FOUND.get("left_out"):
         say(FOUND["left_out"])
 
 
 def stages_ahead():
-    """The stages that Snakemake is going to run; none if it has come to no plan."""
+    """Return the stages that Snakemake will run; none if there is no DAG."""
     jobs = workflow.dag.needrun_jobs(exclude_finished=False) if workflow.dag else ()
     return {f"{job.rule.name}@{name}" for job in jobs for name in job.wildcards_dict.values()}
 
 
 def renew(note, outputs):
-    """Make an outdated result older than an input of its rule, without touching the result."""
+    """Make an outdated result older than `note`, an input of its rule, without changing it."""
     there = [path.stat().st_mtime for path in outputs if path.exists()]
     if not note.exists() or note.stat().st_mtime <= min(there, default=0):
         note.write_text(f"{uuid.uuid4()}\n")
 
 
-def redraw_what_disagrees():
-    """Let Snakemake draw again what is not as it was drawn from the results as they are, by content
-    (vlae.report.drawn), whatever the files' times say."""
+def redraw_outdated():
+    """Let Snakemake draw again all tables and figures that do not agree with their notes.
+
+    Contents are compared, not modification times (vlae.report.drawn).
+    """
     changed = []
     for kind, name, inputs, outputs in drawings(PARAMS):
         sign, results = disagrees(kind, name), drawn_from(inputs)
@@ -242,30 +249,30 @@ def redraw_what_disagrees():
                 changed.append(f"{kind}/{name}")
         elif not sign.exists():
             sign.touch()
-            os.utime(sign, (0, 0))  # older than what is drawn
+            os.utime(sign, (0, 0))  # older than the drawing
     if changed:
-        say(f"not what the recorded results give, to be drawn again: {', '.join(changed)}")
+        say(f"not drawn from the recorded results, will be drawn again: {', '.join(changed)}")
 
 
 def disagrees(kind, name):
-    """The input by which Snakemake learns that a drawing does not agree with its results."""
+    """Return the input that tells Snakemake to draw again what does not agree with its results."""
     return [] if DRAWING else NOTES / "drawn" / kind / name
 
 
 def asked(stage):
-    """The input by which Snakemake learns that DVC wants this stage to run again."""
+    """Return the input that tells Snakemake to run a stage that is outdated for DVC."""
     rerun_incomplete()
     return [] if DRAWING else NOTES / "asked" / stage
 
 
 def repro(stage):
-    """The command of an expensive step.
+    """Return the command of an expensive step.
 
-    Snakemake removes a job's outputs before it starts. Where the stage may turn out to be
-    recorded after all, they are put back first: DVC finds nothing to do and keeps them.
+    Snakemake removes a job's outputs before it starts. If the stage may turn out to be recorded,
+    the outputs are put back first, so that DVC can find nothing to do and keep them.
     """
     dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'dvc_atomic.py'))} --wait-for-lock"
-    run = f"{dvc} repro --single-item {stage}"  # not -q: that hides errors, too
+    run = f"{dvc} repro --single-item {stage}"  # no -q: it hides errors
     if stage in FOUND["perhaps"]:
         run = f"{dvc} checkout -q {stage} && {run}"
     if stage in FOUND["again"]:
@@ -275,7 +282,7 @@ def repro(stage):
 
 
 def left_to_run(step):
-    """A wildcard constraint: the data sets or runs whose `step` is to be run."""
+    """Return a wildcard constraint: the data sets or runs whose `step` has to run."""
     if DRAWING:
         return "[^/]+"
     stages = [stage.split("@") for stage in FOUND["to_run"]]
@@ -284,7 +291,7 @@ def left_to_run(step):
 
 
 def code_behind(module):
-    """What a drawing is remade for when it is edited: code, the paper's numbers, the runs."""
+    """Return the files that a drawing depends on: code, the paper's numbers, the runs."""
     code = [path.relative_to(SOURCE.parent) for path in source_files(module, SOURCE)]
     return [*map(str, code), "src/vlae/report/paper.yaml", "params.yaml"]
 
@@ -297,7 +304,7 @@ def texts_beside(package):
 
 
 def drawn_from(paths):
-    """Those of the results that are there to draw from, or will be."""
+    """Return the results among `paths` that exist or will be computed."""
     rerun_incomplete()
     missing = {
         path
@@ -309,7 +316,7 @@ def drawn_from(paths):
 
 
 def results_of_runs():
-    """The results of all runs, whether a table or figure shows them or not."""
+    """Return the results of all runs, whether a table or figure shows them or not."""
     return drawn_from(
         path
         for run in PARAMS.runs
@@ -318,25 +325,25 @@ def results_of_runs():
 
 
 def summarised():
-    """The files that DVC shows: numbers and curves of the runs that are evaluated, or will be."""
+    """Return the files that DVC shows, for all runs that are or will be evaluated."""
     runs = [run for run in PARAMS.runs if drawn_from(run_inputs(run)) == run_inputs(run)]
     return [path for run in runs for path in run_outputs(run)]
 
 
 def shards_of(run):
-    """The parts that one evaluation is scattered into; none if a single job does it."""
+    """Return the marks of an evaluation's shards; none if a single job computes it."""
     parts = range(1, SHARDS + 1) if SHARDS > 1 else ()
     return [scratch(run) / "evaluation" / f"shard-{part}-of-{SHARDS}.done" for part in parts]
 
 
 def clock(wildcards, resources):
-    """On a cluster the trainer keeps within the job's time limit, less two minutes to end in."""
+    """Return a command that limits training to the job's time limit, less two minutes."""
     runtime = resources.get("runtime")
     return f"export VLAE_MINUTES={max(runtime - 2, 0.5)}; " if runtime else ""
 
 
 def say_why_jobs_failed():
-    """What is on the screen when a job has failed, unless Snakemake was asked for whole logs."""
+    """Show why jobs failed, unless Snakemake was asked for whole logs."""
     if not command_line().show_failed_logs:
         failures.say_why(workflow.scheduler.failed)
 
@@ -364,11 +371,11 @@ CODE_OF_FIGURES = code_behind("vlae.report.figures.registry")
 CODE_OF_SUMMARIES = code_behind("vlae.report.summaries")
 CODE_OF_REPORT = [*code_behind("vlae.report.site.page"), *texts_beside("vlae.report.site")]
 if workflow.is_main_process and mode() in ("run", "look"):
-    redraw_what_disagrees()
+    redraw_outdated()
 if workflow.is_main_process and command_line().dryrun:
     if not command_line().verbose:
         brief.install()
-    atexit.register(say_plan)  # behind all that Snakemake says
+    atexit.register(say_plan)  # after all output of Snakemake
     atexit.register(say_left_out)
 elif workflow.is_main_process:
     say_left_out()

@@ -1,5 +1,5 @@
 rule fetch:
-    """Download a data set, or take it from a mirror, and prepare it."""
+    """Download a data set or take it from a mirror, and prepare it."""
     input:
         lambda wildcards: asked(f"fetch@{wildcards.dataset}"),
     output:
@@ -19,13 +19,13 @@ rule fetch:
         "({params.repro}) > {log} 2>&1"
 
 
-if FOUND["restore"]:  # but for a dry run, only what the command line names; it is there
+if FOUND["restore"]:  # except in a dry run: only recorded targets of the command line
 
     localrules:
         restore,
 
     rule restore:
-        """Take recorded results out of the cache."""
+        """Check out recorded results from the cache."""
         output:
             FOUND["restore"],
         log:

@@ -1,5 +1,5 @@
 rule evaluate_shard:
-    """Log-likelihoods of one part of the test images (only with --config shards=N)."""
+    """Estimate log-likelihoods for one part of the test images (only with --config shards=N)."""
     input:
         lambda wildcards: asked(f"evaluate@{wildcards.run}"),
         model="results/checkpoints/{run}/model.safetensors",
@@ -25,7 +25,7 @@ rule evaluate_shard:
 
 
 rule evaluate:
-    """Log-likelihood, ELBO and KL of the test images; gathers the parts if there are any."""
+    """Estimate log-likelihood, ELBO and KL of the test images; gather the parts, if any."""
     input:
         lambda wildcards: asked(f"evaluate@{wildcards.run}"),
         lambda wildcards: shards_of(wildcards.run),
@@ -52,7 +52,7 @@ rule evaluate:
 
 
 rule sample:
-    """Decompressions of test images, and samples."""
+    """Draw decompressions of test images, and samples."""
     input:
         lambda wildcards: asked(f"sample@{wildcards.run}"),
         model="results/checkpoints/{run}/model.safetensors",

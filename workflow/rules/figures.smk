@@ -3,13 +3,13 @@ localrules:
 
 
 rule figure:
-    """A figure of the paper, or one of all runs, from recorded results."""
+    """Draw a figure from recorded results."""
     input:
         lambda wildcards: disagrees("figures", wildcards.figure),
         results=lambda wildcards: drawn_from(figure_inputs(wildcards.figure, PARAMS)),
         code=CODE_OF_FIGURES,
     output:
-        # update: none is removed before the others are drawn, nor after Ctrl-C.
+        # update: Snakemake does not remove these files before they are drawn, or after Ctrl-C.
         update("results/figures/{figure}.png"),
         update("results/figures/{figure}.pdf"),
         note=update("results/drawn/figures/{figure}.json"),

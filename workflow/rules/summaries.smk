@@ -4,7 +4,7 @@ if summarised():
         summaries,
 
     rule summaries:
-        """The few numbers and the learning curve of each run that DVC shows."""
+        """Write the numbers and the learning curve that DVC shows for each run."""
         input:
             disagrees("summaries", "runs"),
             results=drawn_from(summary_inputs(PARAMS)),

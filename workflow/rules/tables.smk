@@ -3,13 +3,13 @@ localrules:
 
 
 rule table:
-    """The paper's rows and ours, side by side, or its claims with our verdicts."""
+    """Draw a table from recorded results."""
     input:
         lambda wildcards: disagrees("tables", wildcards.table),
         results=lambda wildcards: drawn_from(table_inputs(wildcards.table, PARAMS)),
         code=CODE_OF_TABLES,
     output:
-        # update: none is removed before the others are drawn, nor after Ctrl-C.
+        # update: Snakemake does not remove these files before they are drawn, or after Ctrl-C.
         update("results/tables/{table}.csv"),
         update("results/tables/{table}.md"),
         update("results/tables/{table}.tex"),

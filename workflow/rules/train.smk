@@ -1,5 +1,5 @@
 rule train:
-    """Train one run; interrupted, it goes on where it stopped."""
+    """Train one run, or continue where its training stopped."""
     input:
         lambda wildcards: asked(f"train@{wildcards.run}"),
         data=lambda wildcards: dataset(PARAMS.run(wildcards.run).dataset),
@@ -20,7 +20,7 @@ rule train:
     params:
         clock=clock,
         repro=lambda wildcards: repro(f"train@{wildcards.run}"),
-    # Snakemake removes a job's log before it starts the job: of this one only the link, so that
-    # what was said before it was interrupted is kept.
+    # Snakemake removes a job's log before it starts the job. Here it removes only a link, so that
+    # the log of an interrupted training is kept.
     shell:
         "ln -sf {wildcards.run}.history.log {log}; ({params.clock}{params.repro}) >> {log} 2>&1"

@@ -1,8 +1,8 @@
-"""Steps that are asked for again although they are recorded (--forcerun, --forceall, --force).
+"""Starts recorded steps from scratch that are forced (--forcerun, --forceall, --force).
 
-What a step has left in scratch/ is put aside before it begins again: a training would go on from
-its last state, an evaluation gather the blocks that are there. A mark stays until it is done, so
-that a step that was interrupted goes on when it is forced once more, instead of beginning again.
+The files of a step in scratch/ are put aside before it starts. Otherwise a training would continue
+from its last state, and an evaluation would use the saved blocks. A mark stays until the step is
+done: if it is interrupted and forced once more, it continues instead of starting again.
 """
 
 import os
@@ -16,20 +16,22 @@ LEFTOVERS = {"train": "state-*.safetensors", "evaluate": "evaluation"}  # in scr
 
 
 def mark(stage: str) -> Path | None:
-    """The file that is there while a stage that was begun again is not done; None for a stage that
-    leaves nothing in scratch/."""
+    """Return the file that exists while a forced stage is not done.
+
+    Returns None for a stage that leaves no files in scratch/.
+    """
     step, _, run = stage.partition("@")
     return paths.scratch(run) / f"{step}-again" if step in LEFTOVERS else None
 
 
 def begun(stage: str) -> bool:
-    """Return True for a stage that has been begun again and was interrupted."""
+    """Return True if a forced stage has started and was interrupted."""
     path = mark(stage)
     return path is not None and path.exists()
 
 
 def begin(stage: str) -> None:
-    """Let the stage begin from nothing, unless it has done so and was interrupted."""
+    """Let the stage start from scratch, unless it has done so and was interrupted."""
     path = mark(stage)
     if path is None or path.exists():
         return

@@ -1,5 +1,7 @@
-"""What lies ahead: which stages are asked for again, why each one is to run, how long it takes,
-and which trainings are too long to be begun without being asked for by name."""
+"""Plans a call of snakemake: which stages will run, why, and how long each takes.
+
+Trainings that take too long here are left out unless the command line names them.
+"""
 
 import argparse
 from collections.abc import Iterable
@@ -15,10 +17,10 @@ from vlae.config.schema import Params
 
 
 class Ahead:
-    """Of one call of snakemake, whose command line `options` describe (record.py).
+    """The plan of one call of snakemake, whose command line `options` describe (record.py).
 
-    left: names (of runs, data sets and classifiers) that nothing is computed for; those that are
-        too long come to them.
+    left: names of runs, data sets and classifiers for which nothing is computed. Runs that take
+        too long are added.
     forced: stages that run although they are recorded.
     """
 
@@ -26,7 +28,7 @@ class Ahead:
         self.options, self.params = options, params
         self.left = {*options.leave}
         self.forced: set[str] = set()
-        self.long: dict[str, str] = {}  # run -> itself and its time, in words
+        self.long: dict[str, str] = {}  # run -> its name and time, in words
         self._records: dict[str, dict] | None = None
 
     @cached_property
@@ -41,20 +43,25 @@ class Ahead:
 
     @cached_property
     def _here(self) -> tuple[str, str]:
-        from vlae.hardware import choose_device, describe  # PyTorch, of use only for estimates
+        from vlae.hardware import (
+            choose_device,
+            describe,
+        )  # loads PyTorch, which only estimates need
 
         device = choose_device("auto")
         return device.type, describe(device)
 
     def records(self, record: Record) -> dict[str, dict]:
-        """stage -> what it has recorded, for speeds and for what has changed since; read when
-        something is to be run."""
+        """Return stage -> its recorded JSON file. Read only if something has to run.
+
+        It gives the speeds of trainings, and the settings that have changed since.
+        """
         if self._records is None:
             self._records = record.json_outputs(record.results)
         return self._records
 
     def ask_again(self, record: Record) -> None:
-        """Take what the command line forces for outdated, as far as it is not left out."""
+        """Treat stages that the command line forces as outdated, unless they are left out."""
         forced: set[str] = set()
         for name in self.options.again:
             stages = stages_of(record, name)
@@ -69,13 +76,15 @@ class Ahead:
         self.force(record, {stage for stage in forced if name_of(stage) not in self.left})
 
     def force(self, record: Record, stages: set[str]) -> None:
-        """Let these stages, and no others, run although they are recorded."""
+        """Let exactly these stages run although they are recorded."""
         self.forced = stages
         record.force(stages)
 
     def leave_long_ones(self, record: Record, stages: Iterable[str]) -> None:
-        """Leave out those of the trainings among these stages that would take more than a day here
-        and are neither named on the command line nor begun before."""
+        """Leave out the trainings among these stages that would take more than a day here.
+
+        Trainings that the command line names, or that have been started before, are kept.
+        """
         perhaps_recorded = record.cached.intersection(filter(record.unchanged, record.results))
         candidates = [
             stage
@@ -98,11 +107,11 @@ class Ahead:
             self.long |= long
 
     def left_out(self) -> str:
-        """A line that says which runs are too long; "" if none is."""
+        """Return a line that names the runs that take too long, or "" if there are none."""
         if not self.long:
             return ""
         return (
-            f"left out, as without a GPU each would take more than a day: "
+            f"left out, because each would take more than a day without a GPU: "
             f"{', '.join(self.long.values())}; --config runs='{' '.join(self.long)}' computes them"
         )
 
@@ -113,18 +122,20 @@ class Ahead:
         return bool(files & results)
 
     def begun(self, record: Record, stage: str) -> bool:
-        """Return True for a first training that has been begun here. Of one that is recorded, the
-        state may be that of other settings."""
+        """Return True if a first training has been started here.
+
+        The state of a recorded training does not count: it may belong to other settings.
+        """
         return stage not in self.records(record) and hand_on.has_state(name_of(stage))
 
     def speeds(self, record: Record) -> list[Speed]:
-        """Of the recorded trainings on such a device."""
+        """Return the speeds of the recorded trainings on this type of device."""
         found = self.records(record).items()
         trained = [content for stage, content in found if stage.startswith("train@")]
         return speeds(trained, self.params, self.device)
 
     def time(self, record: Record, stage: str) -> Estimate | None:
-        """The time that a stage takes; known of trainings alone, and not of all."""
+        """Estimate the time of a stage; None if it is unknown, as for all but trainings."""
         step, _, name = stage.partition("@")
         if step != "train":
             return None
@@ -136,7 +147,7 @@ class Ahead:
         return estimate(run, self.params, self.speeds(record), epochs, self.processor)
 
     def _epochs_behind(self, record: Record, stage: str, recorded: dict) -> int:
-        """Those of a recorded checkpoint from which a longer budget goes on."""
+        """Return the epochs of the recorded checkpoint from which a training continues, or 0."""
         run = self.params.runs[name_of(stage)]
         why = reason(record, stage, self.params, recorded) or ""
         settings = {change.partition(" ")[0] for change in why.split(", ")}
@@ -147,8 +158,10 @@ class Ahead:
         return there if there <= run.training.epochs - run.training.decay_epochs else 0
 
     def plan(self, record: Record, to_run: Iterable[str]) -> dict[str, dict]:
-        """stage -> why it runs and how long it takes, in words, and in seconds: of those that have
-        a reason of their own."""
+        """Return stage -> {"why", "time", "seconds"}: the reason, the time in words, in seconds.
+
+        Stages that run only because another stage runs are omitted.
+        """
         found = {}
         stages = [stage for stage in to_run if name_of(stage) not in self.left]
         for stage in stages:
@@ -160,20 +173,20 @@ class Ahead:
             time = self.time(record, stage)
             words = time.text(name_of(stage)) if time else ""
             if not time and stage.startswith("train@"):
-                words = "how long is not known: no like training is recorded"
+                words = "time unknown: no similar training is recorded"
             elif time and self.begun(record, stage):
-                words += ", less what its state in scratch/ has behind it"
+                words += ", less the epochs that its state in scratch/ has done"
             found[stage] = {"why": why, "time": words, "seconds": time.seconds if time else None}
         return found
 
 
 def name_of(stage: str) -> str:
-    """The run, data set or classifier of a stage."""
+    """Return the run, data set or classifier of a stage."""
     return stage.partition("@")[2]
 
 
 def stages_of(record: Record, name: str) -> set[str]:
-    """The stages that a rule of this name runs, or that make this file."""
+    """Return the stages that the rule `name` runs, or the stage that makes the file `name`."""
     path = Path(name).as_posix()
     return {
         stage

@@ -1,7 +1,7 @@
-"""A dry run in few lines: of each expensive job its rule, outputs and wildcards.
+"""Shortens the output of a dry run to the rule, outputs and wildcards of each expensive job.
 
-Snakemake lists hundreds of inputs, the jobs that only draw, and reasons that are those of notes
-(workflow/rules/common.smk). The true ones are printed at the end. `--verbose` shows everything.
+Snakemake lists hundreds of inputs, jobs that only draw, and reasons that only name auxiliary files
+(workflow/rules/common.smk). The real reasons are printed at the end. `--verbose` shows everything.
 """
 
 import logging
@@ -13,13 +13,13 @@ DRAWING = {"all", "figure", "summaries", "table"}
 
 
 def install() -> None:
-    """Shorten what Snakemake logs from now on."""
+    """Shorten the log messages of Snakemake from now on."""
     for handler in logger.handlers:
         handler.addFilter(shorten)
 
 
 def shorten(record: logging.LogRecord) -> bool:
-    """Take out of a message what nobody asked for; False for one that is nothing else."""
+    """Remove unneeded parts of a message; return False to drop it completely."""
     if getattr(record, "event", None) == LogEvent.JOB_INFO:
         record.__dict__.update(input=[], log=[], jobid=None, reason=None, resources={}, threads=1)
         return record.__dict__["rule_name"] not in DRAWING

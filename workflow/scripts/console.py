@@ -5,11 +5,11 @@ from typing import NoReturn
 
 
 def say(message: object) -> None:
-    """A line of news."""
+    """Print a message as one line."""
     print(f"vlae: {message}", file=sys.stderr, flush=True)
 
 
 def stop(message: object) -> NoReturn:
-    """End with a line that says what is wrong and what to do, and with status 2."""
+    """Exit with status 2, after one line that says what is wrong and what to do."""
     say(f"error: {message}")
     sys.exit(2)

@@ -2,10 +2,11 @@
 
     python workflow/scripts/dvc_atomic.py ARGUMENTS
 
-DVC writes dvc.lock beside the old one, which it replaces when it is complete. Without the patch
-DVC empties the file and fills it again. If it is killed meanwhile, or the disk is full, it leaves
-a part of the file, which may even be valid and lack the last stages.
-Replaced: dvc.utils.serialize._common._dump_data.
+With the patch, DVC writes a new dvc.lock beside the old one and replaces it when it is complete.
+Without it, DVC empties the file and fills it again. If DVC is killed meanwhile, or the disk is
+full, a part of the file is left, which may be valid and lack the last stages.
+
+Replaced function: dvc.utils.serialize._common._dump_data.
 
 tests/workflow/test_patches.py fails when that function has moved, or when DVC no longer needs it.
 """
@@ -18,7 +19,7 @@ from dvc.utils.serialize import _common
 
 
 def dump_atomically(path, data, dumper, fs=None, **options):
-    """Write `data` to `path` by `dumper`, all of it or nothing. The repository's lock is held."""
+    """Write `data` to `path` by `dumper`, completely or not at all. DVC's lock is held."""
     path = os.fspath(path)
     new = f"{path}.tmp"
     with open(new, "w", encoding="utf-8") as file:

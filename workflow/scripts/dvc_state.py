@@ -1,4 +1,4 @@
-"""DVC's knowledge of the working directory: which stages are recorded, where their outputs are."""
+"""Reads from DVC which stages are recorded, and where their outputs are."""
 
 import hashlib
 import json
@@ -11,8 +11,10 @@ RECIPES = "recipes"
 
 
 def is_kept(out):
-    """Return True if the cache has an output as recorded, or, of one that DVC does not keep there
-    (a data set), its place."""
+    """Return True if the recorded output is in the cache.
+
+    DVC does not cache data sets; for them, the file itself counts.
+    """
     if out.use_cache:
         return bool(out.hash_info) and not out.changed_cache()
     return out.exists and not out.workspace_status()
@@ -22,7 +24,7 @@ class Record:
     """DVC's view of the working directory at one moment."""
 
     def __init__(self, reconfigured=(), forced=()):
-        # Stages known to be outdated, or asked for again, whatever DVC says.
+        # Stages that are outdated or forced, whatever DVC says.
         self.reconfigured = {*reconfigured}
         self.force(forced)
         with Repo(_wait_for_lock=True) as repo:
@@ -39,7 +41,8 @@ class Record:
                 name: [(*owner[dep.def_path], dep) for dep in stage.deps if dep.def_path in owner]
                 for name, stage in self.stages.items()
             }
-            # The stages that make a stage's inputs; whether dvc.lock says the same of them twice.
+            # upstream: the stages that make a stage's inputs. consistent: stages whose inputs have
+            # the same hashes in dvc.lock as the outputs of the stages that make them.
             self.upstream = {name: [above for above, _, _ in deps] for name, deps in made.items()}
             self.consistent = {
                 name
@@ -54,20 +57,20 @@ class Record:
             }
 
     def force(self, stages):
-        """Take these stages for outdated, and those that depend on them."""
+        """Treat these stages, and all that depend on them, as outdated."""
         self.forced = {*stages}
         self._recorded = {}
 
     def _changes(self, stage, kind):
-        """path -> modified, deleted, new or "not in cache"; kind is deps or outs."""
+        """Return path -> its change, such as "modified"; kind is "deps" or "outs"."""
         found = [c for c in self.status.get(stage, []) if isinstance(c, dict)]
         return {p: how for c in found for p, how in c.get(f"changed {kind}", {}).items()}
 
     def unchanged(self, stage):
-        """Return True if dvc.lock has the stage with this command, these parameters and inputs.
+        """Return True if dvc.lock has the stage with the present command, parameters and inputs.
 
-        An input that another stage makes is the one that dvc.lock records, whatever lies in
-        its place now (nothing, or an older one after a `git pull`): it is checked out next.
+        For an input that another stage makes, the record in dvc.lock counts. The file itself may
+        be missing, or old after a `git pull`: it is checked out later.
         """
         changes = self.status.get(stage, [])
         return (
@@ -79,28 +82,30 @@ class Record:
         )
 
     def recorded(self, stage):
-        """Return True if the stage is unchanged, and so is all that it depends on."""
+        """Return True if the stage and all that it depends on are unchanged."""
         if stage not in self._recorded:
             upstream = all(map(self.recorded, self.upstream[stage]))
             self._recorded[stage] = self.unchanged(stage) and upstream
         return self._recorded[stage]
 
     def recorded_stages(self):
-        """The stages, but for the recipes, that are recorded."""
+        """Return the recorded stages, without the recipes."""
         return [name for name in self.results if self.recorded(name)]
 
     def published(self, stage):
-        """Return True if the cache and a remote may have the outputs of a stage; data sets are
-        never there."""
+        """Return True if the outputs of a stage can be in the cache and in a remote.
+
+        Data sets never are.
+        """
         return all(out.use_cache for out in self.stages[stage].outs)
 
     def out_of_place(self, stage):
-        """Outputs of a stage that are missing or not what dvc.lock records."""
+        """Return the outputs of a stage that are missing or not as dvc.lock records."""
         changes = self._changes(stage, "outs")
         return [path for path in self.outs[stage] if path in changes or not os.path.exists(path)]
 
     def unsaved(self, path):
-        """Return True if the cache does not have this output's present content."""
+        """Return True if the cache lacks the present content of this output."""
         out = self.out[path]
         return out.exists and not out.cache.exists(out.get_hash().value)
 
@@ -113,13 +118,16 @@ class Record:
         try:
             with Repo() as repo:
                 there = set(repo.cloud.get_remote_odb().list_oids_exists(wanted))
-        except Exception:  # whatever a remote can fail with: it does not have them for us
+        except Exception:  # a remote can fail in many ways; then nothing is available
             return set()
         return {n for n, several in outs.items() if there >= {o.hash_info.value for o in several}}
 
     def json_outputs(self, stages):
-        """stage -> content of the JSON file that dvc.lock records among its outputs, as far as the
-        cache, the stage's place or the remote has it. Nothing is written."""
+        """Return stage -> content of the JSON file among its recorded outputs.
+
+        The file is read from the cache, the working directory or the remote; stages without one
+        are omitted. Nothing is written.
+        """
         wanted = {
             name: out.hash_info.value
             for name in stages
@@ -136,7 +144,7 @@ class Record:
                     content = _checked(remote.fs.cat_file(remote.oid_to_path(md5)), md5)
                 except FileNotFoundError:
                     pass
-                except Exception:  # whatever a remote can fail with: it is asked no more
+                except Exception:  # a remote can fail in many ways; it is not used any further
                     remote = False
             if content is not None:
                 found[name] = content
@@ -151,7 +159,7 @@ def _read(path, md5):
 
 
 def _checked(content, md5):
-    """JSON with this checksum; None for anything else."""
+    """Parse a JSON object; None unless it has this checksum."""
     if hashlib.md5(content).hexdigest() != md5:
         return None
     try:

@@ -1,7 +1,8 @@
-"""How long a training will take, by the speed of recorded ones.
+"""Estimates how long a training will take, from the speeds of recorded trainings.
 
-The speed is that of the same run, or of the recorded run whose settings differ in the fewest
-points, on the same kind of device: a CPU's says nothing about a GPU. Nothing here is measured.
+The speed is that of the same run, or of the recorded run with the most similar settings. Only the
+same type of device counts, because a CPU's speed says nothing about a GPU. Nothing is measured
+here.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ HOUR = 60 * 60
 
 @dataclass(frozen=True)
 class Speed:
-    """Of a recorded training: `kind` of images, `model` as in train.json."""
+    """The speed of a recorded training; `kind` of images, `model` as in train.json."""
 
     run: str
     kind: str
@@ -28,14 +29,14 @@ class Speed:
 
 @dataclass(frozen=True)
 class Estimate:
-    """`at_least`: it is the time of a smaller network."""
+    """The time of a training; with `at_least`, the speed is that of a smaller network."""
 
     seconds: float
     at_least: bool
     speed_of: Speed
 
     def text(self, run: str) -> str:
-        """In words, for a line about this run."""
+        """Return the time in words, for a line about `run`."""
         of = self.speed_of
         whose = "" if of.run == run else f"{of.run} on "
         about = "more than" if self.at_least else "about"
@@ -43,7 +44,7 @@ class Estimate:
 
 
 def duration(seconds: float) -> str:
-    """For people: two digits are enough."""
+    """Return a duration in words, with two digits."""
     if seconds < 90:
         return "a minute"
     if seconds < 1.5 * HOUR:
@@ -54,8 +55,10 @@ def duration(seconds: float) -> str:
 
 
 def speeds(records: Iterable[dict], params: Params, device: str) -> list[Speed]:
-    """Of these train.json the speeds on such a device, cpu or cuda. What a record does not say,
-    or says in another way, is passed over."""
+    """Return the speeds in train.json records on a `device`, cpu or cuda.
+
+    Records without the necessary keys are skipped.
+    """
     found = []
     for record in records:
         try:
@@ -68,7 +71,7 @@ def speeds(records: Iterable[dict], params: Params, device: str) -> list[Speed]:
 
 
 def _speed(record: dict, params: Params, device: str) -> Speed | None:
-    """The speed of the last stretch that was trained on such a device."""
+    """Return the speed of the last stretch of a training on `device`."""
     whole = {**record, "from_epoch": 0, "to_epoch": record["epochs"]}
     stretches = [s for s in record.get("stretches") or [whole] if s["device"] == device]
     if not stretches or stretches[-1]["seconds"] <= 0:
@@ -88,9 +91,9 @@ def _speed(record: dict, params: Params, device: str) -> Speed | None:
 def estimate(
     run: Run, params: Params, known: list[Speed], epochs: int, processor: str
 ) -> Estimate | None:
-    """The time for `epochs` of the run; None where no comparable training is recorded.
+    """Estimate the time for `epochs` of the run; None if no comparable training is recorded.
 
-    Of several speeds that are as near, that of this `processor` counts.
+    Of equally similar trainings, one on this `processor` is preferred.
     """
     kind = params.image_kind(run.dataset).name
     mine = dict(_flat(as_dict(run.model)))
@@ -119,7 +122,7 @@ def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _different(mine: dict, speed: Speed) -> list[tuple[Any, Any]]:
-    """The settings in which that model differs: its own value, and the one here."""
+    """Return pairs (its value, our value) of the settings in which the models differ."""
     theirs = dict(_flat(speed.model))
     names = {**mine, **theirs}
     pairs = [(theirs.get(name), mine.get(name)) for name in names]
@@ -127,7 +130,7 @@ def _different(mine: dict, speed: Speed) -> list[tuple[Any, Any]]:
 
 
 def _is_size(old: Any, new: Any) -> bool:
-    """True for two numbers or two lists of them, which are compared one by one."""
+    """Return True for numbers or lists of numbers."""
     return all(
         isinstance(value, int | float | list) and not isinstance(value, bool)
         for value in (old, new)

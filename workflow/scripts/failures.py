@@ -1,7 +1,7 @@
-"""What went wrong is said on the screen, whatever Snakemake was told to leave out.
+"""Shows on the screen why jobs failed.
 
-Snakemake names the log of a job that failed, but not the reason in it, and `--quiet all` hides
-even its errors.
+Snakemake names the log of a failed job but not the reason in it, and `--quiet all` hides even
+Snakemake's errors.
 """
 
 import logging
@@ -13,12 +13,12 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from console import say
 
-LINES, WIDTH = 12, 400  # of a log's end that are shown: how many, and how much of each
-TAIL = 64 * 1024  # bytes of a log's end that are read
+LINES, WIDTH = 12, 400  # last lines of a log that are shown, and characters of each
+TAIL = 64 * 1024  # bytes read from the end of a log
 
 
 def show_errors():
-    """Print Snakemake's errors under `--quiet all` too; those of jobs are `say_why`'s."""
+    """Print Snakemake's errors in spite of `--quiet all`; `say_why` prints those of jobs."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.ERROR)
     of_jobs = {LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR}
@@ -33,7 +33,7 @@ def say_why(failed):
         what = f"{job.rule.name} {values}".strip()
         for log in job.log:
             lines = last_lines(Path(log))
-            said = f"the end of {log}:" if lines else f"{log} says nothing"
+            said = f"the end of {log}:" if lines else f"{log} is empty"
             say(f"error: {what} failed; {said}")
             for line in lines:
                 print(f"    {line[:WIDTH]}", file=sys.stderr, flush=True)
@@ -42,7 +42,7 @@ def say_why(failed):
 
 
 def last_lines(path):
-    """The last lines of a log that are not empty; of a progress bar only its last state."""
+    """Return the last non-empty lines of a log, with only the last state of a progress bar."""
     try:
         with open(path, "rb") as file:
             file.seek(0, 2)

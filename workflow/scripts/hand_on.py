@@ -1,9 +1,8 @@
-"""The recorded checkpoint of a training that is to run again, put where it goes on from it.
+"""Copies the recorded checkpoint of a training with a longer budget, so that it continues from it.
 
-DVC removes a stage's outputs before the stage runs, and a longer budget makes the stage run. So
-what dvc.lock records is copied from the cache to scratch/RUN/recorded first
-(vlae.training.published).
-It is no dependency of the stage: with or without it the training ends with its budget.
+DVC removes a stage's outputs before it runs the stage. So the checkpoint that dvc.lock records is
+copied from the cache to scratch/RUN/recorded first (vlae.training.published). It is not a
+dependency of the stage: with or without it, the training reaches its budget.
 """
 
 import hashlib
@@ -19,14 +18,14 @@ from vlae.training.identity import decay_epochs, recipe_sha256
 
 
 def wanted(stage) -> bool:
-    """True for a training stage whose run has no training state here, but a record in dvc.lock."""
+    """Return True for a recorded training stage whose run has no training state here."""
     step, _, run = stage.addressing.partition("@")
     recorded = step == "train" and all(out.hash_info for out in stage.outs)
     return recorded and not has_state(run)
 
 
 def has_state(run: str) -> bool:
-    """True if a training of the run has been begun here."""
+    """Return True if a training of the run has been started here."""
     return any(paths.scratch(run).glob("state-*.safetensors"))
 
 
@@ -41,7 +40,7 @@ def hand_on(params: Params, stage, cache) -> None:
                 folder / name, lambda path, stored=stored: shutil.copyfile(stored, path)
             )
     record = json.loads((folder / RECORD).read_text())
-    added = {}  # what records of before do not say, and dvc.lock vouches for
+    added = {}  # keys that old records lack and dvc.lock proves
     if "checkpoint_sha256" not in record:
         added["checkpoint_sha256"] = sha256(folder / MODEL)
     if "recipe_sha256" not in record and _same_recipe(run, stage, record):
@@ -51,15 +50,17 @@ def hand_on(params: Params, stage, cache) -> None:
 
 
 def _same_recipe(run, stage, record: dict) -> bool:
-    """True if the recipe in dvc.lock is today's but for the budget: for records that do not say
-    themselves what the code did."""
+    """Return True if the recipe in dvc.lock differs from the present one only in the budget.
+
+    This is for old records, which do not name their recipe.
+    """
     path = paths.recipe(run.name, "train")
     recipe = json.loads(path.read_text())
     training = recipe["configuration"]["training"]
     training["epochs"] = record["epochs"]
     training.pop("decay_epochs", None)
     if decay_epochs(record):
-        return False  # a record with a decay says it itself
+        return False  # records with a decay name their recipe
     text = json.dumps(recipe, indent=1) + "\n"
     recorded = {dep.def_path: dep.hash_info.value for dep in stage.deps if dep.hash_info}
     return recorded.get(str(path)) == hashlib.md5(text.encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""What is to be run and why, in lines for people: the reasons that DVC and the records give.
+"""Describes in words which stages will run and why, as DVC and the records show.
 
-Snakemake's own reasons are those of the files by which it is told (workflow/rules/common.smk).
+Snakemake's own reasons only name auxiliary files (workflow/rules/common.smk).
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from estimate import duration
 from vlae.config.schema import Params
 from vlae.config.stages import configurations
 
-MOST_LINES = 8  # of stages that run for the same reason; more become one line
+MOST_LINES = 8  # for stages with the same reason; more become one line
 NOUN = {"train": "training", "evaluate": "evaluation", "sample": "samples"}
 NEVER = {
     "train": "never trained",
@@ -25,16 +25,16 @@ NEVER = {
 
 
 def reason(record: Record, stage: str, params: Params, recorded: dict | None) -> str | None:
-    """Why a stage is to run; None if only because what it depends on does.
+    """Return why a stage has to run; None if only because a stage that it depends on runs.
 
-    `recorded`: the record among its outputs (train.json, say), None where that cannot be read.
+    recorded: its recorded JSON file, such as train.json; None if it cannot be read.
     """
     step, _, name = stage.partition("@")
     outs = record.stages[stage].outs
     if stage in record.forced:
         if again.begun(stage):
-            return "forced, goes on where it was interrupted"
-        return "forced, begins from nothing" if step == "train" else "forced"
+            return "forced, continues where it was interrupted"
+        return "forced, starts from scratch" if step == "train" else "forced"
     if not all(out.hash_info for out in outs):
         return NEVER[step]
     if changes := list(changed_settings(step, name, params, recorded or {})):
@@ -57,7 +57,7 @@ def reason(record: Record, stage: str, params: Params, recorded: dict | None) ->
 
 
 def changed_settings(step: str, name: str, params: Params, recorded: dict) -> Iterator[str]:
-    """The settings whose recorded value is another, as `learning_rate 0.002 → 0.001`."""
+    """Yield the settings that differ from the record, as `learning_rate 0.002 → 0.001`."""
     if step == "train" and isinstance(recorded.get("config"), dict):
         run, config = params.runs[name], recorded["config"]
         if recorded.get("dataset") != run.dataset:
@@ -90,8 +90,10 @@ def _differences(
 
 
 def lines(plan: dict[str, dict], stages: Iterable[str]) -> list[str]:
-    """A line for each of these stages that has a reason of its own; one for all of those that
-    are many and have the same."""
+    """Return one line for each of the stages in `plan`.
+
+    More than MOST_LINES stages with the same reason share one line.
+    """
     alike: dict[tuple[str, str], list[str]] = {}
     for stage in plan:
         if stage in stages:

@@ -1,25 +1,25 @@
-"""Asks DVC what is recorded and what is to be run, once, before Snakemake builds its DAG.
+"""Asks DVC once, before Snakemake builds its DAG, what is recorded and what has to run.
 
     python workflow/scripts/record.py run|look
 
-prints a JSON object
+prints a JSON object:
 
-    to_run   stage -> its outputs, for every stage that dvc.lock does not describe as things
-             stand now (command, inputs, parameters), or whose outputs are nowhere in the cache
-    perhaps  those of them that only depend on one to be run: if that one comes out as before,
+    to_run   stage -> its outputs, for every stage whose command, inputs or parameters differ from
+             dvc.lock, or whose outputs are not in the cache
+    perhaps  those of them that only depend on a stage to be run: if its outputs are as before,
              they turn out to be recorded
     recorded outputs of the other stages
-    restore  those of them that are not in place
-    plan     stage -> why it is to run and how long it takes (ahead.py)
-    again    those of them that run although they are recorded
-    left     names that nothing is computed for: those given, and the runs that are too long
-    left_out a line about the latter
+    restore  recorded outputs that are not in place
+    plan     stage -> why it has to run and how long it takes (ahead.py)
+    again    stages that run although they are recorded, because they are forced
+    left     names for which nothing is computed: the given ones, and the runs that take too long
+    left_out a line about the runs that take too long
 
-`run` first brings the recipes up to date, fetches from the remote what is recorded and not
-cached here, and checks out whatever is recorded, so that `restore` is empty: for Snakemake
-a recorded result is a source file. `look` changes nothing.
+`run` updates the recipes, fetches recorded results that are not in the cache from the remote, and
+checks out all recorded results. Then `restore` is empty: for Snakemake, a recorded result is a
+source file. `look` changes nothing.
 
-What only the user has a copy of is never overwritten by what is recorded: one line, exit
+Neither overwrites a file whose content is not in the cache: they stop with one line and exit
 status 2.
 """
 
@@ -47,13 +47,13 @@ from dvc_state import RECIPES, Record
 from vlae.config.load import load_params
 from vlae.config.stages import reconfigured
 
-for name in ("dvc", "dvc_data", "dvc_objects"):  # what they have to say is said here, in one line
+for name in ("dvc", "dvc_data", "dvc_objects"):  # this script reports their errors, in one line
     logging.getLogger(name).setLevel(logging.CRITICAL)
 DVC = (sys.executable, Path(__file__).with_name("dvc_atomic.py"), "--wait-for-lock")
 
 
 def do_without_git():
-    """Tell DVC, for good, where there is no repository: in a ZIP or an archive of the files."""
+    """Configure DVC to work without git if there is no repository, as in a ZIP of the files."""
     here = Path.cwd()
     if any((folder / ".git").exists() for folder in (here, *here.parents)):
         return
@@ -65,16 +65,16 @@ def do_without_git():
 
 
 def bring_recipes_up_to_date():
-    """Run the stage `recipes`: seconds, on the CPU, whatever the runs cost."""
-    say("code or params.yaml changed: working out which results that concerns")
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}  # more threads than one only wait here
+    """Run the stage `recipes`, which takes seconds on the CPU."""
+    say("code or params.yaml changed: finding out which results change")
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}  # more threads would only wait
     done = subprocess.run([*DVC, "repro", "-q", "--single-item", RECIPES], env=env, check=False)
     if done.returncode:
-        stop("the recipes could not be made (python -m vlae recipe); nothing was started")
+        stop("`python -m vlae recipe` failed; nothing was started")
 
 
 def check_out(record, stages):
-    """Put every recorded output of these stages in its place."""
+    """Check out every recorded output of these stages."""
     with record.repo.lock:
         for name in stages:
             if failed := record.stages[name].checkout().get("failed"):
@@ -82,49 +82,54 @@ def check_out(record, stages):
 
 
 def keep_what_only_the_user_has(record, stages):
-    """Stop if an output in the way of a recorded one is content that the cache does not have."""
+    """Stop if a recorded output would replace a file whose content is not in the cache."""
     displaced = [path for name in stages for path in record.out_of_place(name)]
     lost = [path for path in displaced if record.unsaved(path)]
     if lost:
         files = " ".join(lost)
-        stop(f"{files}: not what dvc.lock records; `dvc checkout -f {files}` restores that")
+        stop(f"{files}: not as dvc.lock records; `dvc checkout -f {files}` replaces it")
 
 
 def put_away(record, stages):
-    """Remove outputs that are not of things as they stand, so that nothing draws them.
+    """Remove outdated outputs, so that no table or figure shows them.
 
-    Only those that the cache has: asking for them with the old parameters brings them back.
-    Data sets stay: nothing is drawn from them.
+    Only outputs in the cache are removed: with the old parameters they are restored. Data sets
+    stay, because nothing is drawn from them.
     """
     drawn_from = [name for name in stages if not name.startswith("fetch@")]
     there = [path for name in drawn_from for path in record.outs[name] if os.path.exists(path)]
     for path in there:
         if record.unsaved(path):
-            stop(f"{path}: not recorded; snakemake without train=false does that, or remove it")
+            stop(f"{path} is not recorded; run snakemake without train=false, or remove the file")
     for path in there:
         os.remove(path)
 
 
 def keep_what_is_forced(record):
-    """Stop if an output of a stage that is asked for again has no copy in the cache: what is in
-    its place would be lost."""
+    """Stop if an output of a forced stage has no copy in the cache, because it would be lost."""
     kept = [name for name in record.forced if record.published(name)]  # data sets are not
     for path in [path for name in kept for path in record.outs[name]]:
         if record.unsaved(path):
-            stop(f"{path}: DVC's cache has no copy, and forcing would remove it; move it away")
+            stop(
+                f"{path} would be lost: DVC's cache has no copy; move the file before you force it"
+            )
 
 
 def arguments():
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="what DVC has recorded, as JSON")
     parser.add_argument("mode", choices=("run", "look"))
     names = {"nargs": "*", "default": [], "metavar": "NAME"}
     parser.add_argument("--leave", help="nothing will be computed for these", **names)
     parser.add_argument("--again", help="rules and files that are forced", **names)
     parser.add_argument("--all-again", action="store_true", help="everything is forced")
-    parser.add_argument("--targets", help="of the call of snakemake", **names)
-    parser.add_argument("--by-name", action="store_true", help="all runs not left are asked for")
-    parser.add_argument("--cluster", action="store_true", help="the jobs run elsewhere, on GPUs")
+    parser.add_argument("--targets", help="targets of the call of snakemake", **names)
+    parser.add_argument(
+        "--by-name", action="store_true", help="all runs that are not left out are named"
+    )
+    parser.add_argument(
+        "--cluster", action="store_true", help="the jobs run on a cluster, on GPUs"
+    )
     return parser.parse_args()
 
 
@@ -144,7 +149,7 @@ def main():
 
 
 def look(ahead):
-    """The answer, of how things are."""
+    """Return the answer for the present state, without changes."""
     record = Record(reconfigured(ahead.params))
     if record.status.get(RECIPES):
         say("code or params.yaml changed: a real run first finds out which results change")
@@ -159,7 +164,7 @@ def look(ahead):
 
 
 def run(ahead):
-    """The answer, of how things are once everything recorded is in its place."""
+    """Put all recorded results in their place and return the answer."""
     run_cache.clear()
     record = Record()
     if record.status.get(RECIPES):
@@ -167,7 +172,7 @@ def run(ahead):
         record = Record()
     recorded = record.recorded_stages()
     published = [name for name in recorded if record.published(name)]
-    unrecorded = len(recorded) < len(record.results)  # perhaps the remote's run-cache knows it
+    unrecorded = len(recorded) < len(record.results)  # the remote's run-cache may have it
     remote = Remote()
     if unrecorded or not record.cached.issuperset(published):
         with record.repo.lock:
@@ -182,7 +187,7 @@ def run(ahead):
     here = put_in_place(record)
     taken = run_cache.take_recorded(record, here, remote)
     if remote.damaged_entries:
-        say(f"warning: not used, as they are damaged: {remote.damaged_entries} run-cache entries")
+        say(f"warning: {remote.damaged_entries} damaged run-cache entries are not used")
     if taken:
         record = Record(forced=ahead.forced)
         here = put_in_place(record)
@@ -195,7 +200,7 @@ def run(ahead):
 
 
 def hand_on_checkpoints(record, names, remote):
-    """Let the trainings among these stages go on from the checkpoints that dvc.lock records."""
+    """Let the trainings among these stages continue from the checkpoints in dvc.lock."""
     stages = [record.stages[name] for name in names if hand_on.wanted(record.stages[name])]
     if not stages:
         return
@@ -208,7 +213,7 @@ def hand_on_checkpoints(record, names, remote):
 
 
 def put_in_place(record):
-    """Check out the recorded results that the cache has; returns their stages."""
+    """Check out the recorded results that are in the cache; return their stages."""
     here = [name for name in record.recorded_stages() if name in record.cached]
     keep_what_only_the_user_has(record, here)
     displaced = [name for name in here if record.out_of_place(name)]
@@ -218,9 +223,9 @@ def put_in_place(record):
 
 
 def answer(record, ahead, here, restore):
-    """The JSON object that this script prints; says in one line what is left out and missing."""
+    """Return the JSON object to print; say in one line which excluded results are missing."""
     to_run = {name: record.outs[name] for name in record.results if name not in here}
-    steps = {}  # run -> its first step that is not recorded: the later ones go with it
+    steps = {}  # run -> its first step that is not recorded; later steps are implied
     for name in to_run:
         step, run = name.split("@")
         if step != "fetch" and run in ahead.options.leave:

@@ -1,4 +1,4 @@
-"""Reads DVC's run-cache, which has the outputs of stages for inputs of earlier runs.
+"""Reads DVC's run-cache, which has the outputs of stages for earlier inputs.
 
 It is read here rather than in a job, which would wait for a GPU only to copy files. The code uses
 `dvc.stage.cache._get_cache_hash` and the stage cache's paths as in DVC 3.67
@@ -22,7 +22,7 @@ MD5_OF_OUTPUT = re.compile(rb"^  md5: ([0-9a-f]{32})$", re.MULTILINE)
 def clear():
     """Remove incomplete entries, which a killed DVC or a full disk leaves behind.
 
-    DVC fails at a folder without an entry.
+    DVC fails if a folder has no entry.
     """
     with Repo(_wait_for_lock=True) as repo, repo.lock:
         for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):

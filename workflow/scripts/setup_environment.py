@@ -1,8 +1,8 @@
 """Build .venv from requirements.lock; `make environment` calls it.
 
-Needs Python 3.11 or newer and nothing else: the standard library only, so it runs before
-anything is installed. pip (whichever can be found) installs one package, the uv that the
-lock pins, and uv installs the rest; both check every file against the lock's hashes.
+It needs only Python 3.11 or newer, and uses only the standard library, because it runs before
+anything is installed. Any pip installs uv in the version of the lock, and uv installs the rest.
+Both check every file against the lock's hashes.
 """
 
 import glob
@@ -23,12 +23,12 @@ SYSTEM_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def stop(message):
-    """End with one line."""
+    """Exit with one line."""
     sys.exit("make: " + message)
 
 
 def call(*command, env=None):
-    """Run a command; end with one line naming it if it fails (it has said why)."""
+    """Run a command. If it fails, exit with one line that names it; it has printed the reason."""
     code = subprocess.call(command, cwd=ROOT, env=env)
     if code:
         stop(f"failed with exit status {code}: {' '.join(command)}")
@@ -43,23 +43,23 @@ def succeeds(*command):
 
 
 def network():
-    """The environment for pip and uv: what one has been told, told to both."""
+    """Return the environment for pip and uv; settings of pip apply to uv, too."""
     env = dict(os.environ)
     env.setdefault("UV_HTTP_TIMEOUT", "180")  # seconds; the largest wheel has 900 MB
     if "PIP_INDEX_URL" in env:
         env.setdefault("UV_DEFAULT_INDEX", env["PIP_INDEX_URL"])
-    if os.path.exists(SYSTEM_CERTIFICATES):  # knows a company's own certificates too
+    if os.path.exists(SYSTEM_CERTIFICATES):  # includes a company's own certificates
         env.setdefault("UV_SYSTEM_CERTS", "true")
         env.setdefault("REQUESTS_CA_BUNDLE", SYSTEM_CERTIFICATES)
     return env
 
 
 def find_pip(scratch):
-    """The command of a pip that installs into .venv, wherever one can be had.
+    """Return the command of any pip that can install into .venv.
 
-    Debian splits Python: without python3-venv there is no ensurepip, without python3-pip
-    no pip. The last resort is the pip wheel of Debian's own archive, which apt checks
-    and downloads without being root.
+    Debian splits Python: without python3-venv there is no ensurepip, without python3-pip no pip.
+    The last resort is the pip wheel in Debian's archive, which apt downloads and checks without
+    root privileges.
     """
     if succeeds(PYTHON, "-m", "ensurepip"):
         return [PYTHON, "-m", "pip"]
@@ -74,7 +74,7 @@ def find_pip(scratch):
 
 
 def download_pip_wheel(scratch):
-    """pip's wheel out of Debian's package python3-pip-whl: a list with its path, or empty."""
+    """Download Debian's package python3-pip-whl; return a list with its wheel, or an empty one."""
     lists = os.path.join(scratch, "lists", "partial")
     os.makedirs(lists)
     apt = ["apt-get", "-qq", "-o", "Dir::State::lists=" + os.path.dirname(lists)]
@@ -87,7 +87,7 @@ def download_pip_wheel(scratch):
 
 
 def uv_requirement():
-    """The lines of requirements.lock that pin uv, hashes included."""
+    """Return the lines of requirements.lock that pin uv, with the hashes."""
     lines, inside = [], False
     with open(LOCK, encoding="utf-8") as lock:
         for line in lock:
@@ -99,11 +99,11 @@ def uv_requirement():
 
 
 def main():
-    """Create or update .venv so that it holds exactly what the lock lists, and vlae itself."""
+    """Create or update .venv so that it has exactly the packages of the lock, and vlae itself."""
     if sys.version_info < (3, 11):
         this = f"{sys.executable} is {sys.version_info[0]}.{sys.version_info[1]}"
         stop(f"Python 3.11 or newer is needed, {this}; choose another with PYTHON=...")
-    startup.move_caches(VENV)  # pip and uv keep what they download
+    startup.move_caches(VENV)  # pip and uv cache their downloads
     env = network()
     same = f"import sys; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
     if not succeeds(PYTHON, "-c", same):
@@ -118,9 +118,9 @@ def main():
             call(
                 *pip, "install", "-q", "--require-hashes", "--no-deps", "-r", requirement, env=env
             )
-    # Exactly the lock: what is not in it (pip, say) is removed. A newer uv replaces itself.
+    # Packages that are not in the lock, such as pip, are removed. uv can replace itself.
     call(UV, "pip", "sync", "-q", "--python", PYTHON, "--require-hashes", LOCK, env=env)
-    # vlae itself, editable; its build backend is in the lock, so nothing is downloaded.
+    # vlae itself, editable. Its build backend is in the lock, so nothing is downloaded.
     editable = ["--offline", "--no-deps", "--no-build-isolation", "-e", ROOT]
     call(UV, "pip", "install", "-q", "--python", PYTHON, *editable, env=env)
     where = [PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]

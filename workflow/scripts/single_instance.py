@@ -1,9 +1,9 @@
-"""One Snakemake at a time works in a folder, and one that was killed leaves nothing in the way.
+"""Makes sure that only one Snakemake works in a folder, and cleans up after a killed one.
 
-Snakemake's own lock is a file that stays when Snakemake is killed, and its jobs go on
-without it. Here the kernel keeps the lock, and lets go of it with the process. Whoever gets
-it knows that no other Snakemake is at work, so that what a killed one has left can go: its
-lock, its jobs in the queue, its processes. Training goes on from its last checkpoint.
+Snakemake's own lock is a file that stays when Snakemake is killed, while its jobs continue. Here
+the kernel holds the lock and releases it when the process ends. The process that gets the lock
+knows that no other Snakemake is running. It removes the lock, the jobs and the processes that a
+killed one has left. Trainings continue from their last checkpoint.
 """
 
 import fcntl
@@ -23,24 +23,24 @@ import psutil
 from console import say
 
 LOCK = Path(".snakemake", "vlae", "lock")
-JOBS = Path(".snakemake", "vlae", "jobs")  # the numbers of the jobs that were submitted
+JOBS = Path(".snakemake", "vlae", "jobs")  # ids of the submitted jobs
 SNAKEMAKES_LOCKS = Path(".snakemake", "locks")
 DVCS_LOCKS = Path(".dvc", "tmp", "rwlock")
-MARK = "VLAE_AT_WORK_IN"  # in the environment of every process that a run has started
-# Names that Snakemake's plugin gives its jobs: a UUID, with a prefix or not. "wrap" is what SLURM
-# calls a command line without a name: a site may take names away, as others rewrite comments.
+MARK = "VLAE_AT_WORK_IN"  # environment variable of every process that a run has started
+# Names of jobs from Snakemake's plugin: a UUID, with or without a prefix. "wrap" is SLURM's name
+# for a job without a name, because some sites remove names, as others rewrite comments.
 NAME = re.compile(r"(.*_)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|wrap")
-SECONDS = 90  # for what was left to end: a training saves its state before
+SECONDS = 90  # that leftovers have to end; a training saves its state first
 
 
 class AnotherInstance(Exception):
-    """The reason why this Snakemake cannot work here, in one line."""
+    """Says in one line why this Snakemake cannot work here."""
 
 
 def take_over():
-    """Be the only Snakemake in this folder until the process ends; returns the lock to hold.
+    """Become the only Snakemake in this folder; return the lock, to be held until the end.
 
-    Raises AnotherInstance if another one is at work, or if what it left does not end.
+    Raises AnotherInstance if another one is running, or if its jobs or processes do not end.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     lock = open(LOCK, "a+")  # noqa: SIM115 - held as long as the process lives
@@ -48,28 +48,28 @@ def take_over():
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise AnotherInstance(
-            f"another snakemake is at work in this folder ({holder(lock)})"
+            f"another snakemake is running in this folder ({holder(lock)})"
         ) from None
     except OSError as error:
-        if not dvc_has_hard_links():  # it would wait for ever for a lock that cannot be had
+        if not dvc_has_hard_links():  # DVC would wait for ever for its lock
             raise AnotherInstance(
                 f"this file system has no locks (flock: {error.strerror}); "
-                "type `dvc config --local core.hardlink_lock true` first"
+                "run `dvc config --local core.hardlink_lock true` first"
             ) from None
-        return lock  # Snakemake's own lock has to do
+        return lock  # Snakemake's own lock must suffice
     before = holder(lock)
     if before.startswith(socket.gethostname() + " "):
-        say(f"the last snakemake here ({before}) was killed; clearing up after it")
+        say(f"the last snakemake here ({before}) was killed; cleaning up after it")
         end_jobs()
         shutil.rmtree(SNAKEMAKES_LOCKS, ignore_errors=True)
-    elif before:  # not every file system has its locks on all machines: it may be alive
+    elif before:  # it may be running: not every file system shares its locks
         raise AnotherInstance(
-            f"the last snakemake here ({before}) has not ended, or was killed; go on there, or, "
-            "if it is not at work any more, type `snakemake --unlock` first"
+            f"the last snakemake here ({before}) is running or was killed; continue there, or, if "
+            "it is not running any more, run `snakemake --unlock` first"
         )
-    elif JOBS.exists():  # it ended by itself while jobs were in the queue
+    elif JOBS.exists():  # it exited while jobs were in the queue
         end_jobs()
-    end_processes()  # a trainer outlives the DVC that was killed above it, too
+    end_processes()  # a training survives when its DVC is killed
     drop_broken_lock()
     write(lock, f"{socket.gethostname()} process {os.getpid()}")
     os.environ[MARK] = os.getcwd()
@@ -77,20 +77,20 @@ def take_over():
 
 
 def dvc_has_hard_links():
-    """Return True if DVC is set to make its lock of hard links, which every file system has."""
+    """Return True if DVC is configured to lock by hard links, which every file system has."""
     from dvc.config import Config
 
     return Config.from_cwd()["core"].get("hardlink_lock", False)
 
 
 def release(lock):
-    """Note that this Snakemake ended by itself: nothing is left behind."""
+    """Note that this Snakemake was not killed, and release the lock."""
     write(lock, "")
     lock.close()
 
 
 def forget():
-    """Unlock for `snakemake --unlock`: the user says that no other Snakemake is at work here."""
+    """Remove the lock for `snakemake --unlock`: the user knows that nothing else is running."""
     try:
         end_jobs()
     except AnotherInstance as reason:
@@ -112,14 +112,16 @@ def write(lock, text):
 
 
 def note_job(number):
-    """Write down a job that has been submitted: of all that tells which are ours, no site can
-    rewrite this."""
-    with suppress(OSError), open(JOBS, "a") as file:  # a full disk does not end the job
+    """Write down the id of a submitted job.
+
+    A site can rewrite the names and comments of jobs, but not this file.
+    """
+    with suppress(OSError), open(JOBS, "a") as file:  # a full disk must not fail the job
         file.write(f"{number}\n")
 
 
 def forget_jobs():
-    """No job of this folder is in the queue any more."""
+    """Forget the ids of submitted jobs: none is in the queue any more."""
     JOBS.unlink(missing_ok=True)
 
 
@@ -139,10 +141,11 @@ def end_jobs():
 
 
 def jobs_left():
-    """The SLURM jobs that a Snakemake has submitted from this folder.
+    """Return the ids of the SLURM jobs that a Snakemake has submitted from this folder.
 
-    They are known by their numbers or names, whatever a site writes into their comments. Without
-    an answer from squeue there are none, unless some have been written down.
+    They are recognised by their ids, names or comments. If squeue fails, there are none.
+
+    Raises AnotherInstance if squeue fails although ids have been written down.
     """
     noted = set(JOBS.read_text().split()) if JOBS.exists() else set()
     try:
@@ -150,12 +153,12 @@ def jobs_left():
     except OSError as error:
         if noted:
             raise AnotherInstance(
-                f"squeue fails ({error}): are jobs left of the last snakemake here? Go on where "
-                "squeue answers, or cancel them by hand and type `snakemake --unlock`"
+                f"squeue fails ({error}), and jobs of the last snakemake may be left; continue "
+                "where squeue works, or cancel them by hand and run `snakemake --unlock`"
             ) from None
         return []
     here = os.path.realpath(".")
-    ours = os.environ.get("SLURM_JOB_ID")  # where snakemake itself is run in a job
+    ours = os.environ.get("SLURM_JOB_ID")  # set if snakemake itself runs in a job
     return [
         number
         for number, name, comment, folder in rows
@@ -171,9 +174,9 @@ def jobs_left():
 
 
 def queue():
-    """Number, name, comment and folder of each of the user's jobs.
+    """Return the id, name, comment and folder of each of the user's jobs.
 
-    Raises OSError, with the reason, without an answer.
+    Raises OSError with the reason if squeue fails.
     """
     command = ["squeue", "--me", "--noheader", "--format=%A|%j|%k|%Z"]
     try:
@@ -187,7 +190,7 @@ def queue():
 
 
 def end_processes():
-    """Ask the processes on this machine that work in this folder to end, and wait for it."""
+    """Terminate the processes on this machine that work in this folder, and wait for their end."""
     left = processes_left()
     if left:
         say(f"stopping the {len(left)} processes that an earlier run left here")
@@ -206,19 +209,20 @@ def processes_left():
     found = []
     ours = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
     for process in psutil.process_iter():
-        with suppress(psutil.Error):  # another user's, or gone
+        with suppress(psutil.Error):  # another user's process, or one that has ended
             if process.pid not in ours and process.environ().get(MARK) == os.getcwd():
                 found.append(process)
     return found
 
 
 def drop_broken_lock():
-    """Strike from DVC's list of its locks what processes that ended have left there.
+    """Remove the locks of ended processes from DVC's list of locks.
 
-    DVC takes a zombie, or whatever else got the number of a killed process, for the holder,
-    and does not get over a list that it was killed in the middle of writing. That no job of
-    this folder runs on another machine is known by now; DVC looks for its locks' holders on
-    its own machine only, too.
+    DVC itself takes a zombie for the holder, or any process that got the id of a killed one. It
+    also fails if the list is incomplete, because DVC was killed while it wrote the list.
+
+    Like DVC, this looks for processes on this machine only. No job of this folder runs on another
+    machine now.
     """
     if not DVCS_LOCKS.exists():
         return
@@ -238,15 +242,14 @@ def drop_broken_lock():
 
 
 def holds(entry):
-    """Return True if the process of an entry {"pid", "cmd"} is alive, and still the one that made
-    it."""
+    """Return True if the process that made an entry {"pid", "cmd"} is still alive."""
     try:
         process = psutil.Process(entry["pid"])
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        _, _, arguments = entry["cmd"].partition(" ")  # the program's name may differ in form
+        _, _, arguments = entry["cmd"].partition(" ")  # the path of the program may differ
         return " ".join(process.cmdline()).endswith(arguments)
     except psutil.AccessDenied:
-        return True  # another user's: nobody knows
+        return True  # another user's process: unknown
     except psutil.Error:
         return False

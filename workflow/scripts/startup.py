@@ -1,8 +1,8 @@
-"""Runs whenever a Python of .venv starts: caches that can be written, and a quiet Ctrl-C.
+"""Runs whenever a Python of .venv starts: finds writable caches, and keeps Ctrl-C quiet.
 
-`install` (called by setup_environment.py, with the standard library only) copies this file into
-.venv, beside a .pth file that imports it. Snakemake and DVC begin to write and to import long
-before any code of this repository is asked, so there is no later place.
+`install` copies this file into .venv, beside a .pth file that imports it. setup_environment.py
+calls it, so it uses the standard library only. Snakemake and DVC import modules and write caches
+before they load any code of this repository, so a later place would be too late.
 """
 
 import os
@@ -11,11 +11,11 @@ import sys
 
 NAME = "_vlae_startup"
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
-DVCS_CACHE = "/var/tmp/dvc"  # where DVC keeps what it knows of files, for all users
+DVCS_CACHE = "/var/tmp/dvc"  # DVC's cache of file hashes, shared by all users
 
 
 def usable(folder):
-    """Return True if files can be written in a folder, which is made if need be."""
+    """Return True if files can be written in a folder; create it if necessary."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError:
@@ -24,14 +24,17 @@ def usable(folder):
 
 
 def usual_cache():
-    """The folder of all caches by the rules of XDG; None where no user has a home."""
+    """Return the folder of all caches as XDG defines it; None if the user has no home."""
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return folder if os.path.isabs(folder) else None
 
 
 def move_caches(prefix):
-    """Let caches be in `prefix`, or else in a temporary folder of this user's, where the usual
-    place is missing or cannot be written. Programs that are started from here inherit that."""
+    """Move the caches to `prefix` if the usual folder is missing or cannot be written.
+
+    If `prefix` cannot be written either, use a temporary folder of this user. Programs that are
+    started from here inherit the setting.
+    """
     usual = usual_cache()
     if usual and usable(usual):
         return
@@ -42,15 +45,17 @@ def move_caches(prefix):
         return
     os.environ["XDG_CACHE_HOME"] = caches
     os.environ.setdefault("MPLCONFIGDIR", os.path.join(caches, "matplotlib"))
-    if not os.path.isdir(os.path.expanduser("~")):  # no settings either
+    if not os.path.isdir(os.path.expanduser("~")):  # no home, so no settings either
         os.environ.setdefault("XDG_CONFIG_HOME", os.path.join(caches, "config"))
     if not usable(DVCS_CACHE):
         os.environ.setdefault("DVC_SITE_CACHE_DIR", os.path.join(caches, "dvc"))
 
 
 def own_temporary_folder():
-    """A folder in /tmp that nobody else could have laid out, for compiled code is loaded from it;
-    None if somebody has."""
+    """Create a temporary folder that only this user can write; return None if that fails.
+
+    Compiled code is loaded from it, so nobody else may have created it.
+    """
     folder = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"vlae-cache-{os.getuid()}")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -62,8 +67,10 @@ def own_temporary_folder():
 
 
 def quiet_interrupt(command):
-    """Until a program has its own way to take Ctrl-C: one line of the two that people start, none
-    of the scripts that those start."""
+    """Handle Ctrl-C until the program has its own handler.
+
+    snakemake and vlae print one line; the scripts that they start print nothing.
+    """
     script, *rest = [*command[1:], ""]
     program = rest[0] if script == "-m" else os.path.basename(script)
     if program in ("snakemake", "vlae"):
@@ -73,14 +80,14 @@ def quiet_interrupt(command):
 
 
 def stop(number, frame):
-    """End at once: nothing has been begun."""
-    if "DVC_STAGE" not in os.environ:  # whoever called DVC says it
+    """Exit at once: no work has started yet."""
+    if "DVC_STAGE" not in os.environ:  # the caller of DVC says so
         os.write(2, b"vlae: interrupted\n")
     os._exit(INTERRUPTED)
 
 
 def install(packages):
-    """Put this module into a folder of packages, to be imported when Python starts."""
+    """Copy this module into a folder of packages, so that Python imports it at every start."""
     with open(__file__, encoding="utf-8") as file:
         text = file.read()
     for name, content in ((NAME + ".py", text), (NAME + ".pth", f"import {NAME}\n")):

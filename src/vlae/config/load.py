@@ -1,4 +1,4 @@
-"""params.yaml, read and checked: every key known, every value of its type and in its range."""
+"""Reads params.yaml and checks all its keys and values."""
 
 import typing
 from dataclasses import fields, is_dataclass, replace
@@ -24,7 +24,7 @@ from vlae.storage.checked import check_name, checked, mapping
 from vlae.storage.read import read_text, shown
 
 MOST_TEXT = 1024 * 1024  # bytes of the file
-LONGEST_SCALAR = 10_000  # characters of one value in it
+LONGEST_SCALAR = 10_000  # characters of one value in the file
 
 # The settings of a run, by the kind of its images.
 PARTS = ("model", "training", "evaluation")
@@ -37,8 +37,10 @@ SETTINGS = {
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice instead of keeping the last, and what makes a
-    small file a huge or endless value: aliases, and scalars beyond all measure."""
+    """Loads safe YAML without duplicate keys, aliases and very long scalars.
+
+    YAML itself would keep the last of duplicate keys. Aliases can make a small file a huge value.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
@@ -67,15 +69,15 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check a params file.
 
-    Raises VlaeError, one line naming the file and the key, for a missing file, YAML that
-    does not parse or has aliases, an unknown, missing or doubled key, and a value of the
-    wrong type or out of range.
+    Raises VlaeError, in one line that names the file and the key: for a missing file, for invalid
+    YAML or aliases, for an unknown, missing or duplicate key, and for a value of the wrong type or
+    out of range.
     """
     path = Path(path)
     text = read_text(path, MOST_TEXT)
     try:
         tree = yaml.load(text, _UniqueKeyLoader)
-    except Exception as error:  # explicit tags (`!!bool maybe`) make the parser raise anything
+    except Exception as error:  # explicit tags (`!!bool maybe`) make the parser raise many types
         raise VlaeError(f"{path} is not valid YAML: {error}") from error
     try:
         return _params(tree)
@@ -150,9 +152,9 @@ def _classifier(name: object, block: object, datasets: dict[str, dict]) -> Class
 
 
 def _repetition(name: str, block: dict, originals: dict[str, Run], seeds: dict) -> Run:
-    """A run again with another seed; `seeds`: run -> seed -> who has it, added to."""
+    """Return a repetition of a run, and add its seed to `seeds`: run -> seed -> name."""
     where = f"runs.{name}"
-    # The data set follows from `repeats`; it is written down too because dvc.yaml reads it.
+    # The data set follows from `repeats`, but dvc.yaml reads it here.
     block = mapping(block, where, {"dataset", "repeats", "seed"})
     repeats = checked(str, block["repeats"], f"{where}.repeats")
     if repeats not in originals:
@@ -173,7 +175,7 @@ def _repetition(name: str, block: dict, originals: dict[str, Run], seeds: dict) 
 
 
 def _merge(defaults: object, changes: object, where: str) -> dict:
-    """Defaults overlaid with a run's changes, recursively; a key must exist in the defaults."""
+    """Replace defaults by a run's changes, recursively; every key must exist in the defaults."""
     defaults = mapping(defaults, "defaults of " + where)
     changes = mapping(changes, where)
     merged = dict(defaults)
@@ -188,7 +190,7 @@ def _merge(defaults: object, changes: object, where: str) -> dict:
 
 
 def _build(schema: typing.Any, values: object, where: str) -> typing.Any:
-    """An instance of the dataclass `schema`, its fields checked."""
+    """Return an instance of the dataclass `schema`, with checked fields."""
     known = {f.name: f for f in fields(schema)}
     values = mapping(values, where, set(known))
     types = typing.get_type_hints(schema)
@@ -205,10 +207,10 @@ def _build(schema: typing.Any, values: object, where: str) -> typing.Any:
 
 
 def recorded_model(config: dict, where: str) -> ModelConfig | ColourModelConfig:
-    """The configuration of a model from the `config` of its train.json, which lies at `where`.
+    """Return the configuration of a model from the `config` in its train.json.
 
-    Settings that are younger than the record have their old value. Raises VlaeError, naming
-    `where`, if it is the configuration of no model.
+    Settings that are newer than the record get the value that they had implicitly. Raises
+    VlaeError, naming `where`, the path of the record, if it is not a valid configuration.
     """
     values = mapping(config.get("model"), where)
     schema = ModelConfig if "decoder" in values else ColourModelConfig
@@ -216,7 +218,7 @@ def recorded_model(config: dict, where: str) -> ModelConfig | ColourModelConfig:
 
 
 def _with_unsaid(schema: typing.Any, values: dict) -> dict:
-    """Add the settings that go unsaid in records (vlae.config.schema.as_dict)."""
+    """Add the settings that records omit (vlae.config.schema.as_dict)."""
     types = typing.get_type_hints(schema)
     whole = dict(values)
     for one in fields(schema):

@@ -1,4 +1,4 @@
-"""Settings that have to agree with others: rules beyond the range of a single one."""
+"""Checks settings that have to agree with each other."""
 
 from vlae.config.schema import ColourModelConfig, ModelConfig, Run
 from vlae.errors import VlaeError
@@ -22,7 +22,7 @@ def check_run(run: Run, where: str) -> None:
     if run.training.free_bits > kind.uniform_loss:
         raise VlaeError(
             f"{where}.training.free_bits must be at most {kind.uniform_loss:.0f} (the nats of an "
-            f"image whose values are all as probable), not {run.training.free_bits}"
+            f"image with equally probable values), not {run.training.free_bits}"
         )
     if run.training.polyak >= 1:
         raise VlaeError(f"{where}.training.polyak must be below 1")

@@ -1,6 +1,6 @@
-"""The settings of runs as frozen dataclasses, each field with its range.
+"""The settings of runs as frozen dataclasses. Each field has its range.
 
-They hold no defaults: those stand in params.yaml.
+The defaults are in params.yaml.
 """
 
 import math
@@ -11,15 +11,15 @@ from vlae.data.spec import MOST_IMAGES
 from vlae.errors import VlaeError, suggestion
 from vlae.images import COLOUR, ImageKind, image_kind
 
-# Nothing sensible comes near these; a slip of the finger or a hostile file does.
+# Limits far above sensible values, against typing errors and hostile files.
 WIDEST = 100_000  # units of a layer
 MOST_MAPS = 10_000
 DEEPEST = 1000  # layers, blocks, steps of a flow
 MOST_EPOCHS = 10_000_000
 LARGEST_BATCH = 100_000  # images in one step
 MOST_SAMPLES = 1_000_000  # importance samples of an image
-MOST_FREE_BITS = math.ceil(COLOUR.uniform_loss)  # nats: more than an image has
-CODE_SIDE = 8  # of the latent maps of a colour image, a quarter of its side
+MOST_FREE_BITS = math.ceil(COLOUR.uniform_loss)  # nats; more than an image can have
+CODE_SIDE = 8  # side of the latent maps of a colour image, a quarter of its side
 
 
 def _range(
@@ -32,8 +32,11 @@ def _range(
 
 
 def _choice(*choices: str, unsaid: str | None = None) -> Any:
-    """`unsaid`: the value that `as_dict` leaves out. A setting that is younger than recorded
-    results has one, so that they stay the results of the same settings."""
+    """Return a field with these choices.
+
+    unsaid: the value that `as_dict` omits. A setting that is newer than recorded results has one,
+    so that those results keep their settings.
+    """
     return field(metadata={"choices": choices, "unsaid": unsaid})
 
 
@@ -42,15 +45,18 @@ def _flag(unsaid: bool | None = None) -> Any:
 
 
 def _part() -> Any:
-    """Settings of their own."""
+    """Return a field with nested settings."""
     return field()
 
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """A flow of MADEs, on the prior or behind the posterior: `steps` of them, each with `layers`
-    weight layers of `hidden` units. `scale`: False where steps only shift. `activation`:
-    "published" is ReLU in an AF prior (section 4.1), ELU in an IAF posterior (Kingma et al. 2016).
+    """A flow in the prior or after the posterior: `steps` MADEs.
+
+    Each has `layers` weight layers and `hidden` units per hidden layer. scale: False if the steps
+    only shift.
+    activation: "published" is ReLU in an AF prior (section 4.1) and ELU in an IAF posterior
+    (Kingma et al. 2016).
     """
 
     flow: str = _choice("none", "af", "iaf")
@@ -69,8 +75,8 @@ class FlowConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """p(x|z) of binary images: a PixelCNN with its window (docs/readings.md), or independent
-    Bernoullis."""
+    """p(x|z) of binary images: a PixelCNN with a local window (docs/readings.md), or independent
+    Bernoulli distributions."""
 
     kind: str = _choice("pixelcnn", "factorized")
     maps: int = _range(low=1, high=MOST_MAPS)
@@ -96,34 +102,33 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ColourModelConfig:
-    """A model of colour images. The paper's values (appendix B), where it has them, in
-    brackets."""
+    """A model of colour images. Brackets give the paper's values, if any (appendix B)."""
 
     trunk: str = _choice("resnet", "densenet")
     widths: tuple[int, ...] = _range(low=6, high=MOST_MAPS)  # at 32x32, 16x16, 8x8 [48, 96, 96]
-    latent_maps: int = _range(low=1, high=MOST_MAPS)  # of a quarter of the image's side [16]
+    latent_maps: int = _range(low=1, high=MOST_MAPS)  # of 8x8 [16]
     flow_steps: int = _range(low=1, high=DEEPEST)  # [6]
-    flow_maps: int = _range(low=1, high=MOST_MAPS)  # of a flow's hidden layers [128]
-    flow_layers: int = _range(low=1, high=DEEPEST)  # hidden ones [2]
+    flow_maps: int = _range(low=1, high=MOST_MAPS)  # of the flow's hidden layers [128]
+    flow_layers: int = _range(low=1, high=DEEPEST)  # hidden layers [2]
     flow_scale: bool = _flag()
     window: str = _choice("4x2", "5x3", "7x4")  # of the decoder
-    grayscale: bool = _flag()  # the window's pixels by their luma only
-    blocks: int = _range(low=1, high=DEEPEST)  # of the decoder, side by side [4]
-    maps: int = _range(low=1, high=MOST_MAPS)  # feature maps of each [64]
+    grayscale: bool = _flag()  # the decoder sees only the luma of the window
+    blocks: int = _range(low=1, high=DEEPEST)  # parallel blocks of the decoder [4]
+    maps: int = _range(low=1, high=MOST_MAPS)  # feature maps of each block [64]
     mixtures: int = _range(low=1, high=MOST_MAPS)  # logistic distributions
 
     @property
     def latent_dim(self) -> int:
-        """Numbers in the code of an image."""
+        """The number of latent dimensions."""
         return self.latent_maps * CODE_SIDE**2
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of a run's training; free_bits in nats an image."""
+    """Settings of a run's training; free_bits in nats per image."""
 
     epochs: int = _range(low=1, high=MOST_EPOCHS)
-    decay_epochs: int = _range(low=0, high=MOST_EPOCHS, unsaid=0)  # the last ones
+    decay_epochs: int = _range(low=0, high=MOST_EPOCHS, unsaid=0)  # the last epochs
     decay: str = _choice("linear", "cosine", unsaid="linear")  # vlae.training.schedule
     batch_size: int = _range(low=1, high=LARGEST_BATCH)
     optimizer: str = _choice("adamax", "adam", unsaid="adamax")  # vlae.training.optimizer
@@ -138,18 +143,24 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ColourTrainingConfig(TrainingConfig):
-    """A training with soft free bits (appendix C): `free_bits` is their floor, and gamma is
-    updated after every `gamma_steps` steps, by the mean KL of those."""
+    """Settings of a training with soft free bits (appendix C).
+
+    `free_bits` is their floor. gamma is updated after every `gamma_steps` steps, by the mean KL of
+    these steps.
+    """
 
     gamma_steps: int = _range(low=1, high=MOST_EPOCHS)
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Settings of an evaluation: importance_samples for each of `images` (0: all), and
-    deep_samples for deep_images of them (docs/evaluation.md). adaptive_samples: the most for an
-    image whose weights need more (0: none gets more); proposal_scale: of the standard deviations
-    of q(z|x)."""
+    """Settings of an evaluation (docs/evaluation.md).
+
+    importance_samples: samples for each of the first `images` test images (0: all).
+    deep_samples: samples for each of `deep_images` of them.
+    adaptive_samples: most samples of an image whose weights need more (0: off).
+    proposal_scale: factor of the standard deviations of q(z|x) in the proposal.
+    """
 
     importance_samples: int = _range(low=1, high=MOST_SAMPLES)
     seed: int = _range(low=0)
@@ -173,9 +184,12 @@ class ClassifierConfig:
 
 @dataclass(frozen=True)
 class Run:
-    """`repeats`: the run of which this one is a repetition with another training seed, or None.
-    `gpus`: how many train it together, which does not change what comes out. `comparison`: of
-    what, for one of several runs that are drawn together and apart from the others, or ""."""
+    """A run: a model, its data set, and the settings of training and evaluation.
+
+    repeats: the run that this one repeats with another training seed, or None.
+    gpus: the number of GPUs that train it together. It does not change the result.
+    comparison: the name of a comparison whose runs are drawn apart from other runs, or "".
+    """
 
     name: str
     dataset: str
@@ -189,8 +203,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Params:
-    """`datasets`: name -> plain mapping as in the file; `runs`: name -> Run; `classifiers`: data
-    set -> ClassifierConfig; `defaults`: kind of image -> plain mapping as in the file."""
+    """The content of params.yaml.
+
+    datasets: name -> plain mapping, as in the file. runs: name -> Run.
+    classifiers: data set -> ClassifierConfig.
+    defaults: kind of images -> plain mapping, as in the file.
+    """
 
     datasets: dict[str, dict]
     runs: dict[str, Run]
@@ -198,32 +216,32 @@ class Params:
     defaults: dict[str, dict]
 
     def run(self, name: str) -> Run:
-        """The run of that name. Raises VlaeError with the known names."""
+        """Return run `name`. Raises VlaeError with the known names."""
         if name not in self.runs:
             raise VlaeError(f"no run {name!r} in params.yaml; {suggestion(name, self.runs)}")
         return self.runs[name]
 
     def why_not_trained(self, name: str) -> str:
-        """Return the reason why run `name` could not be trained, from its data set, or ""."""
+        """Return why run `name` cannot be trained, according to its data set, or ""."""
         return self.datasets[self.runs[name].dataset].get("unavailable", "")
 
     def image_kind(self, name: str) -> ImageKind:
-        """The kind of the images of the data set of that name."""
+        """Return the kind of images of data set `name`."""
         return image_kind(self.datasets[name])
 
     def repetitions(self, name: str) -> list[str]:
-        """The runs that repeat run `name` with other seeds, in the order of the file."""
+        """Return the runs that repeat run `name` with other seeds, in the order of the file."""
         return [run.name for run in self.runs.values() if run.repeats == name]
 
     def classifier(self, name: str) -> ClassifierConfig:
-        """The classifier of the data set of that name. Raises VlaeError with the known names."""
+        """Return the classifier of data set `name`. Raises VlaeError with the known names."""
         if name not in self.classifiers:
             hint = suggestion(name, self.classifiers)
             raise VlaeError(f"no classifier of {name!r} in params.yaml; {hint}")
         return self.classifiers[name]
 
     def dataset(self, name: str) -> dict:
-        """The data set of that name. Raises VlaeError with the known names."""
+        """Return the block of data set `name`. Raises VlaeError with the known names."""
         if name not in self.datasets:
             hint = suggestion(name, self.datasets)
             raise VlaeError(f"no data set {name!r} in params.yaml; {hint}")
@@ -231,7 +249,7 @@ class Params:
 
 
 def as_dict(config: Any) -> dict:
-    """A configuration dataclass as plain JSON types, without settings that go unsaid."""
+    """Convert a configuration to plain JSON types, without settings at their `unsaid` value."""
     plain = {}
     for one in fields(config):
         value = getattr(config, one.name)

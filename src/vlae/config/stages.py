@@ -1,7 +1,7 @@
-"""The configuration that each expensive step reads, by value.
+"""The settings that each expensive step reads, by value.
 
-It stands in the run's recipes (recipes.py), so that a default may change, or move into the
-run's own block, without outdating what has the same value as before.
+They are part of the run's recipes (recipes.py). So a default can change, or move into the block of
+a run, without outdating results that have the same values as before.
 """
 
 import json
@@ -14,12 +14,14 @@ from vlae.storage.read import read_json
 
 
 def configurations(run: Run) -> dict[str, dict]:
-    """{"train": …, "evaluate": …, "sample": …} as in the recipes. Sampling has none: its seed
-    shows in its numbers."""
+    """Return {"train": …, "evaluate": …, "sample": …}, as in the recipes.
+
+    Sampling has no settings there: the numbers of its recipe depend on its seed.
+    """
     training = {"model": as_dict(run.model), "training": as_dict(run.training)}
     evaluation = as_dict(run.evaluation)
     if not (run.model.latent_dim and run.evaluation.deep_images):
-        del evaluation["deep_images"], evaluation["deep_samples"]  # not read then
+        del evaluation["deep_images"], evaluation["deep_samples"]  # not used without a deep level
     return {
         "train": {"dataset": run.dataset, **training},
         "evaluate": evaluation,
@@ -28,8 +30,10 @@ def configurations(run: Run) -> dict[str, dict]:
 
 
 def reconfigured(params: Params) -> set[str]:
-    """The stages, for example train@RUN, whose recipe has another configuration by now, or
-    none; the code is not asked."""
+    """Return the stages, such as train@RUN, whose recipe lacks their present configuration.
+
+    Changes of the code are not considered.
+    """
     runs = {
         f"{step}@{run.name}"
         for run in params.runs.values()
@@ -49,7 +53,7 @@ def in_recipe(run: Run, step: str) -> bool:
 
 
 def _recorded(name: str, step: str) -> Any:
-    """The configuration in a recipe; None where there is none."""
+    """Return the configuration in a recipe; None if there is none."""
     try:
         return read_json(paths.recipe(name, step))["configuration"]
     except (VlaeError, KeyError, TypeError):

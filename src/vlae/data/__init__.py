@@ -1,1 +1,1 @@
-"""Data sets: fetched and verified (fetch, download), parsed (formats), read back (dataset)."""
+"""Data sets: fetching and verifying (fetch, download), parsing (formats), reading (dataset)."""

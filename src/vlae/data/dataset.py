@@ -21,8 +21,9 @@ SPLITS = ("train", "valid", "test")
 class Dataset:
     """The images of a data set.
 
-    train, valid, test: uint8 (N, *kind.shape), values 0 to kind.largest. labels: uint8 (N,) by
-    split, empty if the data set has none. sha256: hash of the prepared file.
+    train, valid, test: uint8 (N, *kind.shape), values 0 to kind.largest.
+    labels: split -> uint8 (N,); empty if the data set has no labels.
+    sha256: hash of the prepared file.
     """
 
     name: str
@@ -43,12 +44,14 @@ class Dataset:
         return digest.hexdigest()
 
     def check_trained_on(self, training: dict) -> None:
-        """Raise VlaeError if the record of a training says that it was of other images than these;
-        some records of before do not say that."""
+        """Raise VlaeError if the record of a training names other training images than these.
+
+        Old records do not name their images.
+        """
         if training.get("training_sha256", self.training_sha256) != self.training_sha256:
             raise VlaeError(
-                f"{paths.dataset(self.name)} has other training images than those that run "
-                f"{training['run']} saw; run `vlae fetch {self.name}`, or train the run again"
+                f"{paths.dataset(self.name)} has other training images than those of run "
+                f"{training['run']}; run `vlae fetch {self.name}`, or train the run again"
             )
 
 
@@ -106,7 +109,7 @@ def load(name: str, kind: ImageKind, root: Path = Path("data")) -> Dataset:
             arrays = read_npz(file)
         check_arrays(arrays, kind)
     except FileNotFoundError:
-        raise VlaeError(f"{path} is missing: {again}") from None
+        raise VlaeError(f"{path} is missing; {again}") from None
     except (OSError, ValueError) as error:
         raise VlaeError(f"{path} cannot be used: {error}; {again} again") from None
     images = {split: arrays[split] for split in SPLITS}

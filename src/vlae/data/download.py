@@ -1,7 +1,7 @@
-"""One file from one place: streamed, bounded in size and time, and taken by its checksums only.
+"""Downloads one file from one place, and accepts it by its checksums only.
 
-A body never gets beyond the size pinned, a server that sends too slowly is given up, a file packed
-by gzip or xz is unpacked on the way, and what went wrong is told in a few words.
+A download stops when it exceeds the pinned size or when the server sends too slowly. A file packed
+by gzip or xz is unpacked on the way. Failures are described in a few words.
 """
 
 import hashlib
@@ -19,25 +19,28 @@ from vlae.data.failure import BROKEN, MISSING, PASSING, WRONG, Failure
 from vlae.data.http import CHUNK, is_http, receive, slow
 from vlae.errors import VlaeError
 
-XZ_MEMORY = 2**28  # bytes to unpack with: `xz -9` takes a quarter of it
+XZ_MEMORY = 2**28  # bytes that unpacking may use; files of `xz -9` need a quarter of it
 HTML = (b"<!doctype", b"<html", b"<head", b"<body", b"<title")
 
-SUMS = ("sha256", "md5", "git_blob")  # the checksums that a file may be pinned by
+SUMS = ("sha256", "md5", "git_blob")  # kinds of checksums that may pin a file
 
 
 def download(
     source: str, file: dict, target: Path, *, timeout: float, tries: int, pause: float
 ) -> None:
-    """Write `file`, as served by `source`, to `target`, if it is the file.
+    """Download `file` from `source` to `target`, and check it.
 
-    `file` has the `path` that names it, and pins its checksums: `sha256`, or where that was
-    never published `md5` and `git_blob`, both of which it has to have. `bytes` is its size, or
-    `max_bytes` what it cannot exceed. `source` is an http(s) or file URL or a path. What it
-    serves may be the file itself or, unless that is packed by its name, the file packed by gzip
-    or xz. Anything else does not get to `target`. A server has `timeout` seconds for every
-    64 KiB. What may pass is tried `tries` times, with pauses of 1, 2, 3 ... times `pause` seconds.
+    file: an entry of `files` in params.yaml. `path` is its name. It pins the checksum `sha256`
+        or, if that was never published, both `md5` and `git_blob`. `bytes` is the size, or
+        `max_bytes` an upper limit of it.
+    source: an http(s) or file URL, or a path. It may serve the file itself. Unless the name of
+        the file ends in .gz or .xz, it may also serve the file packed by gzip or xz.
+    timeout: seconds that a server has for every 64 KiB.
+    tries, pause: temporary failures are tried again, `tries` times in all, after pauses of 1, 2,
+        3, ... times `pause` seconds.
 
-    Raises Failure if the file did not come, VlaeError if it could not be written here.
+    Raises Failure if the file cannot be had from `source`, and VlaeError if `target` cannot be
+    written.
     """
     for attempt in range(1, tries + 1):
         try:
@@ -57,7 +60,7 @@ def _attempt(source: str, file: dict, target: Path, timeout: float) -> None:
         unit="B",
         unit_scale=True,
         leave=False,
-        disable=None,  # unless stderr is a terminal
+        disable=None,  # unless standard error is a terminal
     )
     with open(target, "wb") as opened, bar:
         unpack = not file["path"].endswith(tuple(PACKERS))
@@ -71,8 +74,10 @@ def _attempt(source: str, file: dict, target: Path, timeout: float) -> None:
 
 
 def wrong_sum(path: Path, file: dict) -> tuple[str, str] | None:
-    """The first pinned checksum that the file at `path` does not have, and what it is instead;
-    None if it has all of them. A file of another size is not read for that."""
+    """Return the kind and value of the first checksum of `path` that is not as pinned.
+
+    Returns None if all are right. If the size is wrong, returns that without reading the file.
+    """
     size = path.stat().st_size
     if size != file.get("bytes", size) or size > file.get("max_bytes", size):
         return "size", f"{size:,}"
@@ -92,7 +97,7 @@ def _sum(path: Path, kind: str) -> str:
         digest = hashlib.sha256()
     elif kind == "md5":
         digest = hashlib.md5(usedforsecurity=False)
-    else:  # what git calls a file of this content
+    else:  # the name that git gives to this content
         size = path.stat().st_size
         digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with open(path, "rb") as opened:
@@ -100,7 +105,7 @@ def _sum(path: Path, kind: str) -> str:
 
 
 class Gzip:
-    """A gzip file of any number of parts, unpacked piece by piece."""
+    """Unpacks a gzip file of any number of parts, piece by piece."""
 
     NAME, MAGIC = "gzip", b"\x1f\x8b"
 
@@ -108,7 +113,7 @@ class Gzip:
         self.part = zlib.decompressobj(wbits=31)
 
     def pieces(self, packed: bytes) -> Iterator[bytes]:
-        """What the next packed bytes hold, in pieces of at most CHUNK. Raises zlib.error."""
+        """Unpack the next bytes, in pieces of at most CHUNK. Raises zlib.error."""
         while packed:
             if self.part.eof:
                 self.part = zlib.decompressobj(wbits=31)
@@ -117,7 +122,7 @@ class Gzip:
 
 
 class Xz:
-    """An xz file of any number of streams, unpacked piece by piece."""
+    """Unpacks an xz file of any number of streams, piece by piece."""
 
     NAME, MAGIC = "xz", b"\xfd7zXZ\0"
 
@@ -128,7 +133,7 @@ class Xz:
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
 
     def pieces(self, packed: bytes) -> Iterator[bytes]:
-        """What the next packed bytes hold, in pieces of at most CHUNK. Raises LZMAError."""
+        """Unpack the next bytes, in pieces of at most CHUNK. Raises LZMAError."""
         while packed or not (self.stream.eof or self.stream.needs_input):
             if self.stream.eof:
                 self.stream = self._next_stream()
@@ -136,37 +141,36 @@ class Xz:
             packed = self.stream.unused_data
 
 
-PACKERS: dict[str, type[Gzip] | type[Xz]] = {".gz": Gzip, ".xz": Xz}  # by the end of a file's name
+PACKERS: dict[str, type[Gzip] | type[Xz]] = {".gz": Gzip, ".xz": Xz}  # by file name extension
 
 
 class Sink:
-    """A file that a download is written to. It unpacks the bytes and refuses more bytes than
-    `pinned`."""
+    """Writes a download to a file: unpacks it, and refuses more bytes than `pinned` allows."""
 
     def __init__(
         self, file: BinaryIO, pinned: dict, unpack: bool, progress: Callable[[int], object]
     ) -> None:
         self.file, self.progress = file, progress
-        self.exact = "bytes" in pinned  # otherwise its size is not known, only bounded
+        self.exact = "bytes" in pinned  # otherwise only an upper limit is known
         self.size = pinned["bytes"] if self.exact else pinned["max_bytes"]
         self.packers = tuple(PACKERS.values()) if unpack else ()
-        self.packer: Gzip | Xz | None = None  # as soon as a packed file has begun
+        self.packer: Gzip | Xz | None = None  # set when the first bytes are those of a packed file
         self.begun = False
-        self.head = b""  # the first bytes served, which tell what it is
-        self.html = False  # declared to be an HTML page
-        self.framed = False  # the server has to say where the body ends
-        self.served = 0  # bytes as they came
-        self.written = 0  # bytes of the file
-        self.moved = time.monotonic()  # when something came last
+        self.head = b""  # the first bytes, which show what kind of file it is
+        self.html = False  # the server declares an HTML page
+        self.framed = False  # the server declares where the body ends
+        self.served = 0  # bytes received
+        self.written = 0  # bytes of the file, unpacked
+        self.moved = time.monotonic()  # time of the last bytes
 
     def write(self, chunk: bytes) -> None:
-        """Take the next bytes served; Failure if they cannot belong to the file."""
+        """Take the next bytes. Raises Failure if they cannot belong to the file."""
         self.moved = time.monotonic()
         self.served += len(chunk)
         if not self.begun:
             chunk, self.head = self.head + chunk, b""
             if any(p.MAGIC.startswith(chunk) and chunk != p.MAGIC for p in self.packers):
-                self.head = chunk  # too few to tell
+                self.head = chunk  # too few bytes to recognise a packed file
                 return
             self.begun = True
             self.packer = next((p() for p in self.packers if chunk.startswith(p.MAGIC)), None)
@@ -177,9 +181,9 @@ class Sink:
             self._unpack(self.packer, chunk)
 
     def _unpack(self, packer: Gzip | Xz, chunk: bytes) -> None:
-        # Packed it is hardly ever larger than what is in it, but might go on without anything.
+        # A packed file is hardly larger than its content, but a hostile one may never end.
         if self.served > self.size + self.size // 1000 + CHUNK:
-            raise Failure(WRONG, f"larger when packed by {packer.NAME} than the file itself")
+            raise Failure(WRONG, f"the {packer.NAME} file is larger than its content should be")
         try:
             for piece in packer.pieces(chunk):
                 self._keep(piece)
@@ -197,13 +201,12 @@ class Sink:
         self.progress(len(content))
 
     def mismatch(self, wrong: str = "checksum") -> Failure:
-        """Return the failure of a download that is not the file, by its `wrong` kind of checksum
-        or by its size."""
+        """Return the Failure of a download with a wrong size or a `wrong` kind of checksum."""
         if self.html or self.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML):
             return Failure(WRONG, "an HTML page instead of the file")
         if self.written > self.size:
             return Failure(WRONG, f"more than the {self.size:,} bytes of the file")
-        # Unless the end is marked, a connection that breaks looks just like a short file.
+        # Unless the server declares the end, a broken connection looks like a short file.
         kind = WRONG if self.framed else BROKEN
         if not self.exact:
             return Failure(kind, f"{self.written:,} bytes with a wrong {wrong}")
@@ -213,7 +216,7 @@ class Sink:
 
 
 def local_path(source: str) -> Path | None:
-    """The path that a file URL or plain path means; None for any other URL."""
+    """Return the path of a file URL or plain path; None for any other URL."""
     if source.startswith("file://"):
         _host, _, path = source.removeprefix("file://").partition("/")
         return Path(url2pathname("/" + path))
@@ -227,7 +230,7 @@ def _copy(source: str, sink: Sink) -> None:
     if not path.is_file():
         raise Failure(MISSING, "no such file")
     try:
-        # What the sink cannot write is no OSError any more.
+        # If the sink cannot write, it raises VlaeError, not OSError.
         with open(path, "rb") as file:
             while chunk := file.read(CHUNK):
                 sink.write(chunk)
@@ -236,16 +239,16 @@ def _copy(source: str, sink: Sink) -> None:
 
 
 def _within(timeout: float, sink: Sink, work: Callable[[], None]) -> None:
-    """Do `work` in a thread, and give it up when for `timeout` seconds nothing reaches `sink`.
+    """Run `work` in a thread; raise Failure if `sink` receives nothing for `timeout` seconds.
 
-    A timeout of the socket does not do: it begins anew with every single byte.
+    A timeout of the socket is not enough, because it starts again with every byte.
     """
     outcome: list[BaseException | None] = []
 
     def run() -> None:
         try:
             work()
-        except BaseException as error:  # handed over, whatever it is
+        except BaseException as error:  # raised again in the caller's thread
             outcome.append(error)
         else:
             outcome.append(None)

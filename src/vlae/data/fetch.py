@@ -1,8 +1,8 @@
-"""Data sets from their origins or a mirror, verified, to data/raw/ and data/NAME.npz.
+"""Fetches a data set from its origins or a mirror to data/raw/, and prepares data/NAME.npz.
 
-A file is accepted by its checksums only, whoever served it. Whatever is written appears whole or
-not at all, so that a failure leaves what was there before, and any number of processes may
-fetch the same data set at once.
+A file is accepted by its checksums only, whatever its source. A file is written completely or not
+at all, so a failure keeps the file that was there before. Several processes may fetch the same
+data set at once.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from vlae.storage.write import write_atomically, write_npz
 logger = logging.getLogger(__name__)
 
 MIRROR_VARIABLE = "VLAE_DATA_MIRROR"
-# Recipes of recorded results know these files, MNIST's, as they are published: packed.
+# Recorded recipes name these two files of MNIST by the checksums of the packed files.
 RECORDED_AS = {
     "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db": (
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
@@ -42,7 +42,7 @@ RECORDED_AS = {
 
 
 class NotAtHand(VlaeError):
-    """A file is at none of its sources."""
+    """Says that a file is at none of its sources."""
 
 
 def fetch(
@@ -57,19 +57,23 @@ def fetch(
 ) -> Path:
     """Fetch the data set `name`, prepare it, and return the path of ROOT/data/NAME.npz.
 
-    `spec` is its block in params.yaml. The originals are kept in ROOT/data/raw/ and used again
-    as long as their checksums are right; somebody may have put them there, packed or not.
-    `mirror` (a folder, or a file, http or https URL; the value of VLAE_DATA_MIRROR) is tried
-    before the origins: for a file `path`, MIRROR/path and MIRROR/basename, each also with .gz or
-    .xz. A server gets `timeout` seconds for every 64 KiB, and `tries` tries with pauses of
-    `pause`, 2 `pause`, ... seconds for what may pass.
+    spec: its block in params.yaml.
+    mirror: the value of VLAE_DATA_MIRROR, a folder or a file, http or https URL. It is tried
+        before the origins: for a file `path`, MIRROR/path and MIRROR/basename, each also with
+        .gz or .xz.
+    timeout: seconds that a server has for every 64 KiB.
+    tries, pause: temporary failures are tried again, `tries` times in all, after pauses of
+        `pause`, 2 `pause`, ... seconds.
+
+    Raw files stay in ROOT/data/raw/ and are used again if their checksums are right. The user may
+    put them there, packed or not.
 
     A data set may have an `alternative`: other files, in another format, that give the same
-    arrays. They are taken if the mirror (or ROOT/data/raw/) has all of them, unless the data
-    set's own files are in ROOT/data/raw/ already.
+    arrays. They are used if the mirror or ROOT/data/raw/ has all of them, unless the data set's
+    own files are in ROOT/data/raw/ already.
 
-    Raises VlaeError, in one line, if a file cannot be had, is not what `spec` says, or cannot be
-    written. The raw files that did come whole stay, so that the next try needs only the others.
+    Raises VlaeError if a file cannot be had, is not as `spec` says, or cannot be written. Complete
+    raw files stay, so that the next call fetches only the others.
     """
     get = partial(download, timeout=timeout, tries=tries, pause=pause)
     folder = root / "data" / "raw"
@@ -96,7 +100,7 @@ def fetch(
 def _either(
     spec: dict, folder: Path, obtain: Callable[[dict], dict[str, Path]]
 ) -> tuple[str, dict[str, Path]]:
-    """The raw files of a data set, or its alternative ones, by `obtain`; and their format."""
+    """Obtain the raw files of a data set, or its alternative; return their format and paths."""
     own, other = (spec["format"], files_of(spec)), spec.get("alternative")
     if other is None or all(_is_there(folder / f["path"], f) for f in own[1].values()):
         return own[0], obtain(own[1])
@@ -108,37 +112,37 @@ def _either(
         return own[0], obtain(own[1])
     except NotAtHand as error:
         others = ", ".join(file["path"] for file in other["files"].values())
-        raise NotAtHand(f"{error}; {others} will do as well") from None
+        raise NotAtHand(f"{error}; {others} can be used instead") from None
 
 
 def _image_folder(name: str, spec: dict, root: Path) -> Path:
-    """The folder that the data set `name` is made from; VlaeError unless it is as pinned."""
+    """Return the folder of images of a data set. Raises VlaeError if its checksum is wrong."""
     path = root / Path(spec["folder"]).expanduser()
     if "sha256" in spec and (found := image_folder.digest(path)) != spec["sha256"]:
         raise VlaeError(
-            f"{name}: {path} is not as datasets.{name}.sha256 says; if it is meant to be another, "
-            f"write {found} there"
+            f"{name}: the images in {path} do not have the checksum datasets.{name}.sha256; if "
+            f"they are the right ones, set it to {found}"
         )
     return path
 
 
 def _is_there(path: Path, file: dict) -> bool:
-    """Return True if the file is in its place, or something of its name that is packed."""
+    """Return True if the file is at `path`, or if there is a packed file of that name."""
     if path.is_file() and wrong_sum(path, file) is None:
         return True
     return any(Path(name).is_file() for name in _names(str(path))[1:])
 
 
 def _names(path: str) -> list[str]:
-    """The names that a file may have: its own, and those of it packed unless it is by its name."""
+    """Return the names a file may have: `path` and, unless that is packed, its packed forms."""
     ends = () if path.endswith(tuple(PACKERS)) else tuple(PACKERS)
     return [path, *(path + end for end in ends)]
 
 
 def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray]:
-    """The prepared arrays of the data set `name` from its raw files (see Dataset).
+    """Return the arrays of data/NAME.npz, made from the raw files (see Dataset).
 
-    Raises VlaeError if a file does not hold the images that `spec` says.
+    Raises VlaeError unless the files hold the images that `spec` describes.
     """
     arrays = read(spec, raw)
     try:
@@ -149,11 +153,10 @@ def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray
 
 
 def data_recipe(name: str, spec: dict) -> dict:
-    """All that the prepared data depend on: what is pinned, and what the preparation does.
+    """Return what the prepared data depend on: the pinned files, and what the preparation does.
 
-    Small files of the right format and fixed content go through `prepare`; the sha256 of each
-    array that comes out changes when the preparation changes its meaning, and only then. Where
-    the files are downloaded from is no part of it.
+    Small files of fixed content go through `prepare`. The sha256 of the arrays changes exactly
+    when the meaning of the preparation changes. The addresses of the files are not included.
     """
     recipe = {"dataset": name, **pins(spec), "sha256": _outcome(name, spec)}
     if other := spec.get("alternative"):
@@ -167,7 +170,7 @@ def data_recipe(name: str, spec: dict) -> dict:
 
 
 def pins(spec: dict) -> dict:
-    """What the prepared data depend on by the block of `datasets:`, and not by the code."""
+    """Return what the prepared data depend on in a block of `datasets:`, without the code."""
     if spec["format"] == "folder":
         files: dict = {"all": {"folder": spec["folder"], "sha256": spec.get("sha256")}}
     else:
@@ -181,7 +184,7 @@ def pins(spec: dict) -> dict:
 
 
 def _outcome(name: str, spec: dict) -> dict[str, str]:
-    """The checksums of what the preparation makes of small files."""
+    """Return the checksums of the arrays that `prepare` makes from small files."""
     with tempfile.TemporaryDirectory() as folder:
         raw = {key: Path(folder, key) for key in pins(spec)["files"]}
         tiny = FORMATS[spec["format"]].example(raw, spec)
@@ -190,7 +193,7 @@ def _outcome(name: str, spec: dict) -> dict[str, str]:
 
 
 def _pinned(file: dict) -> str | dict[str, str]:
-    """The sha256 of a file, or what it is pinned by instead."""
+    """Return the sha256 of a file, or the checksums that pin it instead."""
     if "sha256" in file:
         return RECORDED_AS.get(file["sha256"], file["sha256"])
     return {kind: file[kind] for kind in SUMS if kind in file}
@@ -198,12 +201,12 @@ def _pinned(file: dict) -> str | dict[str, str]:
 
 @contextmanager
 def _no_new_folders_left(target: Path) -> Iterator[None]:
-    """On any failure, take away the folders that have been made for `target` meanwhile."""
+    """On any failure, remove the folders that were created for `target`."""
     missing = [folder for folder in target.parents if not folder.exists()]
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # not made yet, or another process has come to use it
+        with suppress(OSError):  # not created yet, or used by another process
             for folder in missing:
                 folder.rmdir()
         raise
@@ -212,13 +215,13 @@ def _no_new_folders_left(target: Path) -> Iterator[None]:
 def _obtain(
     name: str, file: dict, target: Path, mirror: str | None, get: Callable[[str, dict, Path], None]
 ) -> None:
-    """See to it that `target` is the raw file `file`; `get` downloads it from a source."""
+    """Make sure that `target` is the raw file `file`; `get` downloads it from a source."""
     if target.is_file():
         wrong = wrong_sum(target, file)
         if wrong is None:
             return
         kind, found = wrong
-        _warn(f"{name}: {target} has a wrong {kind} ({found:.12}...), so it is fetched again")
+        _warn(f"{name}: {target} has a wrong {kind} ({found:.12}...); it is fetched again")
     packed = [path for path in _names(str(target))[1:] if os.path.isfile(path)]
 
     def write(path: Path) -> None:
@@ -233,7 +236,7 @@ def _obtain(
                 return _from_mirror(mirror, file["path"], lambda source: get(source, file, path))
             except Failure as failure:
                 reasons.append(f"mirror {shown(mirror)}: {failure}")
-                if failure.kind != MISSING:  # a mirror need not have every file
+                if failure.kind != MISSING:  # a mirror may lack files
                     _warn(f"{name}: {reasons[-1]}; trying the origins")
         for url in file["urls"]:
             try:
@@ -241,7 +244,7 @@ def _obtain(
             except Failure as failure:
                 reasons.append(f"{shown(url)}: {failure}")
         raise NotAtHand(
-            f"{name}: cannot get {file['path']} ({pin(file)}) from anywhere: "
+            f"{name}: cannot get {file['path']} ({pin(file)}): "
             f"{'; '.join(reasons) or 'it has no public address'}. Put the file at {target}, or "
             f"set {MIRROR_VARIABLE} to a folder or URL that has it"
         )
@@ -251,7 +254,7 @@ def _obtain(
 
 
 def _from_mirror(mirror: str, path: str, get: Callable[[str], None]) -> None:
-    """Get the file `path` under one of its names at the mirror; Failure if under none."""
+    """Get the file `path` from the mirror, under any of its names. Raises Failure."""
     if not is_http(mirror):
         folder = local_path(mirror)
         if folder is None:
@@ -266,7 +269,7 @@ def _from_mirror(mirror: str, path: str, get: Callable[[str], None]) -> None:
             )
     basename = path.rpartition("/")[2]
     names = [path, basename]
-    if "-idx" in basename:  # as some archives, and browsers that unpack it, call a file of MNIST
+    if "-idx" in basename:  # some archives and browsers name a file of MNIST so
         names.append(basename.replace("-idx", ".idx"))
     names = [packed for name in names for packed in _names(name)]
     failures = {}
@@ -277,12 +280,12 @@ def _from_mirror(mirror: str, path: str, get: Callable[[str], None]) -> None:
             failures[name] = failure
             if failure.kind in UNREACHABLE:
                 break
-    # Where something was there, what was not is of no interest.
+    # If a file was there but wrong, the names that are missing do not matter.
     telling = {n: f for n, f in failures.items() if f.kind != MISSING} or failures
     reason = ", ".join(f"{name}: {failure}" for name, failure in telling.items())
     raise Failure(next(iter(telling.values())).kind, reason)
 
 
 def _warn(message: str) -> None:
-    """Tell on stderr what went wrong and is got around."""
+    """Log a fault that does not stop the command."""
     logger.warning(message)

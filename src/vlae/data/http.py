@@ -1,7 +1,6 @@
-"""A file over HTTP: trusted as the system trusts, through the proxy that the environment names.
+"""Downloads a file over HTTP with the system's certificates and the environment's proxy.
 
-Whatever goes wrong on the way is a Failure of a few words. Neither a password nor a token of an
-address is ever in one.
+Every fault becomes a Failure with a few words, which never contain a password or token.
 """
 
 import os
@@ -19,7 +18,7 @@ CHUNK = 64 * 1024
 
 
 class Receiver(Protocol):
-    """What a body is sent to: `html` and `framed` (its end is marked) are set before."""
+    """Receives a body. `html` and `framed` (the server declares where it ends) are set before."""
 
     html: bool
     framed: bool
@@ -29,26 +28,28 @@ class Receiver(Protocol):
 
 
 def is_http(source: str) -> bool:
-    """Return True if a source is asked over the network."""
+    """Return True if a source is an http or https URL."""
     return source.startswith(("http://", "https://"))
 
 
 def shown(source: str) -> str:
-    """A source as it may be shown: without user name and password, and without a query, which may
-    be a token."""
+    """Return a source as a message may show it: without user name, password and query.
+
+    The query may be a token.
+    """
     if "://" not in source:
         return source
     return re.sub(r"//[^/?#]*@", "//", re.sub(r"[?#].*", "", source))
 
 
 def below(address: str, name: str) -> str:
-    """The address of a file below an address, which may have a query."""
+    """Return the address of file `name` below `address`, which may have a query."""
     place, mark, query = address.partition("?")
     return f"{place.removesuffix('/')}/{name}{mark}{query}"
 
 
 def receive(url: str, sink: Receiver, timeout: float) -> None:
-    """Send what an http(s) URL serves to `sink`."""
+    """Download an http(s) URL to `sink`. Raises Failure."""
     try:
         _receive(url, sink, timeout)
     except Failure as failure:
@@ -56,7 +57,7 @@ def receive(url: str, sink: Receiver, timeout: float) -> None:
 
 
 def slow(timeout: float) -> Failure:
-    """Return the failure of a server that sends nothing, or too little."""
+    """Return the Failure of a server that sends nothing or too little."""
     return Failure(DOWN, f"silent or too slow, less than {CHUNK // 1024} KiB in {timeout:g} s")
 
 
@@ -67,15 +68,15 @@ def _receive(url: str, sink: Receiver, timeout: float) -> None:
     responses = []
 
     def take_undecoded(response: requests.Response, **_: object) -> None:
-        # Some servers declare a .gz file as a gzipped transfer of its content, and it would be
-        # unpacked on the way: what counts are the bytes themselves, and the sink unpacks.
+        # Some servers declare a .gz file as a compressed transfer of its content, which requests
+        # would unpack. The sink needs the bytes of the file itself.
         responses.append(response)
         response.raw.headers.pop("Content-Encoding", None)
         headers = response.headers
         sink.html = headers.get("Content-Type", "").startswith("text/html")
         sink.framed = "Content-Length" in headers or "Transfer-Encoding" in headers
         if response.is_redirect:
-            response.raw.close()  # its body is of no use, and might not end
+            response.raw.close()  # the body is not needed, and may never end
 
     try:
         with _session() as session:
@@ -98,10 +99,10 @@ def _receive(url: str, sink: Receiver, timeout: float) -> None:
         raise slow(timeout) from None
     except requests.exceptions.ChunkedEncodingError:
         raise Failure(BROKEN, "the connection broke off") from None
-    # Headers that contradict themselves, or are not what they should be.
+    # Headers that are invalid or contradict each other.
     except (ValueError, urllib3.exceptions.HTTPError) as error:
-        raise Failure(WRONG, f"no proper answer ({type(error).__name__})") from None
-    except OSError as error:  # requests' own errors are of this kind
+        raise Failure(WRONG, f"invalid answer ({type(error).__name__})") from None
+    except OSError as error:  # the base class of requests' own errors
         raise _disconnection(error) from None
     finally:
         for response in responses:
@@ -109,8 +110,10 @@ def _receive(url: str, sink: Receiver, timeout: float) -> None:
 
 
 def _session() -> "requests.Session":
-    """A session that trusts the system's certificates (SSL_CERT_FILE and SSL_CERT_DIR name others)
-    beside those that requests trusts (REQUESTS_CA_BUNDLE names others)."""
+    """Return a session that trusts the certificates of the system and those of requests.
+
+    SSL_CERT_FILE and SSL_CERT_DIR replace the former, REQUESTS_CA_BUNDLE the latter.
+    """
     import requests
     import truststore
 
@@ -130,13 +133,15 @@ def _session() -> "requests.Session":
 
 
 def _through_proxy(url: str) -> str:
-    """Name the proxy that a request to `url` goes through, and the variable that says so, for the
-    end of a message; empty if there is none."""
+    """Return the end of a message that names the proxy for `url` and the variable that sets it.
+
+    Returns "" if there is no proxy.
+    """
     from requests.utils import get_environ_proxies, select_proxy
 
     try:
         proxy = select_proxy(url, get_environ_proxies(url))
-    except ValueError:  # an address that is none
+    except ValueError:  # not a valid address
         return ""
     if not proxy:
         return ""
@@ -152,7 +157,7 @@ def _refusal(status: int) -> Failure:
         reason = f"HTTP {status} {HTTPStatus(status).phrase}"
     except ValueError:
         reason = f"HTTP {status}"
-    # Stores of files answer 403 for what they do not have.
+    # Object stores answer 403 for a missing file.
     if status in (403, 404, 410):
         return Failure(MISSING, reason)
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
@@ -161,15 +166,15 @@ def _refusal(status: int) -> Failure:
 
 
 def _disconnection(error: OSError) -> Failure:
-    """A failure such as "Connection refused", from the depth of the exception of a connection."""
+    """Return a Failure with the reason inside nested exceptions, such as "Connection refused"."""
     names = []
     at: BaseException | None = error
     while at is not None:
         if isinstance(at, ssl.SSLCertVerificationError):
             return Failure(
                 BARRED,
-                f"its certificate is not trusted ({at.verify_message}); SSL_CERT_FILE names a "
-                "file of those that are",
+                f"its certificate is not trusted ({at.verify_message}); SSL_CERT_FILE can name a "
+                "file of trusted ones",
             )
         if isinstance(at, OSError) and str(at).startswith("Tunnel connection failed: "):
             answer = str(at).removeprefix("Tunnel connection failed: ")
@@ -177,7 +182,7 @@ def _disconnection(error: OSError) -> Failure:
         if isinstance(at, OSError) and at.strerror:
             return Failure(DOWN, at.strerror)
         names.append(type(at).__name__)
-        # requests and urllib3 hand on what happened as an argument or as `reason`.
+        # requests and urllib3 keep the inner exception as an argument or as `reason`.
         inner = [*at.args, getattr(at, "reason", None), at.__cause__]
         at = next((e for e in inner if isinstance(e, BaseException)), None)
     return Failure(DOWN, f"the connection failed ({names[-1]})")

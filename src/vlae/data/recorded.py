@@ -1,6 +1,6 @@
-"""The prepared data set compared with the one that is recorded, by content, wherever it came from.
+"""Reads a prepared data set and compares it with the recorded one.
 
-What is recorded of it is its MD5 in dvc.lock, which goes with the code; DVC itself is not needed.
+The record is the MD5 in dvc.lock, which is part of the repository. DVC itself is not needed.
 """
 
 from vlae.data.dataset import Dataset, load
@@ -13,10 +13,10 @@ from vlae.storage.read import read_json
 
 
 def load_recorded(name: str, spec: dict) -> Dataset:
-    """Read the prepared data set `name`, as vlae.data.dataset.load does; `spec` is its block of
-    params.yaml.
+    """Read the prepared data set `name`; `spec` is its block in params.yaml.
 
-    Raises VlaeError, too, if another one is recorded for the same files, splits and code.
+    Raises VlaeError like vlae.data.dataset.load, and also if dvc.lock records another data set for
+    the same files, splits and code.
     """
     dataset = load(name, image_kind(spec))
     recorded = _recorded_md5(name, spec)
@@ -27,14 +27,16 @@ def load_recorded(name: str, spec: dict) -> Dataset:
     if found != recorded:
         raise VlaeError(
             f"{path} is not the data set that {LOCK} records (its MD5 is {found}, not "
-            f"{recorded}); run `vlae fetch {name}`, which prepares it again"
+            f"{recorded}); run `vlae fetch {name}` to prepare it again"
         )
     return dataset
 
 
 def _recorded_md5(name: str, spec: dict) -> str | None:
-    """The MD5 of the prepared file in dvc.lock; None if it was not made of these files by this
-    code, or if nothing is recorded."""
+    """Return the MD5 of the prepared file in dvc.lock.
+
+    Returns None if nothing is recorded for these files, splits and code.
+    """
     recipe = paths.recipe(name, "data")
     try:
         content, stage = read_json(recipe), read_stages(LOCK)[f"fetch@{name}"]

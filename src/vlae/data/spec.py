@@ -27,7 +27,7 @@ def check_dataset(spec: object, where: str) -> None:
         required |= {"files"}
     required |= {"binarization"} if spec.get("kind") == FIXED.name else set()
     spec = mapping(spec, where, required | optional)
-    if "unavailable" in spec:  # for the tables: why no run on this data set could be trained
+    if "unavailable" in spec:  # shown in tables: why runs on this data set cannot be trained
         checked(str, spec["unavailable"], f"{where}.unavailable")
     checked(str, spec["kind"], f"{where}.kind", {"choices": sorted({k.name for k in KINDS})})
     if "binarization" in spec:
@@ -49,7 +49,9 @@ def check_dataset(spec: object, where: str) -> None:
         _check_files(mapping(spec["alternative"], where, {"format", "files"}), where)
         for key, entry in spec["alternative"]["files"].items():
             if entry["urls"]:
-                raise VlaeError(f"{where}.files.{key}.urls must be empty; only a mirror has it")
+                raise VlaeError(
+                    f"{where}.files.{key}.urls must be empty; alternative files come from a mirror"
+                )
 
 
 def _check_files(spec: dict, where: str) -> None:
@@ -80,7 +82,9 @@ def _check_files(spec: dict, where: str) -> None:
             _check_digest(entry[kind], digits, f"{at}.{kind}")
         checked(int, entry[size], f"{at}.{size}", {"low": 1, "high": MOST_BYTES})
         if not isinstance(entry["urls"], list):
-            raise VlaeError(f"{at}.urls must be a list")  # not shown: it may have a token
+            raise VlaeError(
+                f"{at}.urls must be a list"
+            )  # the value is not shown: it may contain a token
         for i, url in enumerate(entry["urls"]):
             if not re.match(r"https?://", checked(str, url, f"{at}.urls[{i}]")):
                 raise VlaeError(f"{at}.urls[{i}] must start with http:// or https://")

@@ -1,1 +1,1 @@
-"""Numbers about a trained run: likelihoods, samples, what its codes keep."""
+"""Evaluates a trained run: likelihoods, samples, and the information in its codes."""

@@ -1,6 +1,6 @@
-"""An evaluation cut into blocks of test images, each saved when it is done.
+"""Divides an evaluation into blocks of test images, each saved when it is computed.
 
-An interrupted evaluation goes on, and shards are nothing but a choice of blocks.
+An interrupted evaluation continues with the missing blocks. A shard is a selection of blocks.
 """
 
 import json
@@ -16,17 +16,23 @@ from vlae.storage.read import read_npz
 
 logger = logging.getLogger(__name__)
 
-BLOCK = 250  # test images between two saves
-DEEP_BLOCK = 8  # the same with K' samples each: at 64 and 4096 the work of two such blocks
-DRAW_BLOCK = 1000  # test images of a block of another binarization
+BLOCK = 250  # test images of a block
+DEEP_BLOCK = 8  # test images of a deep block: with K = 64, K' = 4096 the work of two first blocks
+DRAW_BLOCK = 1000  # test images of a block in a further binarization
 
 
 @dataclass(frozen=True)
 class Block:
-    """Test images that are estimated and saved together; `key`: what the file's content
-    depends on beside the checkpoint, the data and the seeds. `draw`: the seed of another
-    binarization of the test set than the fixed one. `most`: samples of an image whose weights need
-    more than `samples`; 0: none gets more."""
+    """Test images that are estimated and saved together.
+
+    name: the name of the file, without ending.
+    images: indices of the test images.
+    samples: importance samples of each image.
+    key: what the estimates depend on, apart from the checkpoint, the data and the seeds.
+    draw: seed of a further binarization of the test set; None for the usual one.
+    most: limit of the samples of an image whose weights need more than `samples`; 0: no image
+        gets more.
+    """
 
     name: str
     images: list[int]
@@ -37,7 +43,7 @@ class Block:
 
 
 def first_blocks(images: int, samples: int, most: int) -> list[Block]:
-    """All test images, in their order."""
+    """Return the blocks of all test images, in order."""
     key = {"samples": samples, "block": BLOCK, "most": most}
     blocks = []
     for start in range(0, images, BLOCK):
@@ -48,7 +54,7 @@ def first_blocks(images: int, samples: int, most: int) -> list[Block]:
 
 
 def deep_blocks(index: list[int], samples: int, most: int) -> list[Block]:
-    """The images of the deep level, in the order drawn: which they are is part of the key."""
+    """Return the blocks of the deep level, in the order drawn; the key contains the indices."""
     blocks = []
     for start in range(0, len(index), DEEP_BLOCK):
         numbers = index[start : start + DEEP_BLOCK]
@@ -59,7 +65,7 @@ def deep_blocks(index: list[int], samples: int, most: int) -> list[Block]:
 
 
 def draw_blocks(images: int, samples: int, seed: int) -> list[Block]:
-    """All test images in another binarization, the one of this seed."""
+    """Return the blocks of all test images in the binarization of seed `seed`."""
     blocks = []
     for start in range(0, images, DRAW_BLOCK):
         numbers = list(range(start, min(start + DRAW_BLOCK, images)))
@@ -69,8 +75,10 @@ def draw_blocks(images: int, samples: int, seed: int) -> list[Block]:
 
 
 def shares(work: list[Block], count: int) -> list[list[Block]]:
-    """Divide blocks into `count` shares of about the same work: the largest block left goes to the
-    share with the least."""
+    """Divide blocks into `count` shares of about the same work.
+
+    The largest remaining block always goes to the share with the least work.
+    """
     found: list[list[Block]] = [[] for _ in range(count)]
     sizes = [0] * count
     for block in sorted(work, key=_size, reverse=True):
@@ -85,16 +93,17 @@ def _size(block: Block) -> int:
 
 
 def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of several blocks, one behind the other."""
+    """Concatenate the arrays of several blocks."""
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def read_block(
     path: Path, belongs_to: dict, images: int, points: int
 ) -> dict[str, np.ndarray] | None:
-    """A block computed before from the very same things; None where there is none.
+    """Read a block of `images` images, with `points` points in the curve of each.
 
-    `images` of them, and `points` in the curve of each.
+    Returns None if there is no such file, if it was computed from other things than `belongs_to`
+    says, or if it cannot be read.
     """
     shapes = dict.fromkeys(VALUES, (images,)) | {"curve": (images, points)}
     try:
@@ -102,16 +111,16 @@ def read_block(
             block = read_npz(file)
         about = json.loads(str(block["about"]))
         if not isinstance(about, dict):
-            raise ValueError("no description in it")
+            raise ValueError("it has no description")
         if any(about.get(key) != value for key, value in belongs_to.items()):
             return None
         if {key: block[key].shape for key in block if key != "about"} != shapes:
-            raise ValueError("not the values of these images")
+            raise ValueError("it does not have the values of these images")
         if not all(block[key].dtype.kind == "f" for key in shapes):
-            raise ValueError("values that are no real numbers")
+            raise ValueError("its values are not real numbers")
         return block
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, RecursionError) as error:
-        logger.info("%s cannot be read (%s); computed again", path, one_line(error))
+        logger.info("%s cannot be read (%s) and is computed again", path, one_line(error))
         return None

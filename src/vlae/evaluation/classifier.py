@@ -1,8 +1,7 @@
-"""A small classifier of colour images: what a decompression still shows of an object is judged
-by whether it is recognised.
+"""A small classifier of colour images, which shows whether decompressions keep the object.
 
-Trained on the original training images and nothing else, on the CPU, so that the same machine
-trains the same weights. It is a measuring device, not one of the paper's models.
+It is trained on the original training images only, and on the CPU, so that the weights are the
+same each time on the same machine. The paper has no such model: it only measures.
 """
 
 import math
@@ -30,14 +29,14 @@ from vlae.storage.tensors import copy_into
 from vlae.storage.write import sha256, write_atomically, write_json
 
 MAPS = (24, 48, 96)
-AT_ONCE = 250  # images judged together
-TEST = ("test_labels", "test_predictions")  # beside the weights, uint8 (n_test,)
+AT_ONCE = 250  # images classified together
+TEST = ("test_labels", "test_predictions")  # stored beside the weights, uint8 (n_test,)
 RECORD = {"data_sha256": str, "checkpoint_sha256": str, "epochs": int, "n_test": int}
 RECORD |= {"accuracy": float, "accuracy_se": float}
 
 
 class Classifier(nn.Sequential):
-    """Images (B, 3, H, W) in [-1, 1] -> logits of the classes (B, 10)."""
+    """Maps images (B, 3, H, W) in [-1, 1] to logits of the classes (B, 10)."""
 
     def __init__(self) -> None:
         layers, before = [], 3
@@ -57,13 +56,16 @@ class Classifier(nn.Sequential):
 def train_classifier(
     config: ClassifierConfig, images: Tensor, labels: Tensor, dtype: torch.dtype = torch.float32
 ) -> Classifier:
-    """Fit images uint8 (N, 3, H, W) with labels (N,) by Adam, whose learning rate falls to zero
-    along a cosine; every image is seen as it is or mirrored."""
+    """Train a classifier on images, uint8 (N, 3, H, W), with labels (N,).
+
+    The optimizer is Adam; its learning rate falls to zero along a cosine. Images are mirrored at
+    random.
+    """
     model = Classifier().to(dtype=dtype).to(memory_format=torch.channels_last)
     random = generator(config.seed, "classifier weights")
     with torch.no_grad():
         for weight in model.parameters():
-            if weight.dim() > 1:  # He et al.'s scale; gains are one, biases nought
+            if weight.dim() > 1:  # He et al.'s initialisation; gains stay 1, biases 0
                 std = math.sqrt(2 / weight[0].numel())
                 weight.copy_(std * torch.randn(weight.shape, generator=random))
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -88,7 +90,7 @@ def train_classifier(
 
 @torch.no_grad()
 def classify(model: Classifier, images: np.ndarray) -> np.ndarray:
-    """uint8 (N, 3, H, W) -> the likeliest class of each, uint8 (N,)."""
+    """Return the most probable class, uint8 (N,), of images, uint8 (N, 3, H, W)."""
     dtype = next(model.parameters()).dtype
     pieces = [
         model(scaled(torch.from_numpy(images[start : start + AT_ONCE])).to(dtype)).argmax(1)
@@ -98,22 +100,25 @@ def classify(model: Classifier, images: np.ndarray) -> np.ndarray:
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """The share of right ones, and its standard error over the images."""
+    """Return the fraction of correct predictions (N,), and its standard error."""
     share = float((predictions == labels).mean())
     return share, math.sqrt(share * (1 - share) / len(labels))
 
 
 def write_classifier(config: ClassifierConfig, dataset: Dataset) -> dict:
-    """Train on training and validation images; results/classifiers/DATASET.safetensors, with
-    labels and predictions of the test images beside the weights, and DATASET.json, returned."""
+    """Train a classifier on the training and validation images; return its record.
+
+    Writes results/classifiers/DATASET.json, the record, and DATASET.safetensors: the weights, and
+    labels and predictions of the test images. Raises VlaeError for a data set without labels.
+    """
     if not dataset.labels:
         raise VlaeError(
-            f"{dataset.name} has no labels for a classifier; remove it from classifiers"
+            f"{dataset.name} has no labels to train a classifier; remove it from classifiers"
         )
     images = training_images(dataset, "train+valid")
     labels = np.concatenate([dataset.labels["train"], dataset.labels["valid"]])
     model = train_classifier(config, images, torch.from_numpy(labels))
-    # As the decompressions will be judged: rounding could turn a tie.
+    # In double precision, as decompressions are classified: rounding could decide a tie.
     predictions = classify(model.double(), dataset.test)
     share, error = accuracy(predictions, dataset.labels["test"])
     tensors = {name: value.contiguous() for name, value in model.float().state_dict().items()}
@@ -139,8 +144,10 @@ def write_classifier(config: ClassifierConfig, dataset: Dataset) -> dict:
 def read_classifier(
     root: Path, dataset: str
 ) -> tuple[dict, Classifier, dict[str, np.ndarray]] | None:
-    """The record, the model in double precision, and labels and predictions of the test images
-    (TEST); None where none is trained. VlaeError where what is there cannot be used."""
+    """Return the record, the model in double precision, and the arrays TEST of a classifier.
+
+    Returns None if there is no trained classifier. Raises VlaeError if its files cannot be used.
+    """
     path = Path(root, paths.classifier(dataset))
     about = path.with_suffix(".json")
     if not about.exists() and not path.exists():
@@ -149,9 +156,9 @@ def read_classifier(
     try:
         tensors, _ = read_safetensors(path)
     except ValueError as error:
-        raise VlaeError(f"{path} is no readable classifier: {error}") from None
+        raise VlaeError(f"{path} cannot be read: {error}") from None
     if sha256(path) != record["checkpoint_sha256"]:
-        raise VlaeError(f"{path} is not the classifier that {about.name} beside it describes")
+        raise VlaeError(f"{path} is not the classifier that {about.name} describes")
     test = {name: tensors.pop(name) for name in TEST if name in tensors}
     shape = (record["n_test"],)
     for name in TEST:

@@ -1,6 +1,6 @@
-"""The evaluation of one run: plan its blocks, compute those that are missing, gather them.
+"""Evaluates one run: plans its blocks, computes those that are missing, and gathers them.
 
-What each key of the record is: docs/evaluation.md.
+docs/evaluation.md describes every key of the record.
 """
 
 import json
@@ -46,17 +46,20 @@ from vlae.units import bits_per_dim
 
 logger = logging.getLogger(__name__)
 
-DRAWS = 5  # further binarizations of a dynamic test set: how much the draw matters
-DRAW_SAMPLES = 8  # importance samples of each image in each of them
+DRAWS = 5  # further binarizations of a dynamic test set, to show how much they matter
+DRAW_SAMPLES = 8  # importance samples of each image in a further binarization
 
 
 @dataclass(frozen=True)
 class Plan:
     """The estimates that a run's evaluation needs.
 
-    epochs: of the training. samples: of every image, in the blocks `first`. index: the test images
-    of the deep level, in the blocks `deep`. draws: the blocks of each further binarization.
-    belongs_to: what every block depends on. folder: where the blocks are saved.
+    epochs: epochs of the training.
+    samples: importance samples of every image in the blocks `first`.
+    index: indices of the test images in the blocks `deep`, the deep level.
+    draws: the blocks of each further binarization.
+    belongs_to: what every block depends on.
+    folder: where the blocks are saved.
     """
 
     epochs: int
@@ -70,7 +73,7 @@ class Plan:
 
     @property
     def blocks(self) -> list[Block]:
-        """All of them, in their order."""
+        """All blocks, in order."""
         return [*self.first, *self.deep, *(block for draw in self.draws for block in draw)]
 
 
@@ -87,14 +90,17 @@ def evaluate(
 ) -> dict | None:
     """Evaluate the run's checkpoint, write results/evaluations/RUN.{json,npz}, return the record.
 
-    With shard (i, n), i from 1 to n, only the i-th of n shares is computed and left in
-    scratch/; nothing is written to results/ and None returned. Blocks that are there
-    already, whoever computed them, are used. `samples` overrides importance_samples and leaves
-    the deep level out: so many samples for every image is what was asked for. `changes` has other
-    settings of the evaluation. With other settings than the run's own, and with `by_hand`,
-    nothing is written to results/. With `out` the record is written there instead.
+    Blocks that exist in scratch/ are used, whoever computed them.
 
-    Raises VlaeError for a missing or foreign checkpoint.
+    shard: (i, n), i from 1 to n. Only the i-th of n shares is computed. It stays in scratch/,
+        nothing is written to results/, and None is returned.
+    samples: replaces importance_samples; there is no deep level then.
+    changes: other settings of the evaluation.
+    out: the record is written to this file, and nothing to results/.
+    by_hand: nothing is written to results/. The same holds if `samples` or `changes` differ from
+        the run's own settings.
+
+    Raises VlaeError if the checkpoint is missing or belongs to another run or other data.
     """
     own = run.evaluation
     run = replace(run, evaluation=asked_for(own, samples, changes))
@@ -133,17 +139,19 @@ def evaluate(
 def asked_for(
     config: EvaluationConfig, samples: int | None, changes: dict[str, Any] | None = None
 ) -> EvaluationConfig:
-    """The evaluation with `samples` for every image and no deep level (None: as configured), and
-    `changes` of other settings."""
+    """Return the settings of an evaluation with `changes`.
+
+    With `samples`, every image gets so many and there is no deep level.
+    """
     config = replace(config, **(changes or {}))
     return replace(config, importance_samples=samples, deep_images=0) if samples else config
 
 
 def _plan(run: Run, dataset: Dataset, by_hand: bool) -> Plan:
-    """`by_hand`: blocks have a place of their own, so that they replace none of the run's."""
+    """Return the plan of an evaluation; with `by_hand`, its blocks get a separate folder."""
     config, training = run.evaluation, read_training(Path(), run.name, run.dataset)
     if training is None:
-        raise VlaeError(f"{paths.model(run.name)}: no {training_file(run.name)} to go with it")
+        raise VlaeError(f"{paths.model(run.name)}: {training_file(run.name)} is missing")
     dataset.check_trained_on(training)
     images = len(dataset.test[: config.images] if config.images else dataset.test)
     wanted = config.deep_images if run.model.latent_dim else 0
@@ -181,8 +189,10 @@ def _compute(
     plan: Plan,
     made_by: dict,
 ) -> dict[str, np.ndarray]:
-    """The arrays of a block, as they were saved, or computed now and saved; `test` gives the test
-    images in the binarization of a seed."""
+    """Return the arrays of a block; compute and save them if they are not saved yet.
+
+    test: returns the test images in the binarization of a seed.
+    """
     path = plan.folder / f"{block.name}.npz"
     points = len(curve_points(block.samples)) if model.latent_dim else 1
     part = read_block(path, plan.belongs_to | block.key, len(block.images), points)
@@ -209,7 +219,7 @@ def _compute(
 def _gather(
     run: Run, dataset: Dataset, plan: Plan, parts: dict[str, dict[str, np.ndarray]]
 ) -> tuple[dict, dict[str, np.ndarray]]:
-    """The record of the evaluation and the arrays beside it, from all of its blocks."""
+    """Return the record of the evaluation and its arrays, from all blocks."""
     made_by = [json.loads(str(parts[block.name].pop("about"))) for block in plan.blocks]
     whole = joined([parts[block.name] for block in plan.first])
     further = None
@@ -222,7 +232,12 @@ def _gather(
         few = plan.draws[0][0].samples
         fixed = whole["curve"][:, curve_points(plan.samples).index(few)]
         record["draws"] = _other_draws(record["nll"], fixed, of_each, few)
-    for key in ("device", "hardware", "precision", "core"):  # of those who computed the blocks
+    for key in (
+        "device",
+        "hardware",
+        "precision",
+        "core",
+    ):  # of all processes that computed blocks
         record[key] = ", ".join(dict.fromkeys(block.get(key, "?") for block in made_by))
     arrays = {"index": np.arange(len(whole["elbo"]), dtype=np.int32)}
     arrays |= {k: v.astype(np.float32) for k, v in whole.items()}
@@ -234,8 +249,10 @@ def _gather(
 
 
 def test_input(dataset: Dataset, config: EvaluationConfig, binarization_seed: int) -> Tensor:
-    """The test images as the network's input, float (N, 1, 28, 28) or (N, 3, 32, 32): of a
-    dynamic set one fixed draw."""
+    """Return the test images as network input, float (N, 1, 28, 28) or (N, 3, 32, 32).
+
+    With dynamic binarization, the bits are one fixed draw.
+    """
     random = generator(binarization_seed, "test set")
     x = as_input(torch.from_numpy(dataset.test), dataset.kind, random)
     return x[: config.images] if config.images else x
@@ -248,8 +265,11 @@ def _record(
     whole: dict[str, np.ndarray],
     further: dict[str, np.ndarray] | None,
 ) -> dict:
-    """`whole`: the arrays of all images; `further`: those of the deep level, of test images
-    further["index"], or None without one."""
+    """Return the record of an evaluation.
+
+    whole: the arrays of all images. further: those of the deep level, with the indices of its test
+    images in further["index"]; None without a deep level.
+    """
     each = -whole["log_likelihood"]
     first_nll, first_se = nll, nll_se = mean_and_error(each)
     elbo, elbo_se = mean_and_error(whole["elbo"])
@@ -303,8 +323,7 @@ def _record(
 
 
 def _pareto(values: dict[str, np.ndarray]) -> dict | None:
-    """Say by their k-hat how far the weights of these images can be trusted; None where so few
-    samples cannot tell."""
+    """Summarise the Pareto k-hat of the images' weights; None if there are too few samples."""
     k, ess = values["pareto_k"], values["ess"]
     if np.isnan(k).any():
         return None
@@ -322,13 +341,12 @@ def _pareto(values: dict[str, np.ndarray]) -> dict | None:
 def _other_draws(
     nll: float, fixed: np.ndarray, draws: list[dict[str, np.ndarray]], samples: int
 ) -> list[dict]:
-    """Estimate the NLL with other fixed draws of the test bits, to show how much the draw matters.
+    """Estimate the NLL for other binarizations of the test set, to show how much they matter.
 
-    `fixed` (N,): the bound of the images of the one fixed draw with so many samples.
+    fixed (N,): bounds, in nats, of the images in the usual binarization with `samples` samples.
 
-    Few samples an image say by how much the bound of another draw differs from that of the
-    fixed one with as few; the bias of few samples is in both. The NLL differs by as much. The
-    likelihood of a model without a latent is exact, and so is this.
+    Both bounds use the same small number of samples, so their bias cancels in the difference. The
+    difference is added to the NLL. For a model without a latent variable all values are exact.
     """
     differences = [fixed.mean() - draw["log_likelihood"].mean() for draw in draws]
     return [

@@ -1,9 +1,9 @@
-"""Estimators of log p(x), image by image (section 4.1).
+"""Estimators of log p(x) for each image (section 4.1).
 
     log p(x) ~ log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
 
-The encoder runs once for an image; samples stream through in chunks, so memory does not
-grow with K. A model without a latent variable needs no sampling; its likelihood is exact.
+The encoder runs once per image. Samples are decoded in chunks, so memory does not grow with K. The
+likelihood of a model without a latent variable is exact and needs no sampling.
 """
 
 import math
@@ -19,21 +19,26 @@ from vlae.hardware import autocast
 from vlae.models.base import Model, Posterior, standard_normal_log_density
 from vlae.randomness import generator
 
-CHUNK = 16  # samples of an image that are decoded together; fixes which noise is drawn
-# Images x samples decoded at once, by the kind of image: what sets peak memory.
+CHUNK = 16  # samples of an image that are decoded together; changes the noise
+# Images x samples decoded together, by kind of image. This sets the peak memory.
 ROWS = {"binary": 512, "colour": 64}
-MORE_ROWS_ON_A_GPU = 16  # times as many: small batches leave it idle
-OWN_SAMPLES = 64  # of q itself for ELBO and KL, where the proposal is another
-# Of each image, beside its curve.
+MORE_ROWS_ON_A_GPU = 16  # factor on a GPU, which small batches leave idle
+OWN_SAMPLES = 64  # samples of q(z|x) for ELBO and KL, if the proposal is another distribution
+# The values of each image, apart from its curve.
 VALUES = ("log_likelihood", "elbo", "kl", "ess", "pareto_k", "samples")
 
 
 @dataclass
 class PerImage:
-    """Values of each image, nats: log_likelihood, elbo, kl (means over the samples), ess
-    (effective samples, 1 to K), pareto_k (vlae.evaluation.pareto), samples (how many
-    log_likelihood, ess and pareto_k are from), each (N,); curve (N, len(ks)): the bound with k
-    samples."""
+    """Estimates for N images, each array (N,) but `curve`; likelihoods and KL in nats.
+
+    log_likelihood: the importance-sampled log p(x).
+    elbo, kl: means over the samples.
+    ess: effective sample size, from 1 to the number of samples.
+    pareto_k: k-hat of the weights (vlae.evaluation.pareto).
+    samples: the number of samples behind log_likelihood, ess and pareto_k.
+    curve: (N, number of curve_points), the bound with the first k samples.
+    """
 
     log_likelihood: Tensor
     elbo: Tensor
@@ -45,7 +50,7 @@ class PerImage:
 
 
 def curve_points(samples: int) -> list[int]:
-    """1, 2, 4, … and the number of samples itself."""
+    """Return the k of a curve: 1, 2, 4, … and the number of samples itself."""
     powers = [2**i for i in range(samples.bit_length()) if 2**i < samples]
     return [*powers, samples]
 
@@ -61,10 +66,11 @@ def importance_sampled(
     scale: float = 1.0,
     noise_of: str = "image",
 ) -> PerImage:
-    """Estimates for images x (B, C, H, W); image b draws its noise from noise_seeds[b].
+    """Estimate log p(x) of images x (B, C, H, W); noise_seeds[b] determines the noise of image b.
 
-    The proposal is q(z|x) with its standard deviations times `scale` (of a flow: its noise times
-    that); ELBO and KL are always those of q itself. `noise_of`: what for, a name.
+    scale: factor of the standard deviations of q(z|x) in the proposal; with a flow, factor of its
+        noise. ELBO and KL are those of q(z|x) itself.
+    noise_of: purpose of the noise. Another purpose gives independent noise.
     """
     images = len(x)
     ks = curve_points(samples)
@@ -116,10 +122,10 @@ def adaptively_sampled(
     scale: float,
     most: int,
 ) -> PerImage:
-    """The same, with up to `most` samples for the images whose weights need more than `samples`.
+    """Like importance_sampled, with up to `most` samples for images whose weights need more.
 
-    A pilot of `samples` says how many, by its k-hat. It is not used again: the number does not
-    depend on the samples of the estimate, which stays a lower bound in the mean.
+    The k-hat of a pilot with `samples` samples determines the number. The pilot has its own noise,
+    so the number does not depend on the samples of the estimate, whose mean stays a lower bound.
     """
     found = importance_sampled(model, x, noise_seeds, samples, seed, precision, scale)
     if most <= samples:
@@ -136,8 +142,10 @@ def adaptively_sampled(
 
 
 def wanted_samples(k: float, samples: int, most: int) -> int:
-    """Return the samples for an image whose pilot of `samples` has k-hat `k`: as many, or where
-    that fails, doubled until they are enough for such weights, but at most `most`."""
+    """Return the number of samples for an image whose pilot of `samples` samples has k-hat `k`.
+
+    If k-hat is too large, the number is doubled until it is enough for that k-hat, up to `most`.
+    """
     count = samples
     while k > most_k(samples) and count < min(needed_samples(k), most):
         count = min(2 * count, most)
@@ -145,7 +153,7 @@ def wanted_samples(k: float, samples: int, most: int) -> int:
 
 
 def _noise(model: Model, x: Tensor, seed: int, purposes: list[str], chunk: int) -> Tensor:
-    """Standard normal noise (B, CHUNK, latent_dim) of that chunk of each image's samples."""
+    """Return the standard normal noise (B, CHUNK, latent_dim) of one chunk of samples."""
     full = x.dtype if x.dtype == torch.float64 else torch.float32
     shape = (CHUNK, model.latent_dim)
     each = [torch.randn(shape, generator=generator(seed, p, chunk)) for p in purposes]
@@ -155,11 +163,12 @@ def _noise(model: Model, x: Tensor, seed: int, purposes: list[str], chunk: int) 
 def _log_weights(
     model: Model, x: Tensor, posterior: Posterior, noise: Tensor, scale: float, precision: str
 ) -> tuple[Tensor, Tensor]:
-    """log p(x|z) + log p(z) - log q(z|x), and log q(z|x) - log p(z), of the proposal q.
+    """Return log p(x|z) + log p(z) - log q(z|x), and log q(z|x) - log p(z); q is the proposal.
 
-    With another scale than 1, q is what the model makes of noise ~ N(0, scale^2 I). The model
-    takes it for standard normal; what the two densities of the noise differ by is added.
-    Noise (B, S, latent_dim) -> (B, S) twice, float64, nats.
+    noise: (B, S, latent_dim), standard normal. Both results are (B, S), float64, in nats.
+
+    With a scale other than 1, the proposal transforms noise ~ N(0, scale^2 I). The model computes
+    log q as for standard normal noise, so the difference of the two log densities is added.
     """
     images, count = noise.shape[:2]
 
@@ -184,7 +193,7 @@ def _log_weights(
 
 @torch.no_grad()
 def exact(model: Model, x: Tensor, precision: str) -> PerImage:
-    """The same record for a model without a latent: no sampling, no bound."""
+    """Return the exact values of images x (N, C, H, W), for a model without a latent variable."""
     with autocast(x.device, precision):
         value = model.log_likelihood(x, None).double()
     zeros, ones = torch.zeros_like(value), torch.ones_like(value)
@@ -201,8 +210,11 @@ def estimates(
     scale: float = 1.0,
     most: int = 0,
 ) -> dict[str, np.ndarray]:
-    """The arrays of PerImage for test images x (N, C, H, W) of these numbers (N,), which say what
-    noise each of them draws; scale, most: as in adaptively_sampled."""
+    """Return the arrays of PerImage for test images x (N, C, H, W).
+
+    numbers: indices (N,) of the test images, which determine the noise of each.
+    scale, most: as in adaptively_sampled.
+    """
     rows = ROWS[model.kind] * (MORE_ROWS_ON_A_GPU if x.is_cuda else 1)
     at_once = max(1, rows // min(samples, CHUNK))
     pieces = []

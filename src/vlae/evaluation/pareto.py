@@ -1,9 +1,9 @@
-"""Can a mean of importance weights be trusted? Pareto k-hat of their largest ones.
+"""Pareto k-hat of importance weights, which shows whether their mean can be trusted.
 
 Vehtari et al., "Pareto smoothed importance sampling", JMLR 25 (2024). A generalized Pareto
-distribution is fitted to the largest weights of an image; its shape k says how heavy their tail
-is: the weights have a finite variance below 1/2, a finite mean below 1. Above 0.7 the error of
-the mean falls so slowly with the number of samples that no affordable number of them helps.
+distribution is fitted to the largest weights of an image. Its shape k measures how heavy their
+tail is: the variance is finite if k < 1/2, the mean if k < 1. If k > 0.7, the error of the mean
+falls so slowly that no affordable number of samples is enough.
 """
 
 import math
@@ -11,41 +11,45 @@ import math
 import torch
 from torch import Tensor
 
-SMALLEST_TAIL = 5  # weights; fewer are not fitted
-MOST_K = 0.7  # however many samples there are
-ROUNDING = 1e-6  # nats between the largest weights that are no difference
+SMALLEST_TAIL = 5  # a shorter tail is not fitted
+MOST_K = 0.7  # for any number of samples
+ROUNDING = 1e-6  # nats; closer log weights are equal
 TINY = 1e-300
 
 
 def tail_length(samples: int) -> int:
-    """How many of so many weights are fitted."""
+    """Return how many of `samples` weights are fitted."""
     return min(samples // 5, int(3 * math.sqrt(samples)))
 
 
 def most_k(samples: int) -> float:
-    """The k-hat up to which a mean of so many weights can be trusted (2 or more)."""
+    """Return the largest k-hat with which a mean of `samples` (2 or more) can be trusted."""
     return min(1 - 1 / math.log10(samples), MOST_K) if samples > 10 else 0.0
 
 
 def needed_samples(k: float) -> float:
-    """So many samples, of weights with k-hat `k`, have a mean that can be trusted."""
+    """Return how many weights with k-hat `k` have a mean that can be trusted."""
     return 10 ** min(300.0, 1 / (1 - max(0.0, k))) if k < 1 else math.inf
 
 
 def keep_largest(largest: Tensor, more: Tensor, samples: int) -> Tensor:
-    """The largest log weights (B, tail_length + 1 or fewer) of those kept and of `more` (B, S):
-    all that `pareto_k` needs of `samples` of them."""
+    """Return the largest log weights (B, up to tail_length + 1) of `largest` and `more` (B, S).
+
+    These are all that `pareto_k` needs of `samples` weights.
+    """
     both = torch.cat([largest, more], 1)
     return both.topk(min(tail_length(samples) + 1, both.shape[1]), 1).values
 
 
 def pareto_k(largest: Tensor) -> Tensor:
-    """k-hat (B,) of the largest log weights (B, M + 1), in falling order: of the M by which they
-    exceed the last of them.
+    """Return k-hat (B,) from the M + 1 largest log weights (B, M + 1), in descending order.
 
-    NaN where M is below 5. 0 where they are equal to rounding: bounded weights have no tail.
+    The smallest of them is the threshold; the distribution is fitted to the M excesses over it.
+    k-hat is NaN if M < 5, and 0 if all are equal up to rounding: bounded weights have no tail.
     """
-    tail = largest.double().flip(1) - largest[:, :1].double()  # rising; the largest weight is 1
+    tail = (
+        largest.double().flip(1) - largest[:, :1].double()
+    )  # ascending; the largest weight becomes 1
     if tail.shape[1] <= SMALLEST_TAIL:
         return torch.full_like(tail[:, 0], math.nan)
     weights = tail.exp()
@@ -54,11 +58,12 @@ def pareto_k(largest: Tensor) -> Tensor:
 
 
 def generalized_pareto_k(x: Tensor) -> Tensor:
-    """The shape k (B,) of a generalized Pareto distribution that begins at 0, from draws x (B, n)
-    in rising order.
+    """Estimate the shape k (B,) of generalized Pareto distributions on [0, inf).
 
-    The posterior mean of Zhang & Stephens (Technometrics 51, 2009), drawn towards 1/2 by the
-    weight of ten more draws, as in PSIS. With theta = -k / sigma, k = mean log(1 - theta x).
+    x: draws (B, n) in ascending order.
+
+    This is the posterior mean of Zhang & Stephens (Technometrics 51, 2009), shrunk towards 1/2
+    with the weight of ten draws, as in PSIS. With theta = -k / sigma, k = mean log(1 - theta x).
     """
     n = x.shape[1]
     count = 30 + math.isqrt(n)

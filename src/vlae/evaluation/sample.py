@@ -1,4 +1,4 @@
-"""Samples of the model and "decompressions" of test images (figures 1 to 4)."""
+"""Draws samples of the model and "decompressions" of test images (figures 1 to 4)."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.write import write_npz
 
-COUNT = 100  # samples that figures are made from
-# Test images that are decompressed, by the kind of image; of colour ones a classifier judges them.
+COUNT = 100  # recorded samples, which figures show
+# Test images that are decompressed, by kind of image. A classifier needs more colour images.
 DECOMPRESSED = {"binary": COUNT, "colour": 500}
 AT_ONCE = 100  # images drawn together
 
@@ -28,7 +28,7 @@ AT_ONCE = 100  # images drawn together
 def draw_samples(
     model: Model, count: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """eps -> z = f(eps) -> x ~ p(x|z): `count` images as the network's input."""
+    """Draw `count` images as network input: eps ~ N(0, I), z = f(eps), x ~ p(x|z)."""
     uniform = torch.rand((count, *model.noise_shape), generator=generator(seed, "sample pixels"))
     z = None
     if model.latent_dim:
@@ -44,7 +44,7 @@ def draw_samples(
 
 @torch.no_grad()
 def decompress(model: Model, x: Tensor, seed: int) -> Tensor:
-    """z ~ q(z|x), then x' ~ p(x|z), sampled; both (B, C, H, W)."""
+    """Draw z ~ q(z|x), then x' ~ p(x|z); x and x' are (B, C, H, W)."""
     noise = torch.randn((len(x), model.latent_dim), generator=generator(seed, "decompress code"))
     shape = (len(x), *model.noise_shape)
     uniform = torch.rand(shape, generator=generator(seed, "decompress pixels"))
@@ -58,13 +58,13 @@ def decompress(model: Model, x: Tensor, seed: int) -> Tensor:
 
 
 def images_of(x: Tensor) -> np.ndarray:
-    """A model's images as they are recorded and shown: uint8 (n, 28, 28) of 0 and 1, or
+    """Convert a model's images to the recorded form: uint8, (n, 28, 28) of 0 and 1, or
     (n, 3, 32, 32) of 0 to 255."""
     return as_stored(x).cpu().numpy()
 
 
 def draw_picture(path: Path, run: Run, count: int, seed: int, device: str = "auto") -> None:
-    """Draw `count` samples of the run's model into a picture; nothing is recorded."""
+    """Draw `count` samples of the run's model and write them as a png file."""
     check_path(path)
     on = choose_device(device)
     save_grid(path, images_of(draw_samples(load_model(run, on), count, seed, on)))
@@ -73,11 +73,13 @@ def draw_picture(path: Path, run: Run, count: int, seed: int, device: str = "aut
 def write_samples(
     run: Run, dataset: Dataset, count: int | None = None, device: str = "auto"
 ) -> None:
-    """results/samples/RUN.npz: originals, decompressions, samples, uint8 (n, 28, 28) of 0 and 1,
-    or (n, 3, 32, 32) of 0 to 255; `count` of each, or COUNT and DECOMPRESSED.
+    """Write originals, decompressions and samples to results/samples/RUN.npz.
 
-    Originals are evenly spaced over the test set, whose rows may be sorted by class. A
-    model without a latent has no code to decompress: both arrays are empty.
+    Each is uint8, (n, 28, 28) of 0 and 1, or (n, 3, 32, 32) of 0 to 255. count: number of images
+    of each; without it, COUNT samples and DECOMPRESSED originals.
+
+    The originals are evenly spaced over the test set, which may be sorted by class. A model
+    without a latent variable has no decompressions: both arrays are empty.
     """
     on = choose_device(device)
     model = load_model(run, on)

@@ -1,7 +1,7 @@
-"""Importance sampling in two levels: K samples for every test image, and many more for a few.
+"""Importance sampling on two levels: K samples for every test image, K' > K for a few of them.
 
-The mean difference between the two on those few corrects the mean of all. It is precise: what
-differs between images cancels, and the first K of an image's K' samples are those of level one.
+The mean difference between the two levels on the few images corrects the mean of all. It is
+precise: differences between images cancel, and the first K of the K' samples are the same.
 """
 
 import math
@@ -16,7 +16,7 @@ from vlae.statistics import mean_and_error
 
 @dataclass(frozen=True)
 class TwoLevel:
-    """Nats: the estimate and the correction in it (K' - K samples), with standard errors."""
+    """The estimate, and the correction in it (K' instead of K samples); standard errors; nats."""
 
     nll: float
     nll_se: float
@@ -25,23 +25,24 @@ class TwoLevel:
 
 
 def deep_subset(images: int, wanted: int, seed: int) -> list[int]:
-    """Numbers of the test images of the deep level, in the order drawn: at most all of them.
+    """Draw the indices of the test images on the deep level, at most `images`.
 
-    Without replacement, and from the count alone: a test set may be sorted by class. A larger
-    subset begins with the smaller one and so goes on from its blocks.
+    They are drawn without replacement, because a test set may be sorted by class. A larger subset
+    begins with the smaller one, so that its blocks are used again.
     """
     order = torch.randperm(images, generator=generator(seed, "deep level"))
     return order[:wanted].tolist()
 
 
 def two_level(nll: np.ndarray, deep: np.ndarray, index: np.ndarray | list[int]) -> TwoLevel:
-    """Mean NLL of all images, corrected by those that have been given more samples.
-
-    nll (N,): every image with K samples; deep (n,): images `index` with K' samples; nats.
+    """Return the mean NLL of all images, corrected by the images with more samples:
 
         mean(nll) + mean(deep - nll[index])
 
-    The few are some of all, so the two means covary: Cov = cov(nll, deep - nll) / N. This
+    nll (N,): NLL of every image with K samples, nats. deep (n,): NLL of the images `index` with K'
+    samples, nats.
+
+    The n images are part of the N, so the two means covary: Cov = cov(nll, deep - nll) / N. This
     covariance and the variance of the difference are estimated on the n images.
     """
     few = nll[index]
@@ -49,5 +50,5 @@ def two_level(nll: np.ndarray, deep: np.ndarray, index: np.ndarray | list[int]) 
     difference, difference_se = mean_and_error(deep - few)
     covariance = float(np.cov(few, deep - few)[0, 1]) / len(nll)
     variance = first_se**2 + difference_se**2 + 2 * covariance
-    # The terms stem from different images: for a handful the sum could fall below zero.
+    # The terms come from different images, so the sum can be negative if n is small.
     return TwoLevel(first + difference, math.sqrt(max(0.0, variance)), difference, difference_se)

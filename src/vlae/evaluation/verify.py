@@ -1,9 +1,9 @@
-"""Checks that each checkpoint still does what its record says.
+"""Checks that each checkpoint still gives the recorded likelihoods.
 
-The first test images of every evaluated run are evaluated again, with the same noise, and
-compared with the recorded values: a checkpoint, a data set or code that does not belong
-to the record shows. A CPU and a GPU draw other noise from the same seed. Between the two the
-estimates are compared in the mean, within what the noise allows.
+The first test images of every evaluated run are evaluated again with the same noise. A difference
+shows that the checkpoint, the data set or the code does not belong to the record. A CPU and a GPU
+draw different noise from the same seed. Between them only the means are compared, with a tolerance
+for the noise.
 """
 
 from collections.abc import Iterator
@@ -22,20 +22,21 @@ from vlae.storage import paths
 from vlae.storage.records import read_evaluation, read_per_image
 from vlae.storage.write import sha256
 
-# What an evaluation was made from, beside what every reader of its record needs.
+# Keys of a record that only this check needs.
 MADE_FROM = {"checkpoint_sha256": str, "binarization_seed": int, "seed": int, "device": str}
-# Nats an image of 784 numbers: two precisions or devices differ less, two models far more. An
-# image of more numbers is allowed more.
+# Nats per dimension, 0.2 for an image of 784 pixels. Two precisions or devices differ by less, two
+# models by far more.
 TOLERANCE = 0.2 / 784
 
 
 def verify(params: Params, images: int) -> Iterator[str]:
-    """Check all recorded runs, on `images` test images each; yields a line for each.
+    """Check all recorded runs on `images` test images each; yield one line for each run.
 
-    Raises VlaeError naming the runs whose log-likelihoods differ by more than 0.2 nats an
-    image (of colour images 0.78) in the mean of absolute differences, or, where the recorded
-    evaluation drew its noise on another kind of device, in the mean by more than that and four
-    standard errors; and those whose checkpoint is not the one recorded.
+    A run fails if its checkpoint is not the recorded one, or if the mean absolute difference of
+    log-likelihoods exceeds 0.2 nats per image (colour images: 0.78). If the record is from another
+    kind of device, the absolute mean difference may exceed that by four standard errors.
+
+    Raises VlaeError with the names of all runs that fail.
     """
     device = choose_device("auto")
     precision = choose_precision("auto", device)
@@ -43,7 +44,7 @@ def verify(params: Params, images: int) -> Iterator[str]:
     for run in params.runs.values():
         base = paths.evaluation(run.name)
         about, values = base.with_name(base.name + ".json"), base.with_name(base.name + ".npz")
-        # The two are recorded together; one alone is nothing that can be checked.
+        # The two files are recorded together; one alone cannot be checked.
         record = read_evaluation(Path(), run.name, run.dataset) if values.exists() else None
         if record is None:
             yield f"{run.name}: not evaluated"
@@ -71,7 +72,7 @@ def verify(params: Params, images: int) -> Iterator[str]:
             difference = abs(differences.mean().item())
             error = differences.std().item() / len(x) ** 0.5
             tolerance += 4 * error
-            remark = f" (± {error:.4f}; the noise of {record['device']} is another)"
+            remark = f" (± {error:.4f}; noise differs from that of {record['device']})"
         verdict = "as recorded" if difference <= tolerance else "NOT as recorded"
         yield (
             f"{run.name}: {verdict}, mean difference {difference:.4f} nats{remark} "

@@ -1,14 +1,14 @@
-"""Whether the importance sampling of a recorded evaluation is to be trusted."""
+"""Decides whether the importance sampling of a recorded evaluation can be trusted."""
 
-MOST_FAILING = 0.1  # of the images, by their Pareto k-hat
-MOST_FALL = 0.05  # nats that the last doubling of the samples may take off the NLL
+MOST_FAILING = 0.1  # fraction of images whose Pareto k-hat may be too large
+MOST_FALL = 0.05  # nats by which the last doubling of the samples may lower the NLL
 
 
 def doubt(evaluation: dict) -> str | None:
-    """Return the remark on an NLL that is probably too high; None where nothing says so.
+    """Return a remark if the NLL of an evaluation is probably too high, otherwise None.
 
-    By Pareto k-hat (docs/evaluation.md); of records that are older than that, by what their curve
-    still fell with the last samples.
+    Pareto k-hat decides (docs/evaluation.md). In older records, which do not have it, the fall of
+    the curve with the last samples decides.
     """
     if evaluation["exact"]:
         return None
@@ -22,7 +22,7 @@ def doubt(evaluation: dict) -> str | None:
         fall = _last_fall(evaluation.get("curve", []))
         if fall <= MOST_FALL:
             return None
-        why = f"the last doubling of the samples still took off {fall:.2f} nats"
+        why = f"the last doubling of the samples lowered the NLL by {fall:.2f} nats"
         if "ess" in evaluation:
             of = evaluation["importance_samples"]
             why += f"; {evaluation['ess']:.1f} effective samples of {of}"
@@ -31,7 +31,7 @@ def doubt(evaluation: dict) -> str | None:
 
 
 def _last_fall(curve: list[dict]) -> float:
-    """By how much the NLL fell while the samples doubled for the last time; 0 if they did not."""
+    """Return the fall of the NLL, in nats, with the last doubling of the samples; 0 if none."""
     nll = {point["k"]: point["nll"] for point in curve}
     most = max(nll, default=0)
     before = [k for k in nll if 2 * k <= most]

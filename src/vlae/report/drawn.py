@@ -1,8 +1,8 @@
-"""Notes of what each table and figure was drawn from, by content: recorded results, not code.
+"""Notes that say from which recorded results each table and figure was drawn.
 
-A note has the SHA-256 of the drawing's files and of the results they were drawn from. By it a
-number typed into a table, the tables of another branch and what a merge has left are found,
-whatever the files' times say. The notes are kept in git beside the drawings.
+A note has the SHA-256 of the drawing's files and of the results they were drawn from. It reveals a
+number typed into a table, tables of another branch and the leftovers of a merge, whatever the
+modification times are. The notes are kept in git beside the drawings.
 """
 
 import json
@@ -18,7 +18,7 @@ FOLDER = Path("results", "drawn")
 
 
 def note_file(kind: str, name: str) -> Path:
-    """The note of one of the `tables` or `figures`, relative to the root."""
+    """Return the path of the note of a drawing; kind is "tables", "figures" or "summaries"."""
     return FOLDER / kind / f"{name}.json"
 
 
@@ -29,7 +29,7 @@ def write_note(
     drawings: Iterable[str | Path],
     root: Path | str = ".",
 ) -> None:
-    """Write the note of a drawing that has just been made; all paths are relative to `root`."""
+    """Write the note of a new drawing; all paths are relative to `root`."""
     content = {"from": _digests(sources, root), "drawn": _digests(drawings, root)}
     write_text(Path(root, note_file(kind, name)), json.dumps(content, indent=1) + "\n")
 
@@ -37,7 +37,7 @@ def write_note(
 def agrees(
     kind: str, name: str, sources: Iterable[str | Path], drawings: Iterable[str | Path]
 ) -> bool:
-    """Return True if the drawings are as they were drawn, and from these results as they are."""
+    """Return True if neither the drawings nor their sources have changed since they were drawn."""
     return next(differences(kind, name, sources, drawings), None) is None
 
 
@@ -48,27 +48,27 @@ def differences(
     drawings: Iterable[str | Path],
     root: Path | str = ".",
 ) -> Iterator[str]:
-    """What is not as the note says, a line for each file; nothing if all is."""
+    """Yield a line for each file that is not as the note says."""
     note = note_file(kind, name)
     try:
         noted = read_json(Path(root, note))
     except VlaeError:
-        noted = None  # none, or what a merge has left of it
+        noted = None  # missing, or damaged by a merge
     if not (isinstance(noted, dict) and all(_is_digests(noted.get(k)) for k in ("from", "drawn"))):
         yield f"{note} is missing or damaged"
         return
     yield from _compare(
         noted["drawn"],
         _digests(drawings, root),
-        changed="{} is not as it was drawn",
+        changed="{} has changed since it was drawn",
         gone="{} is missing",
         new="{} is not in its note",
     )
     yield from _compare(
         noted["from"],
         _digests(sources, root),
-        changed="drawn from another {}",
-        gone="drawn from {}, which is not there",
+        changed="drawn from another version of {}",
+        gone="drawn from {}, which is missing",
         new="drawn without {}",
     )
 
@@ -86,7 +86,7 @@ def _compare(
 
 
 def _digests(files: Iterable[str | Path], root: Path | str) -> dict[str, str]:
-    """The SHA-256 of each file that is there, by its path."""
+    """Return the SHA-256 of each existing file, by path."""
     paths = sorted({Path(file).as_posix() for file in files})
     return {path: sha256(Path(root, path)) for path in paths if Path(root, path).is_file()}
 

@@ -1,4 +1,4 @@
-"""What there is: all runs in a list, one run in detail, and what is left over of deleted ones."""
+"""Lists all runs, shows one run in detail, and finds the files that deleted runs have left."""
 
 import os
 import shlex
@@ -17,14 +17,19 @@ from vlae.storage.records import estimator, read_results
 from vlae.units import rounded, rounded_error
 
 HEADINGS = ("run", "data set", "NLL", "±", "unit", "paper", "epochs", "state")
-# Of records: what is shown elsewhere, and what only machines read.
+# Keys of records that are shown elsewhere or are not for readers.
 NOT_SHOWN = {"run", "dataset", "config", "curve", "stretches", "draws"}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One run: `nll` with its standard error and the `paper`'s printed value, in `unit`; `epochs`
-    trained of those `wanted`; `state` in words. None where nothing is recorded or printed."""
+    """One run in the list.
+
+    nll, nll_se, paper: our NLL, its standard error and the paper's printed value, in `unit`; None
+        if nothing is recorded or printed.
+    epochs: trained epochs, of the `wanted` ones.
+    state: a few words for the reader.
+    """
 
     run: str
     dataset: str
@@ -62,7 +67,7 @@ def _summary(params: Params, run: Run, root: Path) -> Summary:
 
 
 def list_runs(params: Params, root: Path) -> str:
-    """The summaries as a table for the terminal, a line for each run."""
+    """Return the summaries as a table for the terminal, with one line per run."""
     rows = [
         (
             one.run,
@@ -82,8 +87,7 @@ def list_runs(params: Params, root: Path) -> str:
 
 
 def show_run(params: Params, run: Run, root: Path) -> str:
-    """The run's settings that are not the defaults, and its records under `root`: what computed
-    them, and what they say of themselves."""
+    """Describe a run: its settings that differ from the defaults, and its records under `root`."""
     lines = [f"{run.name}, on {run.dataset} ({params.datasets[run.dataset]['title']})"]
     if run.repeats:
         lines.append(f"repeats {run.repeats} with seed {run.training.seed}")
@@ -92,7 +96,7 @@ def show_run(params: Params, run: Run, root: Path) -> str:
         for key, value, usual in settings(params, run)
         if value != usual
     ]
-    lines += ["", "settings that are not the defaults", *(changed or ["  none"])]
+    lines += ["", "settings that differ from the defaults", *(changed or ["  none"])]
     training, evaluation = read_results(root, run.name, run.dataset)
     printed = printed_nll(run.name)
     if printed is not None:
@@ -119,7 +123,7 @@ def fields_of(record: dict) -> Iterator[tuple[str, str]]:
 
 
 def flat(tree: dict, before: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (key, value) of a tree of mappings, keys joined by dots; a value is one line."""
+    """Yield (key, value) of nested mappings, with keys joined by dots and values as one line."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from flat(value, f"{before}{key}.")
@@ -137,8 +141,11 @@ def _text(value: object) -> str:
 
 
 def leftovers(params: Params, root: Path) -> Iterator[str]:
-    """A line for each run, data set, table and figure that has files under `root` and is not in
-    `params` any more, with the command that removes them. Nothing is removed here."""
+    """Yield a line for each name that has files under `root` but is not in `params` any more.
+
+    A name is that of a run, data set, table or figure. The line ends with the command that removes
+    its files; nothing is removed here.
+    """
     drawn = {name for _, name, *_ in drawings(params)}
     known = {*params.runs, *params.datasets}
     found: dict[str, list[Path]] = {}
@@ -151,14 +158,14 @@ def leftovers(params: Params, root: Path) -> Iterator[str]:
                 _note(found, names, path)
     for path in sorted(Path(root, "data").glob("*.npz")):
         _note(found, known, path)
-    # A folder for the training states of several projects may hold other runs.
+    # VLAE_SCRATCH may hold the training states of other projects, too.
     shared = "VLAE_SCRATCH" in os.environ
     for path in sorted(Path(root, paths.scratch("x").parent).glob("*/")):
         if not shared or path.name in found:
             _note(found, known, path)
     for name, files in found.items():
         command = shlex.join(["rm", "-r", *(os.path.relpath(path, root) for path in files)])
-        yield f"left over of {name}, which params.yaml does not have; to remove it: {command}"
+        yield f"left over from {name}, which is not in params.yaml; to remove it: {command}"
 
 
 def _note(found: dict[str, list[Path]], known: set[str], path: Path) -> None:

@@ -94,7 +94,7 @@ def paper() -> dict:
 
 
 def citation() -> str:
-    """Return the reference of the paper whose numbers these are."""
+    """Return the reference of the paper."""
     return paper()["paper"]
 
 

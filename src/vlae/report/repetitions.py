@@ -26,7 +26,7 @@ def repeated_evaluations(
         if other is None:
             excluded.append(f"{name}: not trained and evaluated")
         elif any(other.get(key) != evaluation.get(key) for key in BUDGET):
-            excluded.append(f"{name}: left out, of another budget or test set")
+            excluded.append(f"{name}: left out because its budget or test set differs")
         else:
             evaluations.append(other)
             values.append(f"{other['nll']:.2f}")

@@ -1,7 +1,7 @@
-"""What DVC shows of each run (docs/dvc.md): the few numbers that compare runs, and its curve.
+"""Writes the metrics and the curve that DVC shows for each run (docs/dvc.md).
 
-Small files in git, for every run that is evaluated. The records themselves have some fifty
-fields, and DVC can show only what lies in its cache.
+They are small files in git, for every evaluated run. The records have some fifty fields, and DVC
+shows files only if they are in git or in its cache.
 """
 
 import json
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
     from vlae.config.schema import Params
 
 METRICS, CURVES = Path("results/metrics"), Path("results/curves")
-SHOWN = ("nll", "nll_se", "kl", "bits_per_dim", "epochs")  # nats an image, but for the last two
+SHOWN = ("nll", "nll_se", "kl", "bits_per_dim", "epochs")  # the first three in nats per image
 
 
-SUMMARY = "runs"  # the one summary has a note like a drawing's
+SUMMARY = "runs"  # name of the note for all summaries (vlae.report.drawn)
 
 
 def run_inputs(run: str) -> list[str]:
-    """The recorded results that a run's summary is made from, relative to the root."""
+    """Return the recorded results that a run's summary is made from, relative to the root."""
     return [str(evaluation_file(run)), str(curve_file(run))]
 
 
 def run_outputs(run: str) -> list[str]:
-    """The files of a run's summary, relative to the root."""
+    """Return the files of a run's summary, relative to the root."""
     return [str(METRICS / f"{run}.json"), str(CURVES / f"{run}.csv")]
 
 
 def summary_inputs(params: "Params") -> list[str]:
-    """The inputs of all runs."""
+    """Return the inputs of all runs."""
     return [path for run in params.runs for path in run_inputs(run)]
 
 
 def summary_outputs(params: "Params") -> list[str]:
-    """The outputs of all runs; a run without results has none of them."""
+    """Return the outputs of all runs; those of runs without results do not exist."""
     return [path for run in params.runs for path in run_outputs(run)]
 
 
 def write_summaries(params: "Params", root: Path | str = ".") -> None:
-    """Write results/metrics/RUN.json and results/curves/RUN.csv of the runs that have results,
-    remove those of all others, and write the note of what they were made from (vlae.report.drawn).
+    """Write results/metrics/RUN.json and results/curves/RUN.csv for all runs that have results.
 
-    Raises VlaeError for a record that cannot be used.
+    The files of all other runs are removed. A note says what the files were made from
+    (vlae.report.drawn). Raises VlaeError for a record that cannot be used.
     """
     root, kept = Path(root), set()
     for run, of_run in params.runs.items():

@@ -217,8 +217,8 @@ def _training_difference(root: Path, trainings: list[dict]) -> Difference:
             raise VlaeError(f"{path}: 'final' must hold the number elbo")
         values.append(-elbo)
     remarks = [
-        "−ELBO of the last epoch, the paper's is its NLL; no standard error is recorded, so "
-        "that only sign and rounding decide"
+        "ours is the −ELBO of the last epoch, the paper's an NLL; no standard error is recorded, "
+        "so only the sign and the rounding decide"
     ]
     higher, lower = values
     return Difference(higher, lower, None, remarks)

@@ -1,6 +1,6 @@
-"""Checks that each table and figure is what the recorded results give, by content.
+"""Checks that each table and figure belongs to the recorded results.
 
-Nothing is drawn for it: the files' checksums are compared with the notes that are kept beside the
+Nothing is drawn: the checksums of the files are compared with the notes that were written with the
 drawings (vlae.report.drawn).
 """
 
@@ -14,12 +14,13 @@ from vlae.report.figures.registry import FIGURES, figure_inputs, figure_outputs
 from vlae.report.summaries import SUMMARY, summary_inputs, summary_outputs
 from vlae.report.tables.registry import TABLES, table_inputs, table_outputs
 
-AGAIN = "`snakemake --cores all --config train=false` draws them again from what is recorded"
+AGAIN = "`snakemake --cores all --config train=false` draws them again from the recorded results"
 
 
 def drawings(params: Params) -> Iterator[tuple[str, str, list[str], list[str]]]:
-    """(kind, name, inputs, outputs) of the tables and figures that show any of the runs, paths
-    relative to the root; kind is "tables", "figures" or "summaries" (what DVC shows of all runs).
+    """Yield (kind, name, inputs, outputs) of all tables and figures that show any of the runs.
+
+    kind: "tables", "figures" or "summaries" (what DVC shows). Paths are relative to the root.
     """
     for name in TABLES:
         if inputs := table_inputs(name, params):
@@ -32,8 +33,10 @@ def drawings(params: Params) -> Iterator[tuple[str, str, list[str], list[str]]]:
 
 
 def verify_drawings(params: Params, root: Path) -> Iterator[str]:
-    """Compare all drawings with their notes; yields a line for each that disagrees, and one that
-    says how many were checked. Raises VlaeError naming those that disagree."""
+    """Compare all drawings with their notes; yield a line for each that differs, and a summary.
+
+    Raises VlaeError with the names of those that differ.
+    """
     checked, wrong = dict.fromkeys(("tables", "figures", "summaries"), 0), []
     for kind, name, inputs, outputs in drawings(params):
         if not any(Path(root, path).exists() for path in [*outputs, str(note_file(kind, name))]):
@@ -44,7 +47,9 @@ def verify_drawings(params: Params, root: Path) -> Iterator[str]:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             yield f"{kind}/{name}: NOT as recorded, {found[0]}{more}"
             wrong.append(f"{kind}/{name}")
-    said = f"{len(wrong)} of them NOT as recorded" if wrong else "as drawn from the results here"
+    said = (
+        f"{len(wrong)} of them NOT as recorded" if wrong else "as drawn from the recorded results"
+    )
     yield f"{checked['tables']} tables and {checked['figures']} figures: {said} (by checksum)"
     if wrong:
-        raise VlaeError(f"not what the recorded results give: {', '.join(wrong)}; {AGAIN}")
+        raise VlaeError(f"not drawn from the recorded results: {', '.join(wrong)}; {AGAIN}")

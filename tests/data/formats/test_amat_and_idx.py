@@ -139,6 +139,6 @@ def test_idx_need_not_be_packed(idx):
     assert np.array_equal(read_idx(idx, 4), packed)
 
 
-def test_idx_refuses_what_is_neither(idx):
+def test_idx_refuses_other_content(idx):
     idx.write_bytes(b"<html>")
     assert message(read_idx, idx).startswith("not images in idx format (")

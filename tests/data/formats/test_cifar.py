@@ -96,7 +96,7 @@ def test_archive_in_any_order_of_its_members(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz", "b.tar.gz"]  # nothing else
 
 
-def test_what_else_is_in_the_archive_is_left_there(tmp_path):
+def test_other_members_of_the_archive_are_ignored(tmp_path):
     extra = [(tarfile.TarInfo(name), b"x") for name in ("/etc/passwd", "../x.bin", "a\nb")]
     extra.append((a_link("link"), b""))
     whole(cifar.read_tar(make_tar(tmp_path / "a.tar.gz", MEMBERS, extra), counts=COUNTS))
@@ -137,7 +137,7 @@ WITHOUT_1 = {name: content for name, content in MEMBERS.items() if name != BATCH
         ),
     ],
 )
-def test_archives_that_are_not(tmp_path, members, extra, fault):
+def test_other_archives_are_refused(tmp_path, members, extra, fault):
     if extra is not None:
         member, content = extra
         member = tarfile.TarInfo(member) if isinstance(member, str) else member
@@ -180,7 +180,7 @@ def test_six_files(tmp_path):
         (5, b"\xff" + TEST[1:], "image 0 of its part has the label 255, not 0-9"),
     ],
 )
-def test_files_that_are_not(tmp_path, number, content, fault):
+def test_other_files_are_refused(tmp_path, number, content, fault):
     contents = [*BATCHES, TEST]
     contents[number] = content
     paths = make_bin(tmp_path, contents)

@@ -78,7 +78,7 @@ def silhouettes(**changes) -> dict:
         ({"test_data": "text"}, "test_data is <U4 (1,) instead of"),
     ],
 )
-def test_silhouettes_that_are_not(tmp_path, changes, fault):
+def test_wrong_silhouettes_are_refused(tmp_path, changes, fault):
     table = {key: value for key, value in silhouettes(**changes).items() if value is not None}
     scipy.io.savemat(tmp_path / "a.mat", table)
     assert message(read_silhouettes, tmp_path / "a.mat", COUNTS).startswith(fault)
@@ -121,14 +121,14 @@ def test_chardata_holds_out_the_last_of_the_shuffle(tmp_path):
         ({"testdata": None}, "testdata missing"),
     ],
 )
-def test_chardata_that_is_not(tmp_path, changes, fault):
+def test_wrong_chardata_is_refused(tmp_path, changes, fault):
     table = {"data": np.zeros((784, 8)), "testdata": np.zeros((784, 4))} | changes
     table = {key: value for key, value in table.items() if value is not None}
     scipy.io.savemat(tmp_path / "a.mat", table)
     assert message(read_chardata, tmp_path / "a.mat", COUNTS).startswith(fault)
 
 
-def test_matlab_files_that_are_none(tmp_path):
+def test_files_that_are_not_matlab_are_refused(tmp_path):
     path = tmp_path / "a.mat"
     write_silhouettes(path, BITS)
     whole = path.read_bytes()

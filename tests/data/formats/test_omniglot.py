@@ -213,7 +213,7 @@ def npz(**changes) -> bytes:
         (npz()[:-9], "not a usable numpy archive ("),
     ],
 )
-def test_npz_files_that_are_none(tmp_path, content, fault):
+def test_wrong_npz_files_are_refused(tmp_path, content, fault):
     path = tmp_path / "a.npz"
     path.write_bytes(content)
     assert said(read_lake_npz, path).startswith(fault)
@@ -242,7 +242,7 @@ WHITE = np.full((105, 105), 255, np.uint8)
         ({A_DRAWING.replace("Braille", "Klingon"): png(WHITE)}, "unknown alphabet 'Klingon'"),
     ],
 )
-def test_zips_that_are_none(packed, members, fault):
+def test_wrong_zips_are_refused(packed, members, fault):
     with zipfile.ZipFile(packed[0]) as archive:
         content = {name: archive.read(name) for name in archive.namelist()} | members
     with zipfile.ZipFile(packed[0], "w", zipfile.ZIP_DEFLATED) as archive:
@@ -257,7 +257,7 @@ def test_zips_of_more_drawings_than_expected(packed):
     assert "more than the drawings expected" in said(read_lake_zip, *packed[:2], counts=counts)
 
 
-def test_what_is_no_drawing_in_a_zip_is_passed_over(packed):
+def test_other_members_of_a_zip_are_ignored(packed):
     with zipfile.ZipFile(packed[0], "a") as archive:
         for name in (
             "images_background/.DS_Store",

@@ -193,5 +193,5 @@ def test_a_pinned_folder_is_taken_as_it_was_only(tmp_path):
     check_dataset(pinned, "datasets.mine")
     fetch("mine", pinned, tmp_path)
     (path / "00.png").rename(path / "12.png")
-    with pytest.raises(VlaeError, match=r"is not as datasets\.mine\.sha256 says"):
+    with pytest.raises(VlaeError, match=r"do not have the checksum datasets\.mine\.sha256"):
         fetch("mine", pinned, tmp_path)

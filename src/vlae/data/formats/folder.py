@@ -88,7 +88,7 @@ def _image(path: Path, kind: ImageKind) -> np.ndarray:
 
 
 def example(raw: dict[str, Path], spec: dict) -> Counts:
-    """Write a folder with a few images of fixed noise, of other sizes than the models use."""
+    """Write a folder with a few images of fixed noise, in sizes that the models do not use."""
     from PIL import Image
 
     raw["all"].mkdir()

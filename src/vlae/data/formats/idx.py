@@ -15,7 +15,7 @@ import numpy as np
 from vlae.errors import VlaeError, one_line
 from vlae.images import BINARY_IMAGE as SHAPE
 
-GZIP = b"\x1f\x8b"  # how such a file begins
+GZIP = b"\x1f\x8b"  # first bytes of a gzip file
 IDX_MAGIC = 0x00000803  # unsigned bytes, three dimensions
 
 

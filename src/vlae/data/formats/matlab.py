@@ -68,14 +68,16 @@ def _expect(path: Path, key: str, array: np.ndarray, dtype: str, shape: tuple) -
 
 
 def _read_mat(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
-    """Read those variables of a MATLAB 5 file. Raises VlaeError if it is none, or one is
-    missing."""
+    """Read the variables `keys` of a MATLAB 5 file.
+
+    Raises VlaeError if it is not such a file or a variable is missing.
+    """
     import scipy.io
 
     try:
         table = scipy.io.loadmat(path, appendmat=False, variable_names=list(keys))
-    except Exception as error:  # SciPy raises a different type for every damage
-        if getattr(error, "filename", None) is not None:  # the file itself, not what is in it
+    except Exception as error:  # SciPy raises many types for damaged files
+        if getattr(error, "filename", None) is not None:  # about the file, not its content
             raise
         why = one_line(error) or type(error).__name__
         raise VlaeError(f"{path}: not a usable MATLAB 5 file ({why})") from None

@@ -273,7 +273,7 @@ def grey_images(path: Path, drawings: Drawings) -> tuple[np.ndarray, np.ndarray]
         indices = rows(drawings)
     except ValueError as error:
         raise VlaeError(f"{path}: {error}") from None
-    # Rounded like chardata.mat.
+    # chardata.mat is rounded in the same way.
     train, test = (
         np.rint(255 * resized(drawings.images[index])).astype(np.uint8) for index in indices
     )
@@ -340,7 +340,7 @@ def read_lake_zip(background: Path, evaluation: Path, counts: Counts) -> Splits:
 
 
 def _drawings(counts: Counts) -> int:
-    """Return an upper limit of the number of drawings for these images.
+    """Return an upper limit for the number of drawings of these images.
 
     OMNIGLOT omits one of 20 drawings of some characters.
     """

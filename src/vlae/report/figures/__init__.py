@@ -1,1 +1,1 @@
-"""One module per sort of figure, and their registry."""
+"""One module for each sort of figure, and the registry of figures."""

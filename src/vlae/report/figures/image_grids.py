@@ -93,7 +93,7 @@ def recorded_images(
     if images is None:
         return f"{run}: not sampled"
     if training is None:
-        raise VlaeError(f"{paths.samples(run)}: no training record to go with it")
+        raise VlaeError(f"{paths.samples(run)}: the training record is missing")
     if any(len(array) == 0 for array in images.values()):
         raise VlaeError(f"{paths.samples(run)}: has no originals, decompressions or samples")
     kind, shape = params.image_kind(dataset), images["originals"].shape[1:]

@@ -61,7 +61,7 @@ def draw_against_k(params: "Params", root: Path, dpi: int) -> "Figure":
         axes.set_title(name, loc="left", weight="bold")
         unit = params.image_kind(params.runs[runs[0][0]].dataset).unit
         _draw_against_k(axes, runs, unit)
-    text = "Band: ± 1 s.e. Filled: K samples of all test images. Open: corrected by K of a few."
+    text = "Band: ± 1 s.e. Filled: K samples of every test image. Open: corrected by K of a few."
     _write(figure, size, LEFT, 1 - 0.25 / size[1], text)
     kinds = {kind_of(params.runs[run]) for runs in panels.values() for run, *_ in runs}
     kind_legend(figure, kinds, (LEFT / size[0], 1 - 0.35 / size[1]), ncols=len(kinds))
@@ -90,7 +90,7 @@ def _draw_against_k(axes: "Axes", runs: list[tuple[str, dict, str]], unit: Unit)
             )
         labels.append((nll[-1], f"{short(run)} {nll[-1]:.2f}", colour))
     axes.set_xscale("log", base=2)
-    axes.set(xlabel="importance samples K of an image", ylabel=f"NLL ({unit.name})")
+    axes.set(xlabel="importance samples K per image", ylabel=f"NLL ({unit.name})")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.5)
     axes.set_axisbelow(True)
     draw_labels(axes, labels, HEIGHT)
@@ -210,7 +210,7 @@ def _draw_chosen(
     """Draw the best, median and worst of the recorded images, with their values below."""
     originals = {n: image for n, image in recorded.items() if n in row.by_number}
     if len(originals) < 3:
-        text = "none of its test images is recorded"
+        text = "no recorded test images"
         page.write(left["best"], top + 60, text, size=7, color=GREY, va="baseline")
         return
     numbers = np.array(list(originals))

@@ -64,18 +64,18 @@ WINDOWS = {
     "7x4": "Receptive field 7x4",
     "7x4gray": "Receptive field 7x4, grayscale",
 }
-NARROW = "Narrow networks (half of the feature maps and of the decoder's blocks): "
+NARROW = "Narrow networks (half the feature maps and half the decoder blocks), "
 FIGURE_3, FIGURE_4 = tuple(WINDOWS), ("4x2", "7x4")
 READINGS = {"A, 69 pixels": "a", "C, 159 pixels": "c", "D, 402 pixels": "d"}
 PAIRS, SAMPLES = (("originals", "decompressions"), 7), (("samples",), SIDE)
 WINDOWS_OF = {
     "figure3_cifar10": Windows(
-        "CIFAR-10, as Figure 3 of the paper",
+        "CIFAR-10, as in Figure 3 of the paper",
         {WINDOWS[window]: f"cifar10-vlae_{window}" for window in FIGURE_3},
         *PAIRS,
     ),
     "figure4_cifar10_samples": Windows(
-        "CIFAR-10, as Figure 4 of the paper",
+        "CIFAR-10, as in Figure 4 of the paper",
         {WINDOWS[window]: f"cifar10-vlae_{window}" for window in FIGURE_4},
         *SAMPLES,
     ),
@@ -96,7 +96,7 @@ WINDOWS_OF = {
         7,
     ),
     "decoder_windows": Windows(
-        "Statically binarized MNIST, readings of the decoder's window (table decoder_windows)",
+        "Statically binarized MNIST: readings of the decoder's window (table decoder_windows)",
         {
             f"{reading}, {weights}": f"static_mnist-window_{run}"
             for reading, name in READINGS.items()

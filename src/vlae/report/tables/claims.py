@@ -24,8 +24,8 @@ LEGEND = (
     "gives no size. Same sign, other size: positive by more than 2 s.e., but the paper's value is "
     "further away. Not significant: within 2 s.e. of zero. Contradicted: negative by more than "
     "2 s.e. ‡: the two trainings differ in more than what the claim is about, as the note says. "
-    "≈: derived here from printed numbers. Levels (0 to 255): error of decompressions against "
-    "their originals, in means of blocks of 8x8 pixels (table cifar10_kept)."
+    "≈: derived here from printed numbers. Levels (0 to 255): difference between originals and "
+    "decompressions in the means of 8x8 pixels (table cifar10_kept)."
 )
 
 

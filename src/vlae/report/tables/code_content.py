@@ -49,20 +49,20 @@ CSV = (
     *("chance", "note"),
 )
 HEADERS = (
-    *("Run", "Epochs", "bits/dim", "KL, nats", "KL, bits", "Test images", "of them here"),
+    *("Run", "Epochs", "bits/dim", "KL, nats", "KL, bits", "Test images", "Decompressed"),
     *("Structure error", "Structure, others", "Colour error", "Colour, others"),
-    *("Recognised, originals", "Decompressions"),
+    *("Recognised, originals", "Recognised, decompressions"),
 )
 TITLE = "What the codes of colour images keep"
 LEGEND = (
-    "Test images against their decompressions, sampled from p(x|z) with z ~ q(z|x). "
-    f"Errors are root mean square differences over the means of blocks of {BLOCK}x{BLOCK} pixels, "
-    "in levels of 0 to 255, of luma (structure) and of the two chromas (colour), averaged over "
-    "the images, ± their standard error; beside them the same against the decompressions of all "
-    "other images: what no code at all would give. Recognised: the share that a small classifier "
-    "puts in the right one of ten classes (chance: 10 %), ± its standard error; it was trained on "
-    "original images. KL(q(z|x) ‖ p(z)) per image; it and bits/dim are of all test images, the "
-    "rest of as many as stand beside them."
+    "Test images compared with their decompressions, sampled from p(x|z) with z ~ q(z|x). "
+    f"Errors are root mean square differences of the means of {BLOCK}x{BLOCK} pixels, in levels "
+    "of 0 to 255: structure in luma, colour in the two chromas. They are means over the images, "
+    "± standard error. Others: the same for the decompressions of all other images, as without "
+    "any code. Recognised: images that a small classifier assigns to the right one of ten classes "
+    "(chance: 10 %), ± standard error; it was trained on original images. bits/dim and "
+    "KL(q(z|x) ‖ p(z)) are means per image over all test images, all else over the decompressed "
+    "ones."
 )
 
 

@@ -56,15 +56,16 @@ READINGS = (
 )
 # Rows of the paper's tables: the VLAE, and its decoder alone.
 WHOLE, ALONE = ("table1_static_mnist", "VLAE"), ("table2_dynamic_mnist", "Unconditional decoder")
-TITLE = "The decoder's window, read in three ways"
+TITLE = "Three readings of the decoder's window"
 LEGEND = (
-    "VLAE on statically binarized MNIST, trained on its 50,000 training images with one budget; "
-    "nothing differs but the masked convolutions. Pixels: how many others a pixel sees. Tied: "
-    "whether the masked 3x3 convolutions share their weights. NLL and KL(q(z|x) ‖ p(z)) of the "
-    "test images, bounds of training and validation images at the end, all in nats per image. "
-    "Changed: pixels, of 784, in which a decompression differs from its test image. Alone: NLL "
-    "of the same decoder without a code, on dynamically binarized MNIST. The paper's rows were "
-    "trained for an unknown time, and perhaps on the validation images as well."
+    "VLAEs on statically binarized MNIST, trained on its 50,000 training images with the same "
+    "budget. They differ only in the masked convolutions. Pixels: how many other pixels a pixel "
+    "sees. Tied: yes if the masked 3x3 convolutions share their weights. NLL and "
+    "KL(q(z|x) ‖ p(z)) are those of the test images. Bound: −ELBO of the training and validation "
+    "images after the last epoch. All are in nats per image. Changed: how many of the 784 pixels "
+    "differ between a test image and its decompression. Alone: NLL of the same decoder without a "
+    "code, on dynamically binarized MNIST. The paper does not say how long its models were "
+    "trained, or whether on the validation images too."
 )
 HEADERS = {
     "reading": "Window",

@@ -270,7 +270,7 @@ def _legend(table: PaperTable, keys: list[str], frame: "pd.DataFrame") -> str:
     """Explain what the table shows and each sign in it."""
     sentences = [
         f"Test negative log-likelihood in {table.unit}, lower is better.",
-        "Bold: rows reproduced here, the others are quoted.",
+        "Bold: rows reproduced here; all others are quoted.",
         "Difference: ours − paper.",
     ]
     if "kl_paper" in keys or "kl_ours" in keys:
@@ -279,13 +279,13 @@ def _legend(table: PaperTable, keys: list[str], frame: "pd.DataFrame") -> str:
         sentences.append(f"{' and '.join(bounds)}: upper bound, as printed.")
     if frame["importance_samples"].str.contains(" on ", na=False).any():
         sentences.append(
-            "Importance samples, where two numbers stand: the first for every test image, the "
-            "second for so many images drawn at random, which correct the mean."
+            "Importance samples: for every test image; a second number is for some images drawn "
+            "at random, which correct the mean."
         )
     if "spread" in keys:
         sentences.append(
-            "Seeds, where more than one: ours is the mean over so many trainings, the spread "
-            "the standard deviation among them."
+            "Seeds: number of trainings; with several, ours is their mean and the spread their "
+            "standard deviation."
         )
     if frame["doubt"].notna().any():
         sentences.append("†: the importance sampling is not reliable (docs/evaluation.md).")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # pandas loads slowly, and the workflow imports this at every start
+if TYPE_CHECKING:  # pandas loads slowly, and the workflow imports this module at every start
     import pandas as pd
 
 BOLD = re.compile(r"\*\*(.*)\*\*")
@@ -29,7 +29,7 @@ class Table:
         string for the cell, by heading. A row has no note if its cell in the first of these
         columns is empty.
     left_out: headings that LaTeX omits. narrow: shorter headings in LaTeX. spec: the LaTeX column
-        type by heading, where it is neither l nor r.
+        type by heading, if it is neither l nor r.
     source: the last line in Markdown and HTML.
     """
 
