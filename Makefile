@@ -22,7 +22,7 @@ help:  ## list the commands
 reproduce: $(ENVIRONMENT)  ## draw every table and figure from the recorded results; trains nothing
 	@$(SNAKEMAKE) --quiet all --config train=false
 	@echo "make: results/tables and results/figures are drawn from the recorded results"
-	@$(MAKE) --no-print-directory results/report.html
+	@echo "make: results/report.html shows all of them; open it in a browser"
 
 # Each process runs one test file at a time, in the order of tests/conftest.py.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -61,10 +61,6 @@ environment: $(ENVIRONMENT)  ## set up .venv only
 $(ENVIRONMENT): requirements.lock pyproject.toml workflow/scripts/setup_environment.py workflow/scripts/startup.py
 	@$(PYTHON) workflow/scripts/setup_environment.py
 	@touch $@
-
-results/report.html: $(wildcard results/tables/* results/figures/* workflow/report/*)
-	@.venv/bin/snakemake --quiet all --config train=false --report $@
-	@echo "make: the report is $@"
 
 lock: $(ENVIRONMENT)  ## write requirements.lock from pyproject.toml (UPGRADE=1: newest versions)
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -10,9 +10,6 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-report: "workflow/report/workflow.rst"
-
-
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
@@ -21,6 +18,7 @@ include: "workflow/rules/classifier.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/summaries.smk"
+include: "workflow/rules/report.smk"
 
 
 onerror:
@@ -38,6 +36,7 @@ rule all:
         [figure_outputs(name) for name in FIGURES],
         summarised(),
         results_of_runs(),
+        "results/report.html",
 
 
 check_forced()

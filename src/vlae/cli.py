@@ -279,6 +279,14 @@ def _summaries(options: argparse.Namespace) -> None:
     write_summaries(params)
 
 
+def _report(options: argparse.Namespace) -> None:
+    params = _params(options)
+    from vlae.report.site.page import write_report
+
+    path = write_report(params, Path("."))
+    print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
+
+
 def _verify(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.evaluation.verify import verify
@@ -321,6 +329,7 @@ COMMANDS: dict[str, Command] = {
     "table": _table,
     "figure": _figure,
     "summaries": _summaries,
+    "report": _report,
     "list": _list,
     "show": _show,
     "verify": _verify,

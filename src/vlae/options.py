@@ -105,6 +105,7 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     sub = command("figure", "draw a figure from the recorded results: png, pdf")
     sub.add_argument("name", metavar="NAME")
     command("summaries", "write what DVC shows for each run: results/metrics, results/curves")
+    command("report", "write results/report.html: tables, figures, claims and runs in one page")
     command("list", "list all runs with their recorded results and the paper's values")
     sub = command("show", "show a run's settings and how its results were made")
     sub.add_argument("run", metavar="RUN")

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,15 @@ from safetensors.torch import load_file, save, save_file
 
 import recorded
 from fuzzing import FOREIGN, PICKLE, Payload, attempt, cases, empty_folder, hostile
-from miniature import small_params, write_data
+from miniature import PROJECT, small_params, write_data
 from vlae.cli import main
+from vlae.config.load import load_params
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.evaluation.evaluate import evaluate
 from vlae.images import FIXED
 from vlae.models.weights import read_model
+from vlae.report.site.gather import gather
 from vlae.report.tables.code_content import kept_rows
 from vlae.report.tables.registry import build_table
 from vlae.storage import paths
@@ -44,6 +47,8 @@ from vlae.training.train import train
 RUN = "static_mnist-vlae"
 COLOUR_RUN = "cifar10-narrow_7x4"
 IMAGES = 20
+PARAMS = load_params(PROJECT / "params.yaml")
+PARAMS = replace(PARAMS, runs={run: PARAMS.runs[run] for run in (RUN, COLOUR_RUN)})
 
 
 # --- Records of results ----------------------------------------------------------------------
@@ -75,6 +80,7 @@ def read_everything(root: Path) -> None:
     read_originals(root, RUN)
     build_table("table1_static_mnist", recorded.params(RUN), root)
     kept_rows(recorded.params(COLOUR_RUN), root)
+    gather(PARAMS, root)
 
 
 FILES = {

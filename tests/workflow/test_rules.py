@@ -20,7 +20,10 @@ def test_the_readme_shows_the_rules_as_they_are():
     assert drawn == readme.rules(), "make readme"
 
 
-@pytest.mark.parametrize("module", ["vlae.report.tables.registry", "vlae.report.figures.registry"])
+@pytest.mark.parametrize(
+    "module",
+    ["vlae.report.tables.registry", "vlae.report.figures.registry", "vlae.report.site.page"],
+)
 def test_a_drawing_is_remade_when_its_code_changes(module):
     """What importing it really loads is among the files found by reading import statements."""
     code = f"import sys, {module}; print(*(m for m in sys.modules if m.startswith('vlae')))"

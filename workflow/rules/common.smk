@@ -47,6 +47,7 @@ from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, 
 from vlae.config.load import load_params
 from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
 from vlae.report.summaries import run_inputs, run_outputs, summary_inputs
+from vlae.report.site.gather import WORKFLOW, recorded_inputs
 from vlae.report.tables.registry import TABLES as ALL_TABLES, table_inputs, table_outputs
 from vlae.report.verify import drawings
 
@@ -295,6 +296,13 @@ def code_behind(module):
     return [*map(str, code), "src/vlae/report/paper.yaml", "params.yaml"]
 
 
+def texts_beside(package):
+    """Files of a package that are no code: templates, styles, captions."""
+    folder = SOURCE.joinpath(*package.split("."))
+    found = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".py"]
+    return sorted(str(path.relative_to(SOURCE.parent)) for path in found)
+
+
 def drawn_from(paths):
     """Return the results among `paths` that exist or will be computed."""
     rerun_incomplete()
@@ -361,6 +369,7 @@ FIGURES = [name for name in ALL_FIGURES if drawn_from(figure_inputs(name, PARAMS
 CODE_OF_TABLES = code_behind("vlae.report.tables.registry")
 CODE_OF_FIGURES = code_behind("vlae.report.figures.registry")
 CODE_OF_SUMMARIES = code_behind("vlae.report.summaries")
+CODE_OF_REPORT = [*code_behind("vlae.report.site.page"), *texts_beside("vlae.report.site")]
 if workflow.is_main_process and mode() in ("run", "look"):
     redraw_outdated()
 if workflow.is_main_process and command_line().dryrun:

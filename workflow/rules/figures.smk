@@ -10,12 +10,7 @@ rule figure:
         code=CODE_OF_FIGURES,
     output:
         # update: Snakemake does not remove these files before they are drawn, or after Ctrl-C.
-        report(
-            update("results/figures/{figure}.png"),
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
-        ),
+        update("results/figures/{figure}.png"),
         update("results/figures/{figure}.pdf"),
         note=update("results/drawn/figures/{figure}.json"),
     log:

@@ -10,12 +10,7 @@ rule table:
         code=CODE_OF_TABLES,
     output:
         # update: Snakemake does not remove these files before they are drawn, or after Ctrl-C.
-        report(
-            update("results/tables/{table}.csv"),
-            caption="../report/table.rst",
-            category="Tables",
-            labels={"table": "{table}"},
-        ),
+        update("results/tables/{table}.csv"),
         update("results/tables/{table}.md"),
         update("results/tables/{table}.tex"),
         update("results/tables/{table}.html"),

@@ -91,8 +91,12 @@ def show_run(params: Params, run: Run, root: Path) -> str:
     lines = [f"{run.name}, on {run.dataset} ({params.datasets[run.dataset]['title']})"]
     if run.repeats:
         lines.append(f"repeats {run.repeats} with seed {run.training.seed}")
-    lines += ["", "settings that differ from the defaults"]
-    lines += [f"  {line}" for line in _changed(params, run)] or ["  none"]
+    changed = [
+        f"  {key}: {value} (default {usual})"
+        for key, value, usual in settings(params, run)
+        if value != usual
+    ]
+    lines += ["", "settings that differ from the defaults", *(changed or ["  none"])]
     training, evaluation = read_results(root, run.name, run.dataset)
     printed = printed_nll(run.name)
     if printed is not None:
@@ -100,28 +104,29 @@ def show_run(params: Params, run: Run, root: Path) -> str:
         lines += ["", f"the paper: {rounded(printed)} {unit.name}"]
     for name, record in (("training", training), ("evaluation", evaluation)):
         lines += ["", name]
-        lines += [f"  {key}: {value}" for key, value in _flat(record or {}) if _shown(key)]
+        lines += [f"  {key}: {value}" for key, value in fields_of(record or {})]
         lines += [] if record else ["  not recorded"]
     return "\n".join(lines)
 
 
-def _changed(params: Params, run: Run) -> Iterator[str]:
-    usual = dict(_flat(params.defaults[params.image_kind(run.dataset).name]))
+def settings(params: Params, run: Run) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, value, default) of every setting of the run, keys joined by dots."""
+    usual = dict(flat(params.defaults[params.image_kind(run.dataset).name]))
     parts = {part: asdict(getattr(run, part)) for part in ("model", "training", "evaluation")}
-    for key, value in _flat(parts):
-        if value != usual[key]:
-            yield f"{key}: {value} (default {usual[key]})"
+    for key, value in flat(parts):
+        yield key, value, usual[key]
 
 
-def _shown(key: str) -> bool:
-    return key.partition(".")[0] not in NOT_SHOWN
+def fields_of(record: dict) -> Iterator[tuple[str, str]]:
+    """Yield (key, value) of what a record says of itself, keys joined by dots."""
+    return ((k, value) for k, value in flat(record) if k.partition(".")[0] not in NOT_SHOWN)
 
 
-def _flat(tree: dict, before: str = "") -> Iterator[tuple[str, str]]:
+def flat(tree: dict, before: str = "") -> Iterator[tuple[str, str]]:
     """Yield (key, value) of nested mappings, with keys joined by dots and values as one line."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{before}{key}.")
+            yield from flat(value, f"{before}{key}.")
         elif isinstance(value, list | tuple):
             yield f"{before}{key}", one_line(", ".join(map(_text, value)))
         else:

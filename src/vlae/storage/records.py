@@ -113,12 +113,15 @@ def read_results(root: Path, run: str, dataset: str) -> tuple[dict | None, dict 
     return training, evaluation
 
 
-def read_per_image(root: Path, evaluation: dict) -> dict[str, np.ndarray]:
+def read_per_image(
+    root: Path, evaluation: dict, more: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
     """Return the values per test image of an evaluation, given its record.
 
     index, log_likelihood and kl, each (n_test,); the latter two are nats, estimated with the
-    samples of the first level. Raises VlaeError if the file is missing, because the two are
-    recorded together.
+    samples of the first level. `more`: names of further ones, which are absent in old records
+    and need not be finite.
+    Raises VlaeError if the file is missing, because the two are recorded together.
     """
     run, shape = evaluation["run"], (evaluation["n_test"],)
     path = Path(root, images_file(run))
@@ -126,11 +129,11 @@ def read_per_image(root: Path, evaluation: dict) -> dict[str, np.ndarray]:
         raise VlaeError(
             f"{evaluation_file(run)}: {images_file(run)}, recorded with it, is missing"
         )
-    images = _arrays(path, PER_IMAGE, "the values of each image")
+    images = _arrays(path, PER_IMAGE, "the values of each image", more)
     for name, array in images.items():
         if array.shape != shape or array.dtype.kind not in "iuf":
             raise VlaeError(f"{path}: {name} must be one number for each of {shape[0]} images")
-        if not np.isfinite(array).all():
+        if name in PER_IMAGE and not np.isfinite(array).all():
             raise VlaeError(f"{path}: {name} must be finite")
     return images
 
@@ -204,10 +207,12 @@ def read_index(root: Path, run: str, originals: int) -> np.ndarray:
     return index
 
 
-def _arrays(path: Path, names: tuple[str, ...], what: str) -> dict[str, np.ndarray]:
+def _arrays(
+    path: Path, names: tuple[str, ...], what: str, more: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file:
-            arrays = read_npz(file, names)
+            arrays = read_npz(file, names + more)
     except OSError as error:
         raise VlaeError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
