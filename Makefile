@@ -58,7 +58,7 @@ format: $(ENVIRONMENT)  ## bring the code into the form that lint wants
 
 environment: $(ENVIRONMENT)  ## only set up .venv
 
-$(ENVIRONMENT): requirements.lock pyproject.toml workflow/scripts/setup_environment.py workflow/scripts/startup.py
+$(ENVIRONMENT): requirements.lock pyproject.toml $(addprefix workflow/scripts/,setup_environment.py startup.py dvc_patched.py)
 	@$(PYTHON) workflow/scripts/setup_environment.py
 	@touch $@
 

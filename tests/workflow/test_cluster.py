@@ -593,7 +593,7 @@ def test_dvc_is_killed(disturb):
 
     def kill(training):
         process = training.hold()
-        ancestor(process, "dvc_atomic.py").kill()
+        ancestor(process, "dvc_patched.py").kill()
         training.disturbed()
 
     training = disturb("SIGKILL of dvc in the job", kill)

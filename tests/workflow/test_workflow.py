@@ -87,26 +87,44 @@ def test_runs_that_are_not_trained_are_no_error_for_dvc(built, tmp_path):
     clone = built.clone_to(tmp_path / "clone", mirror="/nowhere")
     new = "static_mnist-vae_af"
     clone.edit_params(lambda tree: tree["runs"].update({new: {**tree["runs"][RUNS[0]]}}))
-    clone.do("dvc", "pull", "--allow-missing")
-    assert (clone.folder / "results" / "checkpoints" / RUNS[0] / "model.safetensors").exists()
+    (clone.folder / "results" / "evaluations").mkdir(parents=True)
+    mine = clone.folder / "results" / "evaluations" / f"{new}.json"
+    mine.write_text("{}")  # not recorded: not DVC's to remove
+    assert "WARNING" not in clone.do("dvc", "pull")
+    model = clone.folder / "results" / "checkpoints" / RUNS[0] / "model.safetensors"
+    assert model.exists() and mine.read_text() == "{}"
+    assert clone.do("dvc", "pull") == "Everything is up to date.\n"
     for command in (("metrics", "show"), ("plots", "show"), ("metrics", "diff")):
         done = clone.call("dvc", *command)
         assert (done.returncode, done.stderr) == (0, ""), command
     clone.do("dvc", "exp", "show", "--only-changed")
+    assert max(map(len, clone.do("dvc", "dag", "--collapse-foreach-matrix").splitlines())) < 120
+    # What is recorded and cannot be had is an error still.
+    content = model.read_bytes()
+    model.unlink()
+    shutil.rmtree(clone.folder / ".dvc" / "cache")
+    (lost,) = (
+        p for p in clone.folder.glob("artifacts/**/*") if p.is_file() and p.read_bytes() == content
+    )
+    lost.unlink()
+    done = clone.call("dvc", "pull")
+    assert done.returncode == 1 and str(model.relative_to(clone.folder)) in done.stderr
+    assert new not in done.stderr
 
 
-def test_the_files_alone_without_git_draw_everything(built, tmp_path):
+def test_the_files_alone_without_git_draw(built, tmp_path):
     """A ZIP or an archive: `git archive` makes them."""
     built.do("git", "archive", "--output", str(tmp_path / "it.tar"), "HEAD")
     shutil.unpack_archive(tmp_path / "it.tar", tmp_path / "files", filter="data")
     files = Workflow(tmp_path / "files", "/nowhere")
-    shutil.rmtree(files.folder / "results" / "tables")
+    drawn = (TABLE1, TABLE2, "results/figures/learning_curves.png")
+    for path in drawn:
+        (files.folder / path).unlink()
     assert "there is no git repository here" in files.do("snakemake", "-n", "--cores", "2")
-    assert "there is no git repository here" not in files.snakemake("--config", "train=false")
-    for folder in ("tables", "figures"):
-        for path in (built.folder / "results" / folder).glob("*"):
-            drawn = files.folder / "results" / folder / path.name
-            assert drawn.read_bytes() == path.read_bytes(), path.name
+    said = files.snakemake(*drawn, "--config", "train=false")
+    assert "there is no git repository here" not in said
+    for path in drawn:
+        assert (files.folder / path).read_bytes() == (built.folder / path).read_bytes(), path
     files.do("dvc", "pull", "-q")  # as in a clone
 
 
@@ -310,7 +328,7 @@ def test_on_a_cluster_the_trainer_knows_its_time_limit(built, tmp_path):
         lambda tree: tree["defaults"]["binary"]["training"].update(learning_rate=0.01)
     )
     jobs = workflow.do("snakemake", "-n", "-p", "--profile", "slurm", "--config", "shards=3")
-    assert "export VLAE_MINUTES=718; python workflow/scripts/dvc_atomic.py" in jobs
+    assert "export VLAE_MINUTES=718; python workflow/scripts/dvc_patched.py" in jobs
     assert f"vlae evaluate {RUNS[0]} --shard 3/3" in jobs
     assert "VLAE_MINUTES" not in workflow.do("snakemake", "-n", "-p", "--cores", "2")
 

@@ -4,7 +4,7 @@
 # recorded result in its place and names the stages that are left to run. The rules of those
 # stages match nothing else (`left_to_run`), so for Snakemake a recorded result is a source
 # file: no job, no GPU, no data set is asked for on its behalf. Such a rule runs
-# `dvc repro` (by dvc_atomic.py), which compares contents once more, takes the result from the
+# `dvc repro` (by dvc_patched.py), which compares contents once more, takes the result from the
 # cache or runs the stage's command, and writes the record.
 
 import atexit
@@ -263,7 +263,7 @@ def repro(stage):
     Snakemake removes a job's outputs before it starts. Where the stage may turn out to be
     recorded after all, they are put back first: DVC finds nothing to do and keeps them.
     """
-    dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'dvc_atomic.py'))} --wait-for-lock"
+    dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'dvc_patched.py'))} --wait-for-lock"
     run = f"{dvc} repro --single-item {stage}"  # not -q: that hides errors, too
     if stage in FOUND["perhaps"]:
         run = f"{dvc} checkout -q {stage} && {run}"

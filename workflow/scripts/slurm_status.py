@@ -119,7 +119,8 @@ class States:
         self.taken_away = {job: before.get(job, now) for job in away}
         over = {job for job in away & before.keys() if now - before[job] >= patience}
         for job in sorted(over & self.watched):
-            say(f"job {job} ended as {states[job]}, and SLURM does not start it again; a failed try")
+            end = states[job]
+            say(f"job {job} ended as {end}, and SLURM does not start it again; a failed try")
         rest = {job: state for job, state in states.items() if job not in away}
         return rest | dict.fromkeys(over, "CANCELLED")
 
