@@ -58,7 +58,7 @@ format: $(ENVIRONMENT)  ## format the code as lint requires
 
 environment: $(ENVIRONMENT)  ## set up .venv only
 
-$(ENVIRONMENT): requirements.lock pyproject.toml workflow/scripts/setup_environment.py workflow/scripts/startup.py
+$(ENVIRONMENT): requirements.lock pyproject.toml $(addprefix workflow/scripts/,setup_environment.py startup.py dvc_patched.py)
 	@$(PYTHON) workflow/scripts/setup_environment.py
 	@touch $@
 

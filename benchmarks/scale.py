@@ -201,7 +201,7 @@ def measure(folder: Path, count: int, shards: int) -> dict:
     forget(project, stage)
     found["a recording by dvc"] = project.cost("dvc", *repro)
     forget(project, stage)
-    found["a recording"] = project.cost(python, "workflow/scripts/dvc_atomic.py", *repro)
+    found["a recording"] = project.cost(python, "workflow/scripts/dvc_patched.py", *repro)
     found["everything drawn"] = project.cost("snakemake", "--cores", "1", "--quiet", "all")
     found["nothing to be done"] = project.cost("snakemake", "--cores", "1", "--quiet", "all")
     found["dvc status"] = project.cost("dvc", "status", "-q")

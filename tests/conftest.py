@@ -13,7 +13,14 @@ os.environ.pop("VLAE_SCRATCH", None)
 logs.to_stderr()  # as on the command line
 
 # Started first, so that several processes (pytest-xdist) end at about the same time.
-LONGEST = ("test_workflow", "test_cluster", "test_distributed", "test_train")
+LONGEST = (
+    "test_workflow",
+    "test_cluster",
+    "test_distributed",
+    "test_train",
+    "test_gestures",
+    "test_own_data",
+)
 
 
 def pytest_collection_modifyitems(items) -> None:

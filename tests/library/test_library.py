@@ -5,14 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import torch
 import yaml
 from PIL import Image
 
+import s3_store
 import vlae
 from miniature import PROJECT, small_params, write_data
 from vlae.config.load import recorded_model
@@ -25,6 +28,8 @@ from vlae.storage.read import read_json
 
 RUN = "static_mnist-vlae"
 DECODER = "dynamic_mnist-pixelcnn"
+MODEL = f"results/checkpoints/{RUN}/model.safetensors"
+RECORD = f"results/checkpoints/{RUN}/train.json"
 
 
 @pytest.fixture(scope="module")
@@ -240,12 +245,70 @@ def test_what_is_not_there_is_named(clone, tmp_path):
         vlae.load("static_mnist-vale", home=home)
     with pytest.raises(VlaeError, match="has not been recorded"):
         vlae.load("omniglot-vlae", home=home)
-    (home / "artifacts").unlink()
-    with pytest.raises(VlaeError, match=r"type `dvc pull results/checkpoints/\S+` there"):
-        vlae.load(RUN, home=home)
     (home / "dvc.lock").write_text("stages: [1]\n")
     with pytest.raises(VlaeError, match=r"dvc\.lock cannot be read"):
         vlae.load(RUN, home=home)
+
+
+@pytest.fixture(scope="module")
+def bucket(clone) -> Iterator[str]:
+    """The address of a store that has the results of a run, and nothing else."""
+    project = find_project(clone)
+    with s3_store.store() as address:
+        for path in map(Path, (MODEL, RECORD)):
+            md5 = project.recorded_md5(path)
+            url = f"{address}/vlae/files/md5/{md5[:2]}/{md5[2:]}"
+            content = project.file(path).read_bytes()
+            requests.put(url, content, headers=s3_store.SIGNED, timeout=30).raise_for_status()
+        yield address
+
+
+@pytest.fixture
+def away(clone, tmp_path, monkeypatch) -> Path:
+    """A clone whose results are in a store of another kind than a folder."""
+    home = copy_of(clone, tmp_path / "away")
+    (home / "artifacts").unlink()
+    shutil.copy(PROJECT / "dvc.yaml", home)
+    subprocess.run(["git", "init", "--quiet", home], check=True)
+    for name, value in s3_store.VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    return home
+
+
+def test_weights_come_from_a_remote_of_any_kind(away, bucket, model, images, monkeypatch):
+    """By way of DVC's cache, which the settings of the user may have put anywhere."""
+    settings = away.parent / "settings"
+    settings.mkdir()
+    (settings / "config").write_text(f"[cache]\n    dir = {settings / 'cache'}\n")
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(settings))
+    (away / ".dvc" / "config.local").write_text(s3_store.config(bucket))
+    found = vlae.load(RUN, home=away, precision="float32")
+    assert torch.equal(found.encode(images).mean, model.encode(images).mean)
+    assert not (away / "results").exists()
+    (away / ".dvc" / "config.local").unlink()
+    assert find_project(away).file(Path(MODEL)).is_relative_to(settings / "cache")
+
+
+@pytest.mark.slow
+def test_weights_that_the_remote_does_not_have(away, bucket):
+    (away / ".dvc" / "config.local").write_text(s3_store.config(bucket))
+    with pytest.raises(VlaeError, match=rf"{DECODER}/model.safetensors is recorded .* no remote"):
+        vlae.load(DECODER, home=away)
+
+
+def test_a_remote_that_dvc_cannot_read_is_one_line(away):
+    (away / ".dvc" / "config.local").write_text("[core]\n    remote = nowhere\n")
+    with pytest.raises(VlaeError, match=rf"DVC cannot read the remote of {away}: .*nowhere"):
+        vlae.load(RUN, home=away)
+
+
+def test_without_dvc_the_line_says_what_is_missing(away, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dvc", None)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(VlaeError, match=rf"^{MODEL}: recorded, but .* DVC .* is not installed"):
+        vlae.load(RUN, home=away)
+    with pytest.raises(VlaeError, match=r" and \d+ more: recorded, but"):
+        vlae.runs(away)
 
 
 def test_the_runs_are_what_is_recorded(clone, tmp_path):

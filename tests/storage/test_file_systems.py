@@ -78,7 +78,7 @@ def test_one_line_says_what_to_set_before_dvc_waits_for_ever(repository, without
 def test_with_it_set_stages_are_run_and_recorded(repository, without_flock):
     dvc(repository, None, "config", "--local", "core.hardlink_lock", "true")
     assert python(repository, without_flock, "-c", ALONE).returncode == 0
-    script = str(PROJECT / "workflow" / "scripts" / "dvc_atomic.py")
+    script = str(PROJECT / "workflow" / "scripts" / "dvc_patched.py")
     command = (script, "--wait-for-lock", "repro", "-q", "--single-item", "copy")
     done = python(repository, without_flock, *command)
     assert done.returncode == 0, done.stderr

@@ -470,19 +470,42 @@ def test_the_job_is_requeued(disturb):
     assert job.restarts == 1
 
 
+def displace(training: Training) -> Job:
+    """Let an urgent job take the trainer's node; returns the job of the trainer."""
+    training.hold()
+    job = training.job()
+    everything = ["--partition=urgent", "--exclusive", "--nodes=3", "--mem=0", "--time=1"]
+    slurm.client("srun", "-Q", *everything, "sleep", "3", timeout=300)
+    training.disturbed()
+    return job
+
+
 @pytest.mark.slow
 def test_an_urgent_job_displaces_it(disturb):
     def preempt(training):
-        training.hold()
-        job = training.job()
-        everything = ["--partition=urgent", "--exclusive", "--nodes=3", "--mem=0", "--time=1"]
-        slurm.client("srun", "-Q", *everything, "sleep", "3", timeout=300)
-        assert state_of(training, job.number) == "PENDING"
-        training.disturbed()
+        assert state_of(training, displace(training).number) == "PENDING"
 
     training = disturb("an urgent job that takes its node", preempt)
     (job,) = jobs(training.workflow.folder)
     assert job.restarts == 1
+
+
+@pytest.mark.slow
+def test_an_urgent_job_cancels_it(disturb):
+    """PreemptMode=CANCEL: SLURM does not start it again, whatever the profile asks for."""
+
+    def preempt(training):
+        slurm.client("scontrol", "update", "partition=main", "PreemptMode=CANCEL")
+        try:
+            assert state_of(training, displace(training).number) == "PREEMPTED"
+        finally:
+            slurm.client("scontrol", "update", "partition=main", "PreemptMode=REQUEUE")
+
+    training = disturb("an urgent job that takes its node, `PreemptMode=CANCEL`", preempt)
+    first, second = jobs(training.workflow.folder)
+    assert (first.state, second.state) == ("PREEMPTED", "COMPLETED")
+    line = f"job {first.number} ended as PREEMPTED, and SLURM does not start it again; a failed"
+    assert training.said().count(line) == 1
 
 
 @pytest.mark.slow
@@ -569,7 +592,7 @@ def test_dvc_is_killed(disturb):
 
     def kill(training):
         process = training.hold()
-        ancestor(process, "dvc_atomic.py").kill()
+        ancestor(process, "dvc_patched.py").kill()
         training.disturbed()
 
     training = disturb("SIGKILL of dvc in the job", kill)

@@ -18,7 +18,7 @@ from test_cluster import COMMAND, IMPATIENT, Training
 
 from cluster import slurm
 from cluster.jobs import jobs
-from one_run import MODEL, prepared_project
+from one_run import MODEL, new_project, prepared_project
 from pipeline import Workflow
 
 pytestmark = pytest.mark.cluster
@@ -67,18 +67,28 @@ def train(workflow: Workflow, *options: str) -> tuple[int, str, list[str]]:
     return done.returncode, said, [line for line in ours if "not recorded" not in line]
 
 
-def test_a_partition_that_is_not_there_is_one_line(project):
+def test_a_partition_that_is_not_there_is_one_line(cluster, tmp_path):
+    """Of a project in which nothing has been done yet: its first job is refused."""
+    project = new_project(tmp_path / "project", tmp_path / "mirror", {}, {})
     set_resources(project, {"slurm_partition": "nope"}, {})
     status, _, ours = train(project)
     assert status == 2
-    assert ours == [
-        "vlae: error: SLURM refuses train: invalid partition specified: nope; Invalid partition "
-        "name specified; set slurm_partition under default-resources and set-resources "
-        "(slurm/config.yaml; docs/cluster.md)"
-    ]
+    assert re.fullmatch(
+        "vlae: error: SLURM refuses (fetch|train): invalid partition specified: nope; Invalid "
+        "partition name specified; set slurm_partition under default-resources and set-resources "
+        r"\(slurm/config.yaml; docs/cluster.md\)",
+        ours[-1],
+    )
+    assert len(ours) == 2  # the first one is about the recipes
     assert jobs(project.folder) == []
+
+
+@pytest.mark.slow
+def test_after_a_refusal_nothing_is_in_the_way(project):
+    set_resources(project, {"slurm_partition": "nope"}, {})
+    assert train(project)[0] == 2
     set_resources(project, {"slurm_partition": "urgent"}, {"runtime": 30})
-    assert train(project)[0] == 0  # nothing is left in the way
+    assert train(project)[0] == 0
     (job,) = jobs(project.folder)
     assert (job.partition, job.state) == ("urgent", "COMPLETED")
 

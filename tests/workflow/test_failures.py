@@ -20,7 +20,7 @@ def without_data(tmp_path_factory):
     return workflow
 
 
-@pytest.mark.parametrize("options", [[], ["--quiet", "all"]])
+@pytest.mark.parametrize("options", [pytest.param([], marks=pytest.mark.slow), ["--quiet", "all"]])
 def test_the_end_of_a_failed_job_s_log_is_on_the_screen(without_data, options):
     done = without_data.call("snakemake", "--cores", "1", *options)
     assert done.returncode == 1

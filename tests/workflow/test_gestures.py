@@ -21,9 +21,9 @@ EVALUATION = f"results/evaluations/{RUN}.json"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Workflow:
-    """The project with its single run trained, evaluated, drawn and committed."""
+    """The project with its single run trained, evaluated and committed; nothing is drawn."""
     workflow = prepared_project(tmp_path_factory.mktemp("gestures"), epochs=2)
-    workflow.do(*CALL)
+    workflow.do(*CALL, "--", EVALUATION, f"results/samples/{RUN}.npz")
     workflow.commit("finished")
     return workflow
 
@@ -39,7 +39,7 @@ def ours(said: str) -> list[str]:
 @pytest.mark.parametrize(
     ("gesture", "stages"),
     [
-        (["--forcerun", "train"], ["train"]),
+        pytest.param(["--forcerun", "train"], ["train"], marks=pytest.mark.slow),
         (["--force", MODEL], ["train"]),
         (["-R", "evaluate", "sample"], ["evaluate", "sample"]),
         (["-F"], ["fetch", "train", "evaluate", "sample"]),
@@ -169,8 +169,10 @@ def test_a_dry_run_tells_settings_from_code(finished, tmp_path):
     assert f"vlae: evaluate {RUN}: the code of its evaluation changed" in ours(look(workflow))
 
 
-def test_what_takes_longer_than_a_day_is_asked_for_by_name(finished, tmp_path):
-    workflow = finished.copy_to(tmp_path / "copy")
+@pytest.fixture(scope="module")
+def with_a_long_one(finished, tmp_path_factory) -> Workflow:
+    """A run more, which takes longer than a day."""
+    workflow = finished.copy_to(tmp_path_factory.mktemp("long") / "copy")
 
     def edit(tree: dict) -> None:
         tree["runs"][OTHER] = copy.deepcopy(tree["runs"][RUN]) | {
@@ -178,13 +180,26 @@ def test_what_takes_longer_than_a_day_is_asked_for_by_name(finished, tmp_path):
         }
 
     workflow.edit_params(edit)
-    said = look(workflow)
+    return workflow
+
+
+def test_what_takes_longer_than_a_day_is_left_out(with_a_long_one):
+    said = look(with_a_long_one)
     (line,) = [line for line in ours(said) if "left out" in line]
     assert f"{OTHER} (about " in line and " days)" in line
     assert f"--config runs='{OTHER}' computes" in line
     assert "rule train:" not in said
-    target = f"results/evaluations/{OTHER}.json"
-    for asked in (["--config", f"runs={OTHER}"], [target], ["--profile", "slurm"]):
-        said = look(workflow, *asked)
-        assert "left out" not in said
-        assert f"vlae: train {OTHER}: never trained" in said
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [f"results/evaluations/{OTHER}.json"],
+        pytest.param(["--config", f"runs={OTHER}"], marks=pytest.mark.slow),
+        pytest.param(["--profile", "slurm"], marks=pytest.mark.slow),
+    ],
+)
+def test_what_takes_longer_than_a_day_is_asked_for_by_name(with_a_long_one, asked):
+    said = look(with_a_long_one, *asked)
+    assert "left out" not in said
+    assert f"vlae: train {OTHER}: never trained" in said

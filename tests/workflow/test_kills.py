@@ -117,7 +117,7 @@ def wait_for_the_end(process: psutil.Process, seconds: float = 600) -> None:
     ("victim", "said"),
     [
         ("snakemake", "stopping the"),
-        ("dvc_atomic.py", "stopping the"),
+        ("dvc_patched.py", "stopping the"),
         ("trainer", f"train {RUN}: never trained"),
     ],
 )
@@ -142,7 +142,7 @@ def test_killed_on_one_machine_the_same_command_goes_on(
     assert "up to date" in workflow.do("dvc", "status", f"train@{RUN}")
     starts = history(workflow)
     assert all(after["from_step"] == before["to_step"] for before, after in pairwise(starts))
-    name = "dvc" if victim == "dvc_atomic.py" else victim
+    name = "dvc" if victim == "dvc_patched.py" else victim
     note(record, f"SIGKILL of {name}", starts, started)
 
 

@@ -1,6 +1,7 @@
 """Each patch of a library still finds what it replaces, and is still needed."""
 
 import inspect
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,15 +9,21 @@ from collections.abc import Callable
 import pytest
 
 from miniature import PROJECT
+from scripts import script
 
 SCRIPTS = PROJECT / "workflow" / "scripts"
 OLD = "schema: '2.0'\nstages: {}\n"
 
 
 def test_dvc_still_has_what_is_replaced():
+    from dvc.repo import checkout as checked_out
     from dvc.utils.serialize import _common
+    from dvc_data.index import checkout
 
     assert callable(_common._dump_data)
+    assert parameters(checkout.compare)[:2] == ["old", "new"]
+    source = inspect.getsource(checked_out)
+    assert "from dvc_data.index.checkout import" in source and "compare(old, new," in source
 
 
 def test_dvc_still_has_what_the_run_cache_is_read_by():
@@ -47,8 +54,25 @@ def test_dvc_itself_would_still_empty_its_lock_before_it_fills_it(tmp_path):
         return int(done.stdout)
 
     assert left() < len(OLD)  # a part, or nothing
-    patched = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import dvc_atomic"
-    assert left(patched) == len(OLD)
+    patched = ("import dvc_patched", "dvc_patched.patch()")
+    assert left(f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})", *patched) == len(OLD)
+
+
+def test_the_script_that_is_typed_runs_the_patched_one(tmp_path, monkeypatch):
+    """Whatever head the installer wrote, and however often it is installed."""
+    program = tmp_path / "dvc"
+    program.write_text(
+        "#!/bin/sh\n'''exec' python \"$0\"\n' '''\nfrom dvc.cli import main\nmain()\n"
+    )
+    for _ in range(2):
+        script("dvc_patched").install(tmp_path, program)
+    monkeypatch.syspath_prepend(tmp_path)
+    import _vlae_dvc
+
+    called = []
+    monkeypatch.setattr(_vlae_dvc, "main", lambda: called.append("patched"))
+    runpy.run_path(str(program))
+    assert called == ["patched"]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 TEN = [f"{RUN}_{i}" for i in range(10)]
 HIDDEN = 1200  # makes a checkpoint of 12 MB, a state of 47
 KILLS = 40
-REPRO = (sys.executable, "workflow/scripts/dvc_atomic.py", "--wait-for-lock", "repro")
+REPRO = (sys.executable, "workflow/scripts/dvc_patched.py", "--wait-for-lock", "repro")
 
 
 def stages(workflow: Workflow) -> dict:

@@ -5,7 +5,6 @@ before anything else (workflow/rules/common.smk).
 """
 
 import hashlib
-import itertools
 import json
 import re
 import shutil
@@ -20,8 +19,10 @@ import requests
 import yaml
 
 import reliability
+import s3_store
 from http_server import Server
 from pipeline import RUNS, Workflow
+from s3_store import SIGNED, store
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -31,7 +32,6 @@ MODEL = f"results/checkpoints/{RUN}/model.safetensors"
 COLUMNS = ["Remote", "What happened to it", "Wrong files used", "Outcome", "Exit status"]
 COLUMNS.append("Seconds")
 ROWS: list[list] = []
-NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -266,33 +266,9 @@ def test_an_object_of_an_entry_is_damaged(built, other, tmp_path):
 # --- A bucket --------------------------------------------------------------------------------
 
 
-@contextmanager
-def store():
-    """The address of an empty bucket in a server of S3's interface."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        # Of a name of its own: all such servers in one process have the same buckets.
-        address = f"http://{host}:{port}/bucket{next(NUMBERS)}"
-        requests.put(address, timeout=30).raise_for_status()
-        yield address
-    finally:
-        server.stop()
-
-
 def use_bucket(workflow: Workflow, address: str, verify: bool = True) -> None:
-    """The lines of docs/sharing.md, with times that suit a test."""
-    workflow.env |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
-    workflow.env |= {"AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "*", "AWS_MAX_ATTEMPTS": "1"}
-    server, _, name = address.rpartition("/")
-    (workflow.folder / ".dvc" / "config.local").write_text(
-        f"[core]\n    remote = s3\n['remote \"s3\"']\n    url = s3://{name}/vlae\n"
-        f"    endpointurl = {server}\n    verify = {str(verify).lower()}\n"
-        "    connect_timeout = 2\n    read_timeout = 2\n"
-    )
+    workflow.env |= s3_store.VARIABLES
+    (workflow.folder / ".dvc" / "config.local").write_text(s3_store.config(address, verify))
 
 
 @contextmanager
@@ -310,13 +286,6 @@ def bucket_of(workflow: Workflow, folder: Path):
 def bucket(built, tmp_path_factory):
     with bucket_of(built, tmp_path_factory.mktemp("bucket")) as address:
         yield address
-
-
-# The store asks for a signature and does not check whose it is.
-SIGNED = {
-    "Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, "
-    "SignedHeaders=host, Signature=x"
-}
 
 
 def clone_of_bucket(built, tmp_path, address: str, verify: bool = True) -> Workflow:

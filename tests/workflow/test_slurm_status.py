@@ -102,6 +102,28 @@ def test_a_job_that_slurm_has_forgotten_is_over(ask, capsys):
     assert ask("") == {}
 
 
+@pytest.mark.parametrize("end", ["PREEMPTED", "NODE_FAIL"])
+def test_a_job_that_slurm_takes_away_and_does_not_start_again_is_a_failed_try(ask, capsys, end):
+    """PreemptMode=CANCEL, for example. Told once only, it may be on its way into the queue."""
+    ask.states.watched = {"7", "8"}
+    assert ask(f"7|{end}|None\n8|{end}|None\n9|{end}|None") == {}
+    assert ask(f"7|{end}|None\n8|PENDING|BeginTime") == {"7": "CANCELLED", "8": "PENDING"}
+    assert capsys.readouterr().err == (
+        f"vlae: job 7 ended as {end}, and SLURM does not start it again; a failed try\n"
+    )
+    ask.states.watched = {"8"}
+    assert ask(f"7|{end}|None\n8|{end}|None") == {"7": "CANCELLED"}  # 8 for the first time again
+
+
+def test_sacct_tells_of_a_new_start_minutes_after_the_preemption(ask, capsys):
+    ask.states.watched = {"7"}
+    for _ in range(3):
+        assert ask("7|PREEMPTED", name="sacct") == {}
+    ask.states.taken_away["7"] -= ask.module.BACK_IN_QUEUE["sacct"]
+    assert ask("7|PREEMPTED", name="sacct") == {"7": "CANCELLED"}
+    assert "job 7 ended as PREEMPTED" in capsys.readouterr().err
+
+
 def test_sacct_may_not_know_a_job_yet(ask):
     ask.states.watched = {"7"}
     assert [ask("", name="sacct") for _ in range(3)] == [{}, {}, {}]

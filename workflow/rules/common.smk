@@ -4,7 +4,7 @@
 # recorded result in its place and names the stages that are left to run. The rules of expensive
 # steps match only those stages (`left_to_run`). For Snakemake, a recorded result is therefore a
 # source file, which needs no job, no GPU and no data set. Such a rule runs `dvc repro` (by
-# dvc_atomic.py). DVC compares contents once more, takes the result from the cache or runs the
+# dvc_patched.py). DVC compares contents once more, takes the result from the cache or runs the
 # stage's command, and writes the record.
 
 import atexit
@@ -271,7 +271,7 @@ def repro(stage):
     Snakemake removes a job's outputs before it starts. If the stage may turn out to be recorded,
     the outputs are put back first, so that DVC can find nothing to do and keep them.
     """
-    dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'dvc_atomic.py'))} --wait-for-lock"
+    dvc = f"python {shlex.quote(os.path.relpath(SCRIPTS / 'dvc_patched.py'))} --wait-for-lock"
     run = f"{dvc} repro --single-item {stage}"  # no -q: it hides errors
     if stage in FOUND["perhaps"]:
         run = f"{dvc} checkout -q {stage} && {run}"

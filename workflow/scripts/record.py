@@ -37,7 +37,7 @@ from dvc.repo import Repo
 from dvc.utils.serialize import ParseError
 from dvc.utils.strictyaml import YAMLValidationError
 
-import dvc_atomic  # noqa: F401 - DVC replaces dvc.lock as a whole
+import dvc_patched
 import hand_on
 import run_cache
 from ahead import Ahead, name_of
@@ -47,9 +47,10 @@ from dvc_state import RECIPES, Record
 from vlae.config.load import load_params
 from vlae.config.stages import reconfigured
 
+dvc_patched.patch()  # DVC replaces dvc.lock as a whole
 for name in ("dvc", "dvc_data", "dvc_objects"):  # this script reports their errors, in one line
     logging.getLogger(name).setLevel(logging.CRITICAL)
-DVC = (sys.executable, Path(__file__).with_name("dvc_atomic.py"), "--wait-for-lock")
+DVC = (sys.executable, Path(__file__).with_name("dvc_patched.py"), "--wait-for-lock")
 
 
 def do_without_git():

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 
+import dvc_patched
 import startup
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -124,7 +125,9 @@ def main():
     editable = ["--offline", "--no-deps", "--no-build-isolation", "-e", ROOT]
     call(UV, "pip", "install", "-q", "--python", PYTHON, *editable, env=env)
     where = [PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    startup.install(subprocess.check_output(where, text=True).strip())
+    packages = subprocess.check_output(where, text=True).strip()
+    startup.install(packages)
+    dvc_patched.install(packages, os.path.join(VENV, "bin", "dvc"))
 
 
 if __name__ == "__main__":

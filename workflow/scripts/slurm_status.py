@@ -5,7 +5,9 @@ query_job_status           the plugin forgets all its jobs when the question abo
                            without an answer says nothing about any job, a line says that it
                            fails, and after half an hour the workflow ends. sacct's "CANCELLED by
                            UID", which the plugin takes for a job at work, is CANCELLED. A job
-                           that SLURM does not remember is over.
+                           that SLURM does not remember is over. So is one that was preempted,
+                           or whose node failed, and that SLURM does not put back into the queue:
+                           the plugin would wait for it for ever.
 query_job_status_squeue    the plugin asks for jobs of a name, which a site may rewrite; here for
                            all of the user's.
 get_min_job_age            the plugin goes from squeue to sacct, whatever the profile says and
@@ -38,6 +40,10 @@ NEVER = re.compile(
     r"|(QOS|Assoc)Max\w+PerJob(Limit)?|DependencyNeverSatisfied"
 )
 FORGOTTEN = 2  # answers without a job, after which it is over
+# How jobs end that SLURM may start again, and after how many seconds it has certainly put them
+# back into the queue. sacct tells the old end until then.
+TAKEN_AWAY = {"PREEMPTED", "NODE_FAIL"}
+BACK_IN_QUEUE = {"squeue": 0, "sacct": 600}
 
 
 class States:
@@ -48,6 +54,7 @@ class States:
         self.watched: set[str] = set()
         self.silent_since: float | None = None
         self.absent: Counter[str] = Counter()
+        self.taken_away: dict[str, float] = {}  # job -> when that was first told
         self.told: set[str] = set()
 
     def install(self, plugin: ModuleType) -> None:
@@ -71,7 +78,7 @@ class States:
         self.tell_stuck((job, why) for job, state, why, *_ in rows if state == "PENDING")
         if name == "squeue":  # sacct learns of a job later
             states |= self.forgotten(states)
-        return states, time.monotonic() - started
+        return self.without_taken_away(states, BACK_IN_QUEUE[name]), time.monotonic() - started
 
     def hear_nothing(self, name: str, reason: str) -> None:
         if self.silent_since is None:
@@ -102,6 +109,20 @@ class States:
         for job in sorted(over):
             say(f"SLURM does not remember how job {job} ended; its outputs tell")
         return dict.fromkeys(over, "UNKNOWN")
+
+    def without_taken_away(self, states: dict[str, str], patience: float) -> dict[str, str]:
+        """The states, but of a job that was taken away: nothing as long as SLURM may start it
+        again, then CANCELLED, which is a failed try."""
+        now = time.monotonic()
+        away = {job for job, state in states.items() if state in TAKEN_AWAY}
+        before = self.taken_away
+        self.taken_away = {job: before.get(job, now) for job in away}
+        over = {job for job in away & before.keys() if now - before[job] >= patience}
+        for job in sorted(over & self.watched):
+            end = states[job]
+            say(f"job {job} ended as {end}, and SLURM does not start it again; a failed try")
+        rest = {job: state for job, state in states.items() if job not in away}
+        return rest | dict.fromkeys(over, "CANCELLED")
 
 
 async def answer(command: str) -> tuple[str | None, str]:

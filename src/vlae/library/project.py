@@ -1,6 +1,7 @@
 """Finds the project that recorded results come from: a clone of the repository.
 
-A recorded file is taken from `results/`, or from DVC's cache or remote by the MD5 in dvc.lock.
+A recorded file is taken from `results/`, or from DVC's cache or remote by the MD5 in dvc.lock. The
+cache and remotes that are folders are read here; DVC itself reads remotes of any other kind.
 """
 
 import configparser
@@ -19,6 +20,7 @@ from urllib.request import url2pathname
 from vlae.config.load import load_params
 from vlae.config.schema import Params
 from vlae.errors import VlaeError
+from vlae.library import remote
 from vlae.storage.dvc_lock import LOCK, read_stages
 from vlae.storage.dvc_lock import md5 as content_md5
 
@@ -42,21 +44,48 @@ class Project:
 
         Raises VlaeError if it has not been recorded, cannot be had, or is not what was recorded.
         """
+        return self._found([path])[0]
+
+    def _found(self, paths: list[Path]) -> list[Path]:
+        """Where these recorded files are. DVC is asked once for all that are not here."""
+        unknown = [p for p in paths if not (self.root / p).exists() and not self.recorded_md5(p)]
+        if unknown:
+            raise VlaeError(f"{unknown[0]} has not been recorded in {self.root / LOCK}")
+        found = {path: place for path in paths if (place := self._find(path, self._stores()))}
+        if missing := [path for path in paths if path not in found]:
+            found |= self._ask_dvc(missing)
+        return [found[path] for path in paths]
+
+    def _ask_dvc(self, paths: list[Path]) -> dict[Path, Path]:
+        """Where recorded files are in the cache that DVC knows, once they are fetched."""
+        if not remote.installed():
+            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            raise VlaeError(
+                f"{paths[0]}{more}: recorded, but neither in {self.root} nor in its cache or a "
+                "folder that is its remote; DVC reads other remotes, but is not installed here "
+                "(`pip install dvc`, for S3 `pip install dvc-s3`)"
+            )
+        cache = remote.cache_folder(self.root)
+        found = {path: place for path in paths if (place := self._find(path, [cache]))}
+        if missing := [path for path in paths if path not in found]:
+            remote.fetch(self.root, missing)
+            found |= {path: place for path in missing if (place := self._find(path, [cache]))}
+        if lost := [path for path in missing if path not in found]:
+            raise VlaeError(f"{lost[0]} is recorded in {self.root / LOCK}, but no remote has it")
+        return found
+
+    def _find(self, path: Path, stores: Iterable[Path]) -> Path | None:
+        """Where a recorded file is: in its place or one of `stores`; None if it is in neither."""
         if (self.root / path).exists():
             return self.root / path
-        md5 = self.recorded_md5(path)
-        if md5 is None:
-            raise VlaeError(f"{path} has not been recorded in {self.root / LOCK}")
-        for store in self._stores():
+        md5 = str(self.recorded_md5(path))
+        for store in stores:
             found = store / "files" / "md5" / md5[:2] / md5[2:]
             if found.exists():
                 if content_md5(found) != md5:
                     raise VlaeError(f"{found} has changed since it was recorded; remove it")
                 return found
-        raise VlaeError(
-            f"{path} is neither in {self.root} nor in DVC's cache or a local remote; "
-            f"type `dvc pull {path}` there"
-        )
+        return None
 
     @contextmanager
     def files(self, paths: Iterable[Path]) -> Iterator[Path]:
@@ -67,10 +96,10 @@ class Project:
             yield self.root
             return
         with tempfile.TemporaryDirectory(prefix="vlae-") as folder:
-            for path in wanted:
+            for path, place in zip(wanted, self._found(wanted), strict=True):
                 link = Path(folder, path)
                 link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(self.file(path).absolute())
+                link.symlink_to(place.absolute())
             yield Path(folder)
 
     def recorded_md5(self, path: Path) -> str | None:
