@@ -103,7 +103,10 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME")
     sub = command("figure", "draw a figure from the recorded results: png, pdf")
     sub.add_argument("name", metavar="NAME")
-    command("summaries", "write what DVC shows of the runs: results/metrics, results/curves")
+    command(
+        "summaries",
+        "write what DVC shows of the runs, and model cards: results/metrics, curves, cards",
+    )
     command("list", "list all runs with what is recorded of them, and the paper's values")
     sub = command("show", "show a run's settings, and how its results were made")
     sub.add_argument("run", metavar="RUN")

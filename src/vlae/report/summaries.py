@@ -1,4 +1,5 @@
-"""What DVC shows of each run (docs/dvc.md): the few numbers that compare runs, and its curve.
+"""What is shown of each run: the few numbers that compare runs and the curve, for DVC
+(docs/dvc.md), and its model card.
 
 Small files in git, for every run that is evaluated. The records themselves have some fifty
 fields, and DVC can show only what lies in its cache.
@@ -8,9 +9,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlae.report.cards import CARDS, card, card_file
 from vlae.report.drawn import write_note
 from vlae.storage.read import read_text
-from vlae.storage.records import curve_file, evaluation_file, read_evaluation
+from vlae.storage.records import curve_file, evaluation_file, read_evaluation, training_file
 from vlae.storage.write import write_text
 
 if TYPE_CHECKING:
@@ -25,12 +27,12 @@ SUMMARY = "runs"  # the one summary has a note like a drawing's
 
 def run_inputs(run: str) -> list[str]:
     """The recorded results that a run's summary is made from, relative to the root."""
-    return [str(evaluation_file(run)), str(curve_file(run))]
+    return [str(evaluation_file(run)), str(curve_file(run)), str(training_file(run))]
 
 
 def run_outputs(run: str) -> list[str]:
     """The files of a run's summary, relative to the root."""
-    return [str(METRICS / f"{run}.json"), str(CURVES / f"{run}.csv")]
+    return [str(METRICS / f"{run}.json"), str(CURVES / f"{run}.csv"), str(card_file(run))]
 
 
 def summary_inputs(params: "Params") -> list[str]:
@@ -44,20 +46,23 @@ def summary_outputs(params: "Params") -> list[str]:
 
 
 def write_summaries(params: "Params", root: Path | str = ".") -> None:
-    """Write results/metrics/RUN.json and results/curves/RUN.csv of the runs that have results,
-    remove those of all others, and write the note of what they were made from (vlae.report.drawn).
+    """Write results/metrics/RUN.json, results/curves/RUN.csv and results/cards/RUN.md of the runs
+    that have results, remove those of all others, and write the note of what they were made from
+    (vlae.report.drawn).
 
     Raises VlaeError for a record that cannot be used.
     """
     root, kept = Path(root), set()
     for run, of_run in params.runs.items():
         record = read_evaluation(root, run, of_run.dataset)
-        if record is None or not (root / curve_file(run)).exists():
+        if record is None or not all((root / path).exists() for path in run_inputs(run)):
             continue
-        metrics, curve = (root / name for name in run_outputs(run))
+        metrics, curve, model_card = (root / name for name in run_outputs(run))
         write_text(metrics, json.dumps({key: record[key] for key in SHOWN}, indent=1) + "\n")
         write_text(curve, read_text(root / curve_file(run)))
-        kept |= {metrics, curve}
-    for old in {*(root / METRICS).glob("*.json"), *(root / CURVES).glob("*.csv")} - kept:
-        old.unlink()
+        write_text(model_card, card(params, of_run, root))
+        kept |= {metrics, curve, model_card}
+    for folder, ending in ((METRICS, "json"), (CURVES, "csv"), (CARDS, "md")):
+        for old in {*(root / folder).glob(f"*.{ending}")} - kept:
+            old.unlink()
     write_note("summaries", SUMMARY, summary_inputs(params), summary_outputs(params), root)
