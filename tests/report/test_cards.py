@@ -47,9 +47,9 @@ def test_facts_are_those_of_the_records(tmp_path):
     assert found["Effective samples (ESS)"] == "7.2 of 64"
     assert found["Pareto k-hat"] == "median 0.25; above 0.70 for 37.5% of the images"
     assert found["SHA-256 of the checkpoint"] == f"`{'c' * 64}`"
-    assert (found["Hours"], found["Seed"]) == ("2.00", "3")
+    assert (found["Epochs"], found["Hours"], found["Seed"]) == ("30", "2.00", "3")
     assert found["Trained on"] == "train+valid, 60,000 images"
-    assert "window of 402 pixels" in text and "trained for 30 of 60 epochs" in text
+    assert "window of 402 pixels" in text and "It is one training." in text
 
 
 def test_what_is_not_reliable_is_said_at_the_top_and_among_the_limits(tmp_path):

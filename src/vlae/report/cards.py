@@ -49,7 +49,8 @@ CARD = """\
 
 ```python
 import vlae
-model = vlae.load("{run}")  # its SHA-256 is checked
+
+model = vlae.load("{run}")  # its checksum is verified
 images = model.sample(16, seed=0)
 ```
 
@@ -104,9 +105,9 @@ def card(params: "Params", run: "Run", root: Path) -> str:
         title=dataset["title"],
         size="x".join(map(str, kind.shape[-2:])),
         data=_table(_data(params, run, training)),
-        training=_table(_training(run, training, evaluation)),
+        training=_table(_training(training, evaluation)),
         evaluation=_table(_evaluation(params, run, evaluation)),
-        limits="\n".join(f"* {limit}" for limit in _limits(run, model, training, evaluation)),
+        limits="\n".join(f"* {limit}" for limit in _limits(params, run, model, evaluation)),
     )
 
 
@@ -144,8 +145,8 @@ def _data(params: "Params", run: "Run", training: dict) -> Iterator[tuple[str, o
     yield "SHA-256 of the prepared data", _code(training.get("data_sha256"))
 
 
-def _training(run: "Run", training: dict, evaluation: dict) -> Iterator[tuple[str, object]]:
-    yield "Epochs", f"{training['epochs']} (`params.yaml` asks for {run.training.epochs})"
+def _training(training: dict, evaluation: dict) -> Iterator[tuple[str, object]]:
+    yield "Epochs", training["epochs"]
     yield "Steps", training.get("steps")
     yield "Images seen", training.get("images_seen")
     yield "Hours", rounded(training["seconds"] / 3600) if "seconds" in training else None
@@ -187,18 +188,20 @@ def _evaluation(params: "Params", run: "Run", record: dict) -> Iterator[tuple[st
     yield "Hardware", record["hardware"]
 
 
-def _limits(run: "Run", model: AnyModel, training: dict, evaluation: dict) -> Iterator[str]:
+def _limits(params: "Params", run: "Run", model: AnyModel, evaluation: dict) -> Iterator[str]:
     yield _window(model)
     if model.latent_dim:
         kl, printed = rounded(evaluation["kl"]), printed_kl(run.name)
-        said = f"; the paper prints {rounded(printed)}" if printed is not None else ""
+        said = f"; in the paper {rounded(printed)}" if printed is not None else ""
         yield f"The code holds {kl} nats of an image (KL){said}."
     else:
         yield "It has no code: `encode` and `decompress` raise ValueError."
     if remark := _remark(evaluation):
         yield remark
-    if training["epochs"] < run.training.epochs:
-        yield f"It was trained for {training['epochs']} of {run.training.epochs} epochs."
+    if others := params.repetitions(run.name):
+        yield f"Other seeds: {', '.join(f'`{other}`' for other in others)}."
+    elif not run.repeats:
+        yield "It is one training. The standard error does not cover what other seeds would give."
     if run.comparison:
         yield f"It is made for a comparison ({run.comparison}), with the others of it only."
     if run.repeats:
