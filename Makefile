@@ -14,7 +14,7 @@ SNAKEMAKE   := .venv/bin/snakemake --cores $(CORES)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-slow test-cluster lint bench format environment lock readme clean
+.PHONY: help reproduce docs test test-slow test-cluster lint bench format environment lock readme clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,6 +23,10 @@ reproduce: $(ENVIRONMENT)  ## draw every table and figure from the recorded resu
 	@$(SNAKEMAKE) --quiet all --config train=false
 	@echo "make: results/tables and results/figures are drawn from the recorded results"
 	@echo "make: results/report.html shows all of them; open it in a browser"
+
+docs: $(ENVIRONMENT)  ## build the documentation as a site: build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build
+	@echo "make: the documentation is build/site/index.html"
 
 # Each process runs one test file at a time, in the order of tests/conftest.py.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -73,10 +73,11 @@ def test_conda_gets_the_same_versions():
     assert pip == sorted(f"{written}=={pins[name]}" for name, written in extras.items())
 
 
-@pytest.mark.parametrize("folder", ["src", "tests", "workflow", "benchmarks"])
+@pytest.mark.parametrize("folder", ["src", "tests", "workflow", "benchmarks", "tools"])
 def test_what_is_imported_is_a_direct_dependency(folder):
     allowed = {IMPORTED_AS.get(name_of(line), name_of(line)) for line in DIRECT}
-    own = [path for part in ("tests", "workflow/scripts") for path in (ROOT / part).rglob("*.py")]
+    parts = ("tests", "tools", "workflow/scripts")
+    own = [path for part in parts for path in (ROOT / part).rglob("*.py")]
     local = {"vlae", "benchmarks", "cluster", *(path.stem for path in own)}
     known = allowed | local | set(sys.stdlib_module_names)
     used = {}

@@ -104,7 +104,10 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME")
     sub = command("figure", "draw a figure from the recorded results: png, pdf")
     sub.add_argument("name", metavar="NAME")
-    command("summaries", "write what DVC shows for each run: results/metrics, results/curves")
+    command(
+        "summaries",
+        "write a model card for each run, and what DVC shows: results/cards, metrics, curves",
+    )
     command("report", "write results/report.html: tables, figures, claims and runs in one page")
     command("list", "list all runs with their recorded results and the paper's values")
     sub = command("show", "show a run's settings and how its results were made")

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -10,18 +9,14 @@ import pytest
 from PIL import Image
 
 from miniature import PROJECT
+from published import environment, published_clone
 
 (BLOCK,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
 
 
 @pytest.mark.skipif("VLAE_DATA_MIRROR" not in os.environ, reason="no mirror of the data sets")
 def test_the_readmes_python_runs(tmp_path):
-    clone = tmp_path / "clone"
-    (clone / ".dvc").mkdir(parents=True)
-    for name in ("params.yaml", "dvc.lock", ".dvc/config"):
-        shutil.copy(PROJECT / name, clone / name)
-    (clone / "artifacts").symlink_to(PROJECT / "artifacts")
-    env = os.environ | {"VLAE_HOME": str(clone), "PYTHONPATH": str(PROJECT / "src")}
+    env = os.environ | environment(published_clone(tmp_path / "clone"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = subprocess.run(
