@@ -22,6 +22,7 @@ IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "ruamel-yaml": "ruamel"}
 IMPORTED_AS |= {
     name: name.replace("-", "_")
     for name in (
+        "dvc-data",
         "snakemake-executor-plugin-slurm",
         "snakemake-interface-common",
         "snakemake-interface-executor-plugins",
