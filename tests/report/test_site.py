@@ -26,6 +26,13 @@ from vlae.report.site.graph import layers, read_rules, reduced
 from vlae.report.site.kinds import KINDS
 from vlae.report.site.page import write_report
 from vlae.report.site.plot import Axis, Line, histogram, line_plot
+from vlae.report.verdicts import (
+    NOT_SIGNIFICANT,
+    NOT_TRAINED,
+    OTHER_SIZE,
+    REPRODUCED,
+    SAME_SIGN,
+)
 from vlae.units import BITS_PER_DIM, NATS
 
 PARAMS = reported.PARAMS
@@ -160,6 +167,14 @@ def test_every_claim_has_its_verdict_and_the_runs_it_rests_on(page, root):
             link.attrs["href"] for link in claim.every("a")
         }
         assert row.runs
+
+
+def test_verdicts_are_counted_without_the_marks_that_follow_them(page, root):
+    rows = read_table("claims", root).rows
+    (said,) = re.findall(r"paper's claims\s*: (.*?)\.", page.text())
+    counts = {word: int(n) for n, word in re.findall(r"(\d+) ([^;]+)", said)}
+    assert sum(counts.values()) == len(rows)
+    assert set(counts) <= {OTHER_SIZE, SAME_SIGN, REPRODUCED, NOT_TRAINED, NOT_SIGNIFICANT}
 
 
 def test_figures_are_those_that_are_drawn(page, root, text):

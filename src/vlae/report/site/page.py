@@ -99,12 +99,14 @@ def _sprites(site: Site) -> list[Sprite]:
 
 
 def _counts(table: DrawnTable | None, heading: str, order: tuple[str, ...] = ()) -> dict[str, int]:
-    """How many rows have each word in a column, without the claims' *: first the words in `order`,
-    then the others, the most frequent first."""
+    """Count the rows of each word in a column, without the mark that may follow it.
+
+    The words in `order` come first, then the others, the most frequent first.
+    """
     place = None if table is None else table.column(heading)
     if table is None or place is None:
         return {}
-    words = Counter(filter(None, (row.cells[place].rstrip(" *") for row in table.rows)))
+    words = Counter(filter(None, (re.sub(r"\W+$", "", row.cells[place]) for row in table.rows)))
     return {word: words[word] for word in order if words[word]} | dict(words.most_common())
 
 
