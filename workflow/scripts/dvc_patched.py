@@ -2,18 +2,18 @@
 
     python workflow/scripts/dvc_patched.py ARGUMENTS
 
-DVC writes dvc.lock beside the old one, which it replaces when it is complete. Without the patch
-DVC empties the file and fills it again. If it is killed meanwhile, or the disk is full, it leaves
-a part of the file, which may even be valid and lack the last stages.
-Replaced: dvc.utils.serialize._common._dump_data.
-
-`dvc pull` and `dvc checkout` leave alone what dvc.lock does not know: the outputs of stages that
-have never run. Without the patch they bring everything else and then end with status 1, and DVC
-has no setting for that; `--allow-missing` would hide recorded files that are missing, too.
-Replaced: dvc_data.index.checkout.compare.
+_dump_data   DVC empties dvc.lock and writes it again. If it is killed meanwhile, or the disk is
+             full, it leaves a part of the file, which may even be valid and lack the last stages.
+             Here it writes a new file, which replaces the old one when it is complete.
+             Replaced: dvc.utils.serialize._common._dump_data. Upstream: not reported yet;
+             treeverse/dvc#814 is the same fault in another file.
+compare      `dvc pull` and `dvc checkout` get everything else and then exit with status 1 if a
+             stage has never run. Here they ignore outputs that dvc.lock does not know. DVC has no
+             setting for that; `--allow-missing` would hide recorded files that are missing, too.
+             Replaced: dvc_data.index.checkout.compare. Upstream: treeverse/dvc#5913.
 
 `install` (called by setup_environment.py) makes this file the `dvc` of .venv.
-tests/workflow/test_patches.py fails when one of them has moved, or is no longer needed.
+tests/workflow/test_patches.py fails when a function has moved, or when a patch is no longer needed.
 """
 
 import os
@@ -23,7 +23,7 @@ NAME = "_vlae_dvc"
 
 
 def install(packages, program):
-    """Put this module into a folder of packages, and let `program`, DVC's own script, run it."""
+    """Copy this module to the folder `packages`; `program`, DVC's own script, then runs it."""
     with open(__file__, encoding="utf-8") as file:
         text = file.read()
     with open(os.path.join(packages, NAME + ".py"), "w", encoding="utf-8") as file:
@@ -35,7 +35,7 @@ def install(packages, program):
 
 
 def main():
-    """The `dvc` command, patched."""
+    """Run the `dvc` command with both patches."""
     from dvc.cli import main as dvc
 
     patch()
@@ -65,12 +65,12 @@ def dump_atomically(path, data, dumper, fs=None, **options):
 
 
 def only_what_is_recorded(compare):
-    """`compare` of what is there with what should be, but for outputs without a recorded hash."""
+    """Return `compare`, which finds what checkout has to do, without outputs of unknown content."""
 
     def is_unknown(index, entry):
         try:
             index.storage_map.get_cache(entry)
-        except ValueError:  # DVC's way to say that there is no hash to find it by
+        except ValueError:  # there is no hash to find it by
             return True
         return False
 
