@@ -13,7 +13,7 @@ compare      `dvc pull` and `dvc checkout` get everything else and then exit wit
              Replaced: dvc_data.index.checkout.compare. Upstream: treeverse/dvc#5913.
 
 `install` (called by setup_environment.py) makes this file the `dvc` of .venv.
-tests/workflow/test_patches.py fails when a function has moved, or when a patch is no longer needed.
+tests/workflow/test_patches.py fails when a function has moved, or a patch is no longer needed.
 """
 
 import os
@@ -65,7 +65,7 @@ def dump_atomically(path, data, dumper, fs=None, **options):
 
 
 def only_what_is_recorded(compare):
-    """Return `compare`, which finds what checkout has to do, without outputs of unknown content."""
+    """Return `compare`, which finds what to check out, without outputs of unknown content."""
 
     def is_unknown(index, entry):
         try:

@@ -15,9 +15,9 @@ get_min_job_age            the plugin goes from squeue to sacct, whatever the pr
                            slurm_site.py has found out which one works, and slurm_executor.py asks
                            more often instead.
 
-Upstream: snakemake/snakemake-executor-plugin-slurm#207 and #331 (a database that does not answer),
-#38 and #336 (a cluster without one). tests/workflow/test_patches.py fails when one of the functions
-is not there any more.
+Upstream: snakemake/snakemake-executor-plugin-slurm#207 and #331 (a database that does not
+answer), #38 and #336 (a cluster without one). tests/workflow/test_patches.py fails when one of the
+functions is not there any more.
 """
 
 import asyncio
