@@ -27,7 +27,8 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("name", sorted(set(readme.BLOCKS) - {"rules"}))  # tests/workflow/test_rules.py
+# tests/workflow/test_rules.py has the rules
+@pytest.mark.parametrize("name", sorted(set(readme.BLOCKS) - {"rules"}))
 def test_generated_parts_are_what_results_say(name):
     (part,) = readme.block(name).findall(README)
     assert part == readme.BLOCKS[name](), "make readme"
