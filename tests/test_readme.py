@@ -90,7 +90,8 @@ def test_snakemake_plans():
 def test_vlae_knows_the_step(command):
     step = command[1:]
     if step[0] in ("list", "show", "--help"):
-        assert len(run(["python", "-m", "vlae", *step]).stdout) > 500
+        said = run(["python", "-m", "vlae", *step]).stdout
+        assert {"list": "NLL", "show": "settings", "--help": "COMMAND"}[step[0]] in said
     else:
         described = run(["python", "-m", "vlae", step[0], "--help"]).stdout
         assert [option for option in step if option.startswith("--")] == ["--out"]

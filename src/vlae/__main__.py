@@ -29,8 +29,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             if "DVC_STAGE" not in os.environ:  # the caller of DVC says so
                 os.write(2, b"vlae: interrupted\n")
-            writing = sys.modules.get("vlae.storage.write")
-            for path in writing.UNFINISHED if writing else ():
+            # The module may be half imported itself: it has no unfinished file then.
+            for path in getattr(sys.modules.get("vlae.storage.write"), "UNFINISHED", ()):
                 path.unlink(missing_ok=True)
             os._exit(130)
         frame = frame.f_back

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +44,19 @@ def test_a_step_by_hand(tmp_path, after):
     assert interrupted(workflow, after, "vlae", "recipe") == "vlae: interrupted\n"  # it is slow
     recipes = tmp_path / "results" / "recipes"
     assert [path for path in recipes.glob(".*")] == []  # none that is half written
+
+
+def test_while_the_module_of_unfinished_files_is_imported_itself():
+    code = (
+        "import sys, types\n"
+        "from vlae import __main__ as started\n"
+        "sys.modules['vlae.storage.write'] = types.ModuleType('half imported')\n"
+        "code = types.SimpleNamespace(co_filename='<frozen importlib._bootstrap>')\n"
+        "started._interrupt(2, types.SimpleNamespace(f_code=code, f_back=None))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "vlae: interrupted\n")
 
 
 @pytest.fixture(scope="module")
