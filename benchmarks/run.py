@@ -46,7 +46,7 @@ def training(runs: dict[str, Run], repeats: int) -> dict:
         ours, baseline, work = ours_and_baseline(run, batch)
         baseline_times, our_times = in_turn(baseline, ours, runs=repeats)
         result = ratio(baseline_times, our_times)
-        macs = 3 * multiply_adds(ours.model)  # the backward pass costs two forward passes
+        macs = 3 * multiply_adds(ours.state.model)  # the backward pass costs two forward passes
         limit = matmul_rate() * torch.get_num_threads() / macs if "bfloat16" in work else None
         result |= {
             "batch": batch,

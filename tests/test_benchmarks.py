@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from benchmarks import colour
+from benchmarks import run as bench
 from benchmarks.baseline import baseline_of, baseline_operations
 from benchmarks.measure import Times, ratio
 from benchmarks.training_speed import multiply_adds
@@ -64,3 +65,13 @@ def test_memory_kept_for_the_backward_pass_grows_with_the_batch_alone(tmp_path):
 def test_ratios_are_of_neighbouring_runs():
     found = ratio(Times((4.0, 6.0, 80.0)), Times((2.0, 2.0, 20.0)), slow_work=1, fast_work=2)
     assert (found["ratio"], found["ratio_min"], found["ratio_max"]) == (6.0, 4.0, 8.0)
+
+
+def test_what_is_measured_of_training_and_likelihood(tmp_path):
+    """The functions of `make bench` themselves, on a small network and once."""
+    run = small_params(tmp_path).runs["static_mnist-vlae"]
+    found = bench.training({run.name: run}, repeats=1)[run.name]
+    assert found["batch"] == run.training.batch_size
+    assert found["megamacs_per_image"] > 0 and found["ratio"] > 0
+    assert found["images_per_second"] > 0 < found["baseline_images_per_second"]
+    assert bench.likelihood(run, repeats=1)["equal_k"]["ratio"] > 0
