@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from vlae.report.tables.headline import STATUSES
+
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 TABLES = ROOT / "results" / "tables"
-STATUSES = ("reproduced", "beyond", "close", "not reproduced", "not trained")
 
 
 def block(name):
@@ -62,7 +63,8 @@ def speed():
     }
     where = f"{measured['about']['machine']}, {measured['about']['core']}"
     lines = [f"| {where} | times as fast |", "| --- | ---: |"]
-    return "\n".join(lines + [f"| {what} | {ratio:.2g} |" for what, ratio in rows.items()]) + "\n"
+    shown = {what: f"{ratio:.{0 if ratio >= 10 else 1}f}" for what, ratio in rows.items()}
+    return "\n".join(lines + [f"| {what} | {ratio} |" for what, ratio in shown.items()]) + "\n"
 
 
 def rules():

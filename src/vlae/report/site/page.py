@@ -14,14 +14,8 @@ from vlae.report.site.explorer import image_digits
 from vlae.report.site.gather import CLAIMS, Site, gather
 from vlae.report.site.kinds import KINDS
 from vlae.report.site.sprites import Sprite
-from vlae.report.tables.headline import (
-    BEYOND,
-    CLOSE,
-    NOT_REPRODUCED,
-    NOT_TRAINED,
-    REPRODUCED,
-)
 from vlae.report.tables.headline import NAME as HEADLINE
+from vlae.report.tables.headline import STATUSES
 from vlae.storage.write import write_text
 from vlae.units import Unit, rounded, rounded_error
 
@@ -30,7 +24,6 @@ if TYPE_CHECKING:
 
 PAGE = Path("results", "report.html")
 VERDICT, STATUS = "Verdict", "Status"  # columns whose words are drawn as badges
-STATUSES = (REPRODUCED, BEYOND, CLOSE, NOT_REPRODUCED, NOT_TRAINED)  # as in the README
 
 
 def write_report(params: Params, root: Path | str = ".") -> Path:

@@ -19,6 +19,7 @@ BEYOND = "beyond"
 CLOSE = "close"
 NOT_REPRODUCED = "not reproduced"
 NOT_TRAINED = "not trained"
+STATUSES = (REPRODUCED, BEYOND, CLOSE, NOT_REPRODUCED, NOT_TRAINED)  # as they are counted
 
 # Largest distance from the paper's value of a number that counts as reproduced, in its unit.
 TOLERANCE = {"nats": 0.15, "bits/dim": 0.03}
