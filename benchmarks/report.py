@@ -15,26 +15,33 @@ def _table(head: list[str], rows: list[list[object]]) -> list[str]:
 
 
 def write_markdown(found: dict, path: Path) -> None:
-    about = found["about"]
     lines = [
+        *_introduction(found["about"]),
+        *_training(found["training"]),
+        *_likelihood_and_samples(found["likelihood"], found["sampling"]),
+        *_pipeline(found["pipeline"]),
+        "## How cost grows",
+        "",
+        "![milliseconds against K, images, batch and latent size](benchmarks.png)",
+        "",
+    ]
+    write_text(path, "\n".join(lines))
+
+
+def _introduction(about: dict) -> list[str]:
+    reason = f" ({about['no_core_because']})" if about["no_core_because"] else ""
+    return [
         "# Benchmarks",
         "",
         f"{about['machine']}, {about['threads']} thread(s), Python {about['python']}, PyTorch "
-        f"{about['torch']}; our core: {about['core']}"
-        + (f" ({about['no_core_because']})" if about["no_core_because"] else "")
-        + f"; "
-        f"revision {about['git_revision']}; load average {about['load_average']} at the start.",
+        f"{about['torch']}; our core: {about['core']}{reason}; revision {about['git_revision']}; "
+        f"load average {about['load_average']} at the start.",
         "Written by `make bench`. Ratios: median over pairs of consecutive runs (min–max).",
         "",
-        "## A training step",
-        "",
-        "The baseline is the same network in straightforward PyTorch: its own operations, single",
-        "precision, channels first, full kernels multiplied by their masks. The limit is the",
-        "useful multiply-adds of forward and backward pass at the rate of a large bfloat16",
-        "matrix product on the same machine.",
-        "",
     ]
-    head = ["run", "batch", "ours", "ratio", "images/s", "baseline", "limit", "of limit"]
+
+
+def _training(runs: dict) -> list[str]:
     rows = [
         [
             name,
@@ -46,64 +53,69 @@ def write_markdown(found: dict, path: Path) -> None:
             f"{figure['limit_images_per_second']:,}" if figure["limit_images_per_second"] else "–",
             f"{100 * figure['fraction_of_limit']:.1f} %" if figure["fraction_of_limit"] else "–",
         ]
-        for name, figure in found["training"].items()
+        for name, figure in runs.items()
     ]
-    lines += _table(head, rows)
-    likelihood, sampling = found["likelihood"], found["sampling"]
-    equal, two, memory = likelihood["equal_k"], likelihood["two_level"], likelihood["memory"]
-    lines += [
-        "## Likelihood and samples",
+    return [
+        "## A training step",
+        "",
+        "The baseline is the same network in straightforward PyTorch: its own operations, single",
+        "precision, channels first, full kernels multiplied by their masks. The limit is the",
+        "useful multiply-adds of forward and backward pass at the rate of a large bfloat16",
+        "matrix product on the same machine.",
         "",
         *_table(
-            ["what", "against", "ratio"],
-            [
-                [
-                    f"log-likelihood, K = {equal['k']}: "
-                    f"{equal['images_x_samples_per_second']:,} images x samples per second",
-                    "one image at a time, with the encoder run on every copy",
-                    _spread(equal),
-                ],
-                [
-                    f"K = {two['samples'][1]:,} estimate for 10,000 images from "
-                    f"K = {two['samples'][0]} on all and {two['samples'][1]:,} on {two['images']}",
-                    "baseline with K samples for all images (computed: "
-                    f"{two['saved_work']:g}x less work, times the row above)",
-                    f"**{two['ratio']:g}x**",
-                ],
-                [
-                    f"{sampling['pixels']['images']} images drawn, given their codes",
-                    "raster order, the complete network for each pixel (28 of 784 pixels timed)",
-                    _spread(sampling["pixels"]),
-                ],
-                [
-                    f"{sampling['prior']['codes']} codes drawn from the autoregressive prior",
-                    "a full pass for each variable (8 of 256 timed)",
-                    _spread(sampling["prior"]),
-                ],
-            ],
+            ["run", "batch", "ours", "ratio", "images/s", "baseline", "limit", "of limit"], rows
         ),
+    ]
+
+
+def _likelihood_and_samples(likelihood: dict, sampling: dict) -> list[str]:
+    equal, two, memory = likelihood["equal_k"], likelihood["two_level"], likelihood["memory"]
+    rows = [
+        [
+            f"log-likelihood, K = {equal['k']}: "
+            f"{equal['images_x_samples_per_second']:,} images x samples per second",
+            "one image at a time, with the encoder run on every copy",
+            _spread(equal),
+        ],
+        [
+            f"K = {two['samples'][1]:,} estimate for 10,000 images from "
+            f"K = {two['samples'][0]} on all and {two['samples'][1]:,} on {two['images']}",
+            "baseline with K samples for all images (computed: "
+            f"{two['saved_work']:g}x less work, times the row above)",
+            f"**{two['ratio']:g}x**",
+        ],
+        [
+            f"{sampling['pixels']['images']} images drawn, given their codes",
+            "raster order, the complete network for each pixel (28 of 784 pixels timed)",
+            _spread(sampling["pixels"]),
+        ],
+        [
+            f"{sampling['prior']['codes']} codes drawn from the autoregressive prior",
+            "a full pass for each variable (8 of 256 timed)",
+            _spread(sampling["prior"]),
+        ],
+    ]
+    return [
+        "## Likelihood and samples",
+        "",
+        *_table(["what", "against", "ratio"], rows),
         f"Peak memory of the process: {memory['k_64_mib']:,} MiB with K = 64, "
         f"{memory['k_4096_mib']:,} MiB after K = 4,096.",
         "",
-        "## The pipeline itself",
-        "",
-        *_table(
-            ["what", "seconds (min–max)"],
-            [
-                [
-                    name,
-                    figure.get("failed")
-                    or f"{figure['median_s']:g} ({figure['min_s']:g}–{figure['max_s']:g})",
-                ]
-                for name, figure in found["pipeline"].items()
-            ],
-        ),
-        "## How cost grows",
-        "",
-        "![milliseconds against K, images, batch and latent size](benchmarks.png)",
-        "",
     ]
-    write_text(path, "\n".join(lines))
+
+
+def _pipeline(commands: dict) -> list[str]:
+    rows = [
+        [
+            name,
+            figure.get("failed")
+            or f"{figure['median_s']:g} ({figure['min_s']:g}–{figure['max_s']:g})",
+        ]
+        for name, figure in commands.items()
+    ]
+    return ["## The pipeline itself", "", *_table(["what", "seconds (min–max)"], rows)]
 
 
 def write_plot(found: dict, path: Path) -> None:
