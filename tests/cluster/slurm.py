@@ -117,6 +117,8 @@ def up() -> str:
         if any(running(f"slurmd.{node}") for node in NODES):
             start_daemons()
             return confinement()
+        for name in ("state", "spool"):  # a cluster that was killed would start its jobs again
+            shutil.rmtree(FOLDER / name, ignore_errors=True)
         for proctrack in ("cgroup", "linuxproc"):
             try:
                 configure(proctrack)
