@@ -18,7 +18,12 @@ DIRECT = [
     *(line for group in PROJECT["optional-dependencies"].values() for line in group),
 ]
 # Where the name that is imported is not the name that is installed.
-IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "ruamel-yaml": "ruamel"}
+IMPORTED_AS = {
+    "pillow": "PIL",
+    "pillow-jxl-plugin": "pillow_jxl",
+    "pyyaml": "yaml",
+    "ruamel-yaml": "ruamel",
+}
 IMPORTED_AS |= {
     name: name.replace("-", "_")
     for name in (

@@ -319,12 +319,59 @@ def _show(options: argparse.Namespace) -> None:
     print(show_run(params, params.run(options.run), Path(".")))
 
 
+def _compress(options: argparse.Namespace) -> None:
+    from vlae.coding.codec import coding_model, compress
+    from vlae.library.pretrained import load
+
+    out = Path(options.out)
+    model = load(options.run, options.weights, device="cpu", precision="float32").model
+    images = [Path(name) for name in options.images]
+    done = compress(options.run, coding_model(options.run, model), images, out, options.array)
+    print(
+        f"{out}: {done.images:,} images in {done.file_bytes:,} bytes, of which "
+        f"{done.header_bytes} describe the file; {done.bits_per_image:.1f} bits an image"
+    )
+
+
+def _decompress(options: argparse.Namespace) -> None:
+    from vlae.coding.codec import coding_model, decompress
+    from vlae.coding.network import CodingModel
+    from vlae.library.pretrained import load
+
+    def prepared(run: str) -> CodingModel:
+        loaded = load(run, options.weights, device="cpu", precision="float32")
+        return coding_model(run, loaded.model)
+
+    file, out = Path(options.file), Path(options.out)
+    header = decompress(file, out, prepared)
+    print(f"{out}: {header.images:,} images ({header.format}), unpacked with {header.run}")
+
+
+def _codelength(options: argparse.Namespace) -> None:
+    params = _params(options)
+    run, config = params.run(options.run), params.codelength(options.run)
+    dataset = _dataset(params, config.dataset)
+    from vlae.coding.codelength import write_codelength
+
+    record = write_codelength(run, config, dataset)
+    if _params(options).codelengths.get(run.name) != config:
+        raise VlaeError(
+            f"{options.params}: codelengths.{run.name} was edited meanwhile; run the same command "
+            "again"
+        )
+    print(
+        f"{run.name}: {record['n_test']:,} images in {record['file_bytes']:,} bytes, "
+        f"{record['bits_per_image']:.2f} bits an image, and back"
+    )
+
+
 COMMANDS: dict[str, Command] = {
     "fetch": _fetch,
     "train": _train,
     "evaluate": _evaluate,
     "sample": _sample,
     "classifier": _classifier,
+    "codelength": _codelength,
     "recipe": _recipe,
     "table": _table,
     "figure": _figure,
@@ -333,4 +380,6 @@ COMMANDS: dict[str, Command] = {
     "list": _list,
     "show": _show,
     "verify": _verify,
+    "compress": _compress,
+    "decompress": _decompress,
 }

@@ -99,6 +99,8 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     _add_picture_options(sub)
     sub = command("classifier", "train the classifier that judges decompressions")
     sub.add_argument("dataset", metavar="DATASET")
+    sub = command("codelength", "compress a run's test images and unpack them, as configured")
+    sub.add_argument("run", metavar="RUN")
     command("recipe", "write results/recipes: what the code computes for each run, in numbers")
     sub = command("table", "draw a table from the recorded results: csv, md, tex, html")
     sub.add_argument("name", metavar="NAME")
@@ -118,7 +120,35 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
         "that each checkpoint still gives the recorded likelihoods (evaluates it again)",
     )
     sub.add_argument("--images", type=_count, default=50, help="test images (default: 50)")
+    _add_coding_options(
+        command("compress", "compress binary images without loss, by bits-back coding"),
+        command("decompress", "unpack images that were compressed"),
+    )
     return top
+
+
+def _add_coding_options(
+    compress: argparse.ArgumentParser, decompress: argparse.ArgumentParser
+) -> None:
+    compress.add_argument("run", metavar="RUN", help="the run whose model predicts the images")
+    compress.add_argument(
+        "images",
+        metavar="IMAGES",
+        nargs="+",
+        help="PNG files or folders of them, one idx file, or one npz file; 28x28 pixels",
+    )
+    compress.add_argument("--array", metavar="NAME", help="which array of an npz file")
+    decompress.add_argument("file", metavar="FILE")
+    for sub, metavar, help in (
+        (compress, "FILE", "write this file"),
+        (decompress, "OUT", "write this file or, for PNG files, this folder"),
+    ):
+        sub.add_argument("-o", "--out", metavar=metavar, required=True, help=help)
+        sub.add_argument(
+            "--weights",
+            metavar="FOLDER",
+            help="folder with the run's model.safetensors and train.json (default: found by name)",
+        )
 
 
 def _add_evaluation_options(sub: argparse.ArgumentParser) -> None:

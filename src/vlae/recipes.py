@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from vlae.config.schema import ClassifierConfig, Params, Run, as_dict
+from vlae.coding.bits_back import BitsBack
+from vlae.coding.codec import coding_model
+from vlae.config.schema import ClassifierConfig, CodelengthConfig, Params, Run, as_dict
 from vlae.config.stages import configurations
 from vlae.data.batches import as_input, permutation
 from vlae.data.fetch import data_recipe
@@ -34,6 +36,7 @@ from vlae.evaluation.sample import DECOMPRESSED, decompress, draw_samples
 from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.images import COLOUR, FIXED, ImageKind, scaled
 from vlae.models.base import Model, latent_noise
+from vlae.models.build import build_model
 from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.write import write_text
@@ -172,6 +175,20 @@ def classifier_recipe(config: ClassifierConfig) -> dict:
     )
 
 
+def codelength_recipe(run: Run, config: CodelengthConfig) -> dict:
+    """Return the recipe of a code length: the words of the coder for the images, with weights
+    that are a fixed pattern, so that they are the same on every machine."""
+    model = build_model(run.model)
+    with torch.no_grad():
+        for number, weight in enumerate(model.parameters()):
+            index = torch.arange(weight.numel(), dtype=torch.float64) + 97 * number
+            pattern = (index * index * 31 + index * 17) % 251 / 251 - 0.5
+            weight.copy_(pattern.view(weight.shape))
+    coder = BitsBack(coding_model(run.name, model))
+    words = coder.encode(made_up_images(FIXED)).tolist()
+    return {"check": coder.model.check.hex(), "count": len(words), "words": words[:4]}
+
+
 def write_recipes(params: Params) -> None:
     """Write results/recipes: one file per data set and classifier, and three per run. Remove the
     recipes of all others."""
@@ -184,6 +201,9 @@ def write_recipes(params: Params) -> None:
     for name, config in params.classifiers.items():
         numbers = classifier_recipe(config)
         _write(name, "classifier", {"configuration": as_dict(config), "numbers": numbers})
+    for name, length in params.codelengths.items():
+        numbers = codelength_recipe(params.run(name), length)
+        _write(name, "codelength", {"configuration": as_dict(length), "numbers": numbers})
     # This can take minutes: show the progress on a terminal.
     for run in tqdm(params.runs.values(), unit="run", leave=False, disable=None):
         numbers = run_recipes(run, params.image_kind(run.dataset))
@@ -196,8 +216,10 @@ def _files(params: Params) -> set[Path]:
     """Return the files of all recipes."""
     data = {paths.recipe(name, "data") for name in params.datasets}
     classifiers = {paths.recipe(name, "classifier") for name in params.classifiers}
+    codelengths = {paths.recipe(name, "codelength") for name in params.codelengths}
     steps = ("train", "evaluate", "sample")
-    return data | classifiers | {paths.recipe(run, step) for run in params.runs for step in steps}
+    runs = {paths.recipe(run, step) for run in params.runs for step in steps}
+    return data | classifiers | codelengths | runs
 
 
 def _write(name: str, step: str, recipe: dict) -> None:

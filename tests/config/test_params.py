@@ -209,6 +209,16 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
         (assign("classifiers", "static_mnist", {}), "only colour data sets have labels"),
         (assign("classifiers", "cifar10", {"epochs": 1}), "key 'batch_size' is missing"),
         (assign("classifiers", "cifar10", "epochs", 0), "epochs must be at least 1, not 0"),
+        (assign("codelengths", "no-run", {}), "codelengths.'no-run': no run of that name"),
+        (
+            assign("codelengths", "static_mnist-vlae", "dataset", "mnist"),
+            "codelengths.'static_mnist-vlae'.dataset: no data set 'mnist'",
+        ),
+        (
+            assign("codelengths", "static_mnist-vlae", "dataset", "cifar10"),
+            "codelengths.'static_mnist-vlae': only binary images can be compressed",
+        ),
+        (assign("codelengths", "static_mnist-vlae", "images", -1), "images must be at least 0"),
         (assign(*RUN, "gpus", 0), "static_mnist-vlae.gpus must be at least 1"),
         (assign(*RUN, "gpus", "2"), "static_mnist-vlae.gpus must be int"),
         (delete("defaults", "gpus"), "key 'gpus' is missing"),

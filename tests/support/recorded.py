@@ -39,6 +39,7 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
             for run in (*runs, *repeats)
         },
         classifiers={"cifar10": None},
+        codelengths={},
         image_kind=lambda dataset: COLOUR if dataset.startswith("cifar10") else FIXED,
         why_not_trained=lambda run: "its file is lost" if run.startswith("omniglot-") else "",
         repetitions=lambda run: (repetitions or {}).get(run, []),

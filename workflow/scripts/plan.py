@@ -21,6 +21,7 @@ NEVER = {
     "sample": "never sampled",
     "fetch": "not on this machine",
     "classifier": "never trained",
+    "codelength": "never compressed",
 }
 
 
@@ -70,6 +71,8 @@ def changed_settings(step: str, name: str, params: Params, recorded: dict) -> It
         yield from _differences(run.evaluation, recorded["config"], only=read)
     if step == "classifier" and recorded:
         yield from _differences(params.classifiers[name], recorded)
+    if step == "codelength" and recorded:
+        yield from _differences(params.codelengths[name], recorded)
 
 
 def _differences(

@@ -9,6 +9,7 @@ import yaml
 from vlae.config.rules import check_run
 from vlae.config.schema import (
     ClassifierConfig,
+    CodelengthConfig,
     ColourModelConfig,
     ColourTrainingConfig,
     EvaluationConfig,
@@ -86,7 +87,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def _params(tree: object) -> Params:
-    top = mapping(tree, "the file", {"datasets", "defaults", "runs", "classifiers"})
+    top = mapping(tree, "the file", {"datasets", "defaults", "runs", "classifiers", "codelengths"})
     datasets = mapping(top["datasets"], "datasets")
     for name, spec in datasets.items():
         check_name(name, "datasets")
@@ -108,8 +109,13 @@ def _params(tree: object) -> Params:
         name: _classifier(name, block, datasets)
         for name, block in mapping(top["classifiers"], "classifiers").items()
     }
+    codelengths = {
+        name: _codelength(name, block, runs, datasets)
+        for name, block in mapping(top["codelengths"], "codelengths").items()
+    }
     inherited = {kind: defaults[kind] for kind in kinds}
-    return Params(datasets, {name: runs[name] for name in blocks}, classifiers, inherited)
+    ordered = {name: runs[name] for name in blocks}
+    return Params(datasets, ordered, classifiers, codelengths, inherited)
 
 
 def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
@@ -149,6 +155,21 @@ def _classifier(name: object, block: object, datasets: dict[str, dict]) -> Class
     if image_kind(datasets[name]) is not COLOUR:
         raise VlaeError(f"{where}: only colour data sets have labels")
     return _build(ClassifierConfig, block, where)
+
+
+def _codelength(
+    name: object, block: object, runs: dict[str, Run], datasets: dict[str, dict]
+) -> CodelengthConfig:
+    where = f"codelengths.{shown(name)}"
+    if not isinstance(name, str) or name not in runs:
+        raise VlaeError(f"{where}: no run of that name; {suggestion(name, runs)}")
+    config = _build(CodelengthConfig, block, where)
+    if config.dataset not in datasets:
+        hint = suggestion(config.dataset, datasets)
+        raise VlaeError(f"{where}.dataset: no data set {shown(config.dataset)}; {hint}")
+    if COLOUR in (image_kind(datasets[n]) for n in (config.dataset, runs[name].dataset)):
+        raise VlaeError(f"{where}: only binary images can be compressed")
+    return config
 
 
 def _repetition(name: str, block: dict, originals: dict[str, Run], seeds: dict) -> Run:

@@ -183,6 +183,18 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True)
+class CodelengthConfig:
+    """Which test images a run compresses (vlae.coding.codelength).
+
+    dataset: of binary images; the run's own, or another one. images: how many of its first test
+    images; 0: all.
+    """
+
+    dataset: str
+    images: int = _range(low=0, high=MOST_IMAGES)
+
+
+@dataclass(frozen=True)
 class Run:
     """A run: a model, its data set, and the settings of training and evaluation.
 
@@ -206,13 +218,14 @@ class Params:
     """The content of params.yaml.
 
     datasets: name -> plain mapping, as in the file. runs: name -> Run.
-    classifiers: data set -> ClassifierConfig.
+    classifiers: data set -> ClassifierConfig. codelengths: run -> CodelengthConfig.
     defaults: kind of images -> plain mapping, as in the file.
     """
 
     datasets: dict[str, dict]
     runs: dict[str, Run]
     classifiers: dict[str, ClassifierConfig]
+    codelengths: dict[str, CodelengthConfig]
     defaults: dict[str, dict]
 
     def run(self, name: str) -> Run:
@@ -239,6 +252,13 @@ class Params:
             hint = suggestion(name, self.classifiers)
             raise VlaeError(f"no classifier of {name!r} in params.yaml; {hint}")
         return self.classifiers[name]
+
+    def codelength(self, name: str) -> CodelengthConfig:
+        """Return what run `name` compresses. Raises VlaeError with the known names."""
+        if name not in self.codelengths:
+            hint = suggestion(name, self.codelengths)
+            raise VlaeError(f"no code length of {name!r} in params.yaml; {hint}")
+        return self.codelengths[name]
 
     def dataset(self, name: str) -> dict:
         """Return the block of data set `name`. Raises VlaeError with the known names."""

@@ -40,10 +40,15 @@ def reconfigured(params: Params) -> set[str]:
         for step in ("train", "evaluate", "sample")
         if not in_recipe(run, step)
     }
+    others: dict[str, dict[str, Any]] = {
+        "classifier": params.classifiers,
+        "codelength": params.codelengths,
+    }
     return runs | {
-        f"classifier@{name}"
-        for name, config in params.classifiers.items()
-        if _recorded(name, "classifier") != as_dict(config)
+        f"{step}@{name}"
+        for step, configs in others.items()
+        for name, config in configs.items()
+        if _recorded(name, step) != as_dict(config)
     }
 
 

@@ -45,9 +45,12 @@ class WeightNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape[unit_dim]))
         self.register_buffer("mask", mask, persistent=False)
         self.initialising = False
+        self.frozen: Tensor | None = None  # a weight that takes the place of g v / ||v||
 
     def weight(self, direction: Tensor | None = None) -> Tensor:
-        """Return g v / ||v||, with the shape of v."""
+        """Return g v / ||v||, with the shape of v, or the frozen weight."""
+        if self.frozen is not None:
+            return self.frozen
         if direction is None and foldable(self):
             return folded(self)
         v = self.own_direction() if direction is None else direction

@@ -150,7 +150,8 @@ def leftovers(params: Params, root: Path) -> Iterator[str]:
     known = {*params.runs, *params.datasets}
     found: dict[str, list[Path]] = {}
     for names, places in (
-        (known, ("checkpoints/*", "evaluations/*", "samples/*", "classifiers/*", "recipes/*")),
+        (known, ("checkpoints/*", "evaluations/*", "samples/*", "recipes/*")),
+        (known, ("classifiers/*", "codelengths/*")),
         (drawn, ("tables/*", "figures/*", "drawn/*/*")),
     ):
         for place in places:

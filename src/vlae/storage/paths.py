@@ -47,9 +47,14 @@ def classifier(dataset: str) -> Path:
     return Path("results/classifiers") / f"{dataset}.safetensors"
 
 
+def codelength(run: str) -> Path:
+    """Return the path of the record of a run's code length."""
+    return Path("results/codelengths") / f"{run}.json"
+
+
 def recipe(run: str, step: str) -> Path:
     """Return the path of a recipe; `run` may also name a data set.
 
-    step: train, evaluate or sample for a run, data or classifier for a data set.
+    step: train, evaluate, sample or codelength for a run, data or classifier for a data set.
     """
     return Path("results/recipes") / f"{run}.{step}.json"

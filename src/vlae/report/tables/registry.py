@@ -12,6 +12,7 @@ from vlae.report.paper import table_names
 from vlae.report.tables import (
     claims,
     code_content,
+    codelengths,
     decoder_windows,
     headline,
     paper_table,
@@ -47,6 +48,7 @@ TABLES = (
     | {
         "claims": Entry(claims.claims_inputs, claims.build),
         "cifar10_kept": Entry(code_content.kept_inputs, code_content.build),
+        codelengths.NAME: Entry(codelengths.length_inputs, codelengths.build),
         decoder_windows.NAME: Entry(decoder_windows.windows_inputs, decoder_windows.build),
         training_time.NAME: Entry(training_time.time_inputs, training_time.build),
     }
