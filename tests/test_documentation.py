@@ -12,7 +12,10 @@ NAMED = re.compile(r"`((?:src|tests|workflow|docs|benchmarks|tools|results)/[\w.
 LINKED = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 MADE = tuple(
     f"results/{name}"
-    for name in ("logs", "report.html", "samples", "evaluations", "checkpoints", "classifiers")
+    for name in (
+        *("logs", "report.html", "samples", "evaluations", "checkpoints", "classifiers"),
+        "codelengths",
+    )
 )
 
 
