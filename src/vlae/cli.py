@@ -328,7 +328,7 @@ def _compress(options: argparse.Namespace) -> None:
     images = [Path(name) for name in options.images]
     done = compress(options.run, coding_model(options.run, model), images, out, options.array)
     print(
-        f"{out}: {done.images:,} images in {done.file_bytes:,} bytes, of which "
+        f"{out}: {_images(done.images)} in {done.file_bytes:,} bytes, of which "
         f"{done.header_bytes} describe the file; {done.bits_per_image:.1f} bits an image"
     )
 
@@ -344,7 +344,11 @@ def _decompress(options: argparse.Namespace) -> None:
 
     file, out = Path(options.file), Path(options.out)
     header = decompress(file, out, prepared)
-    print(f"{out}: {header.images:,} images ({header.format}), unpacked with {header.run}")
+    print(f"{out}: {_images(header.images)} ({header.format}), unpacked with {header.run}")
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
 
 
 def _codelength(options: argparse.Namespace) -> None:

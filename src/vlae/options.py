@@ -179,7 +179,10 @@ def _add_evaluation_options(sub: argparse.ArgumentParser) -> None:
         help="multiply the standard deviations of q(z|x) by S (default: as configured)",
     )
     sub.add_argument(
-        "--out", metavar="FILE", help="write the record (json) to FILE and nothing to results/"
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="write the record (json) to FILE and nothing to results/",
     )
 
 
@@ -215,7 +218,7 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
 
 def _add_picture_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--out", metavar="FILE.png", help="draw samples into a picture and record nothing"
+        "-o", "--out", metavar="FILE.png", help="draw samples into a picture and record nothing"
     )
     sub.add_argument(
         "-n",

@@ -100,7 +100,9 @@ def test_png_files_that_are_refused(tmp_path):
     wide = png(tmp_path / "wide.png", size=(30, 28))
     assert refusal(wide, read, wide) == "is 30x28, not 28x28 pixels"
     colour = png(tmp_path / "colour.png", "RGB")
-    assert refusal(colour, read, colour) == "is a picture of mode RGB, not black and white"
+    assert refusal(colour, read, colour) == (
+        "is a picture of mode RGB, not black and white (mode 1 or L)"
+    )
     broken = tmp_path / "broken.png"
     broken.write_bytes(wide.read_bytes()[:40])
     assert "cannot be read as a PNG file" in refusal(broken, read, broken)
@@ -109,7 +111,8 @@ def test_png_files_that_are_refused(tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("some notes")
     assert "name PNG files or folders of them" in refusal(text, read, text, wide)
-    assert refusal(tmp_path / "no", read, tmp_path / "no") == "no such file"
+    for name in ("no", "no.png"):
+        assert refusal(tmp_path / name, read, tmp_path / name) == "no such file"
     (tmp_path / "other").mkdir()
     twice = png(tmp_path / "other" / "wide.png")
     with pytest.raises(VlaeError, match=r"two images are called wide\.png"):
@@ -125,10 +128,12 @@ def test_idx_files_that_are_refused(tmp_path):
         return refusal(path, lambda: open_images([path]).__enter__())
 
     assert said(content[:-1]) == "its size does not fit its 7 images"
-    assert said(content[:10]) == "neither an idx file of images nor an npz file"
-    assert said(b"something else of a length that would do") == (
-        "neither an idx file of images nor an npz file"
+    foreign = (
+        "neither an idx file of images, unpacked, nor an npz file; name one of these, or PNG "
+        "files or folders of them"
     )
+    assert said(content[:10]) == foreign
+    assert said(b"something else of a length that would do") == foreign
     assert said(content[:8] + b"\0\0\0\x1d" + content[12:]) == "images of 29x28, not 28x28 pixels"
 
 

@@ -105,8 +105,12 @@ def _read_png(path: Path) -> np.ndarray:
             if image.size != (SHAPE[1], SHAPE[0]):
                 raise VlaeError(f"{path}: is {image.size[0]}x{image.size[1]}, not 28x28 pixels")
             if image.mode not in ("1", "L"):
-                raise VlaeError(f"{path}: is a picture of mode {image.mode}, not black and white")
+                raise VlaeError(
+                    f"{path}: is a picture of mode {image.mode}, not black and white (mode 1 or L)"
+                )
             return np.asarray(image.convert("L"))
+    except FileNotFoundError:
+        raise VlaeError(f"{path}: no such file") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise VlaeError(f"{path}: cannot be read as a PNG file ({error})") from None
 
@@ -117,7 +121,10 @@ def _open_idx(path: Path) -> Iterator[ImageFile]:
         header = file.read(16)
         magic, count, *shape = struct.unpack(">4I", header) if len(header) == 16 else (0, 0)
         if magic != IDX_MAGIC:
-            raise VlaeError(f"{path}: neither an idx file of images nor an npz file")
+            raise VlaeError(
+                f"{path}: neither an idx file of images, unpacked, nor an npz file; name one of "
+                "these, or PNG files or folders of them"
+            )
         if tuple(shape) != SHAPE:
             raise VlaeError(f"{path}: images of {shape[0]}x{shape[1]}, not 28x28 pixels")
         if path.stat().st_size != 16 + count * PIXELS:
