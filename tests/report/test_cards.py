@@ -95,3 +95,21 @@ def test_origins_agree_with_the_page_on_data_sets():
         assert names and all(one in row for one in names[:1])
         if facts["terms"]:
             assert "MIT" in facts["terms"] and "Brenden Lake" in page
+
+
+def test_seeds_lead_to_each_other(tmp_path):
+    decoder = {"config": {"model": MODEL | {"latent_dim": 0}}}
+    again = [f"caltech101-pixelcnn_seed{seed}" for seed in (1, 2)]
+    first = made(tmp_path, "caltech101-pixelcnn", decoder, exact=True)
+    links = ", ".join(f"[{run}]({run}.md)" for run in again)
+    assert f"Repeated with other seeds: {links}; tables show the mean." in first
+    second = made(tmp_path, again[0], decoder, exact=True)
+    assert "It repeats [caltech101-pixelcnn](caltech101-pixelcnn.md) with another seed." in second
+    alone = made(tmp_path)
+    assert "Repeated with" not in alone and "It repeats" not in alone
+
+
+def test_a_revision_with_changes_is_explained(tmp_path):
+    assert rows(made(tmp_path, training={"git_revision": "bb40e2"}))["Revision"] == "`bb40e2`"
+    changed = rows(made(tmp_path, training={"git_revision": "bb40e2+"}))["Revision"]
+    assert changed == "`bb40e2+` (+: with changes that were not committed)"

@@ -32,13 +32,21 @@ def headline():
     counts = rows["status"].value_counts()
     parts = [f"{counts[status]} {status}" for status in STATUSES if status in counts]
     total = f"Of {len(rows)} numbers that the paper prints for these models: {', '.join(parts)}."
-    return f"{total}\n\n{_columns(table)}\n\n<sub>{legend}</sub>\n"
+    origin = "Each of our numbers leads to the card of its run: settings, data, seed, machine."
+    return f"{total} {origin}\n\n{_columns(table)}\n\n<sub>{legend}</sub>\n"
 
 
 def _columns(table):
-    """Return the Markdown table without columns that would not fit on a page: ± s.e. and Run."""
+    """Return the Markdown table without columns that would not fit on a page, ± s.e. and Run, and
+    with a link from each of our numbers to its run's card."""
     lines = [line.strip("|").split("|") for line in table.splitlines()]
-    keep = [i for i, cell in enumerate(lines[0]) if cell.strip() not in ("± s.e.", "Run")]
+    head = [cell.strip() for cell in lines[0]]
+    ours, run = head.index("Ours"), head.index("Run")
+    for line in lines[2:]:
+        if line[ours].strip():
+            card = f"results/cards/{line[run].strip()}.md"
+            line[ours] = f" [{line[ours].strip()}]({card}) "
+    keep = [i for i, name in enumerate(head) if name not in ("± s.e.", "Run")]
     return "\n".join("|" + "|".join(line[i] for i in keep) + "|" for line in lines)
 
 

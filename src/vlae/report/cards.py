@@ -124,7 +124,21 @@ def _summary(params: "Params", run: "Run", model: AnyModel, evaluation: dict) ->
     )
     printed = printed_nll(run.name)
     text += f"; the paper prints {rounded(printed)}." if printed is not None else "."
-    return f"{text} {_remark(evaluation)}".strip()
+    return " ".join(filter(None, (text, _seeds(params, run), _remark(evaluation))))
+
+
+def _seeds(params: "Params", run: "Run") -> str:
+    """Return which runs repeat this one with other seeds, or which one it repeats."""
+    if run.repeats:
+        return f"It repeats {_card_link(run.repeats)} with another seed."
+    again = params.repetitions(run.name)
+    if not again:
+        return ""
+    return f"Repeated with other seeds: {', '.join(map(_card_link, again))}; tables show the mean."
+
+
+def _card_link(run: str) -> str:
+    return f"[{run}]({run}.md)"
 
 
 def _what(model: AnyModel) -> str:
@@ -154,11 +168,17 @@ def _training(training: dict, evaluation: dict) -> Iterator[tuple[str, object]]:
     yield "Computed by", training.get("core")
     yield "Precision", training.get("precision")
     yield "PyTorch", training.get("torch")
-    yield "Revision", _code(training.get("git_revision"))
+    yield "Revision", _revision(training.get("git_revision"))
     yield "Seed", training.get("seed")
     yield "Parameters", training.get("parameters")
     digest = training.get("checkpoint_sha256") or evaluation.get("checkpoint_sha256")
     yield "SHA-256 of the checkpoint", _code(digest)
+
+
+def _revision(name: str | None) -> str | None:
+    """Return a revision as code, with what its "+" means (vlae.revision)."""
+    code = _code(name)
+    return f"{code} (+: with changes that were not committed)" if name and "+" in name else code
 
 
 def _evaluation(params: "Params", run: "Run", record: dict) -> Iterator[tuple[str, object]]:
