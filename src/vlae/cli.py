@@ -84,6 +84,14 @@ def _check_unchanged(options: argparse.Namespace, run: "Run") -> None:
         )
 
 
+def _check_block(options: argparse.Namespace, section: str, name: str, config: object) -> None:
+    """Raise VlaeError if SECTION.NAME of the parameters was edited while the command ran."""
+    if getattr(_params(options), section).get(name) != config:
+        raise VlaeError(
+            f"{options.params}: {section}.{name} was edited meanwhile; run the same command again"
+        )
+
+
 def _is_recorded(options: argparse.Namespace, run: "Run") -> bool:
     """Return True if the run has the settings of ./params.yaml, to which results/ belongs.
 
@@ -234,11 +242,7 @@ def _classifier(options: argparse.Namespace) -> None:
     from vlae.evaluation.classifier import write_classifier
 
     record = write_classifier(config, _dataset(params, options.dataset))
-    if _params(options).classifiers.get(options.dataset) != config:
-        raise VlaeError(
-            f"{options.params}: classifiers.{options.dataset} was edited meanwhile; run the same "
-            "command again"
-        )
+    _check_block(options, "classifiers", options.dataset, config)
     print(
         f"{options.dataset}: {record['accuracy']:.1%} ± {record['accuracy_se']:.1%} of "
         f"{record['n_test']} test images recognised"
@@ -358,11 +362,7 @@ def _codelength(options: argparse.Namespace) -> None:
     from vlae.coding.codelength import write_codelength
 
     record = write_codelength(run, config, dataset)
-    if _params(options).codelengths.get(run.name) != config:
-        raise VlaeError(
-            f"{options.params}: codelengths.{run.name} was edited meanwhile; run the same command "
-            "again"
-        )
+    _check_block(options, "codelengths", run.name, config)
     print(
         f"{run.name}: {record['n_test']:,} images in {record['file_bytes']:,} bytes, "
         f"{record['bits_per_image']:.2f} bits an image, and back"

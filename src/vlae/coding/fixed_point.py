@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from vlae.coding.tables import exp_of_non_positive
+from vlae.coding.tables import VALUE_BITS, exp_of_non_positive
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.nn.weightnorm import NORM_FLOOR, WeightNorm
 
-VALUE_BITS, WEIGHT_BITS = 12, 16
+WEIGHT_BITS = 16
 VALUE_UNIT, WEIGHT_UNIT = 2.0**-VALUE_BITS, 2.0**-WEIGHT_BITS
 LARGEST = 2.0**12  # values are clamped to -LARGEST..LARGEST
 LARGEST_SUM = 2.0**53 * VALUE_UNIT * WEIGHT_UNIT / LARGEST  # of the absolute weights of a unit

@@ -2,8 +2,8 @@
 
 The standard library's exp and erfc may differ between machines by a rounding error of a double.
 No entry lies so close to the middle between two roundings that this could change it
-(tests/coding/test_tables.py), so the tables are the same everywhere. Arguments are multiples of
-2^-12, as in vlae.coding.fixed_point.
+(tests/coding/test_tables.py), so the tables are the same everywhere. Arguments are values of
+vlae.coding.fixed_point, multiples of 2^-12.
 """
 
 import math
@@ -12,7 +12,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-VALUE_BITS = 12
+VALUE_BITS = 12  # of a value behind the binary point
 STEPS = 2**VALUE_BITS  # of an argument, per unit
 PROBABILITY_BITS = 24  # precision of the entropy coder's probabilities
 FINEST = 2.0**-PROBABILITY_BITS
