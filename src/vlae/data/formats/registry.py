@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data.formats import amat, cifar, folder, idx, matlab, omniglot, torchvision_sets
+from vlae.data.formats import amat, cifar, folder, idx, matlab, omniglot, one_bit, torchvision_sets
 from vlae.data.formats.splits import Counts, Splits
 from vlae.errors import VlaeError
 from vlae.images import image_kind
@@ -89,6 +89,7 @@ FORMATS = {
     "cifar10_tar": _together(cifar.read_tar, cifar.example_tar),
     "cifar10_bin": _together(cifar.read_bin, cifar.example_bin, cifar.BIN_FILES),
     "folder": Format(folder.read, folder.example),
+    "one_bit": Format(one_bit.read, one_bit.example, own_files=one_bit.files),
     **{
         f"torchvision:{name}": Format(
             partial(torchvision_sets.read, name),

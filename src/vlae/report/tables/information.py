@@ -1,0 +1,162 @@
+"""The table of information preference: what a code holds, by how far the decoder sees.
+
+One row per run of the comparison "information preference", then the three readings of the decoder's
+window (decoder_windows), which are full-sized networks.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlae import one_bit
+from vlae.errors import VlaeError
+from vlae.receptive_field import decoder_kernels, reach
+from vlae.report.doubt import doubt
+from vlae.report.tables import decoder_windows
+from vlae.report.tables.table import Table
+from vlae.storage import paths
+from vlae.storage.records import evaluation_file, read_results, training_file
+from vlae.units import rounded, rounded_error
+
+if TYPE_CHECKING:
+    from vlae.config.schema import DecoderConfig, Params, Run
+
+NAME = "information"
+COMPARISON = "information preference"
+TOY = "one_bit"  # the format of the toy data set (vlae.one_bit)
+SERIES = ("with free bits", "without free bits", "full size", "one global bit")
+MEASURED = ("nll", "kl", "digit", "thickness", "slant")  # each with a standard error in the csv
+CSV = (
+    *("series", "run", "dataset", "reach", "pixels", "free_bits", "epochs", "latent_dim"),
+    *(f"{key}{which}" for key in MEASURED for which in ("", "_se")),
+    *("exact_nll", "exact_kl", "note"),
+)
+TITLE = "What a code holds, by how far the decoder sees"
+LEGEND = (
+    "VLAEs that differ only in the window of their decoder, trained for the same few epochs. Reach: "
+    "how many pixels up and aside the decoder sees; 0 is a factorized decoder. Pixels: how many it "
+    "sees in all. NLL and KL(q(z|x) ‖ p(z)) are those of the test images, in nats per image. "
+    "Digit: test images whose digit a linear probe of z names, in %. Thickness, slant: R² of a "
+    "linear regression from z to the thickness and the slant of the strokes. Full size: the "
+    "networks of table decoder_windows. One global bit: a toy distribution of which NLL and KL are "
+    "known exactly (vlae.one_bit); Exact: its NLL and the KL of the shortest code. Networks of the "
+    "other series are small, and no row is meant to reach the paper's numbers."
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run of the table. reach: pixels up and aside that its decoder sees; pixels: in all."""
+
+    series: str
+    run: "Run"
+    reach: int
+    pixels: int
+
+
+def points(params: "Params") -> list[Point]:
+    """Return the runs of the table, sorted by series and reach."""
+    found = [_point(run, params) for run in params.runs.values() if run.comparison == COMPARISON]
+    windows = [r.run for r in decoder_windows.READINGS if r.run in params.runs]
+    if found:  # without the small networks there is nothing to compare with
+        found += [_point(params.runs[name], params, "full size") for name in windows]
+    return sorted(found, key=lambda point: (SERIES.index(point.series), point.reach))
+
+
+def _point(run: "Run", params: "Params", series: str | None = None) -> Point:
+    from vlae.config.schema import ModelConfig
+
+    if not isinstance(run.model, ModelConfig):
+        raise VlaeError(f"run {run.name}: not a model of binary images")
+    if series is None:
+        toy = params.datasets[run.dataset]["format"] == TOY
+        series = SERIES[3] if toy else SERIES[0 if run.training.free_bits else 1]
+    seen = window(run.model.decoder)
+    far = max((max(abs(row), abs(column)) for row, column in seen), default=0)
+    return Point(series, run, far, len(seen))
+
+
+def window(decoder: "DecoderConfig") -> set[tuple[int, int]]:
+    """Return the other pixels that a decoder sees, as offsets (rows down, columns right)."""
+    if decoder.kind == "factorized":
+        return set()
+    kernels = decoder_kernels(decoder.first_kernel, decoder.masked_blocks, decoder.last_masked)
+    return reach(kernels)
+
+
+def information_inputs(params: "Params") -> list[str]:
+    """Return the recorded results that the table reads if they exist, relative to the root."""
+    files = (training_file, evaluation_file, paths.probe)
+    return [str(file(point.run.name)) for point in points(params) for file in files]
+
+
+def rows(params: "Params", root: Path) -> list[dict]:
+    """Return the rows, with the keys of CSV; None where nothing is recorded, with a `note`."""
+    return [_row(point, params, root) for point in points(params)]
+
+
+def _row(point: Point, params: "Params", root: Path) -> dict:
+    run = point.run
+    row = dict.fromkeys(CSV) | {
+        "series": point.series,
+        "run": run.name,
+        "dataset": run.dataset,
+        "reach": point.reach,
+        "pixels": point.pixels,
+        "free_bits": run.training.free_bits,
+        "latent_dim": run.model.latent_dim,
+    }
+    if point.series == SERIES[3]:
+        row |= {"exact_nll": one_bit.exact_nll(), "exact_kl": one_bit.exact_kl(point.reach)}
+    training, evaluation = read_results(root, run.name, run.dataset)
+    if training is None:
+        return row | {"note": "not trained"}
+    row["epochs"] = training["epochs"]
+    if evaluation is None:
+        return row | {"note": "not evaluated"}
+    row |= {key: evaluation[key] for key in ("nll", "nll_se", "kl", "kl_se")}
+    return row | _probed(run, root) | {"note": doubt(evaluation)}
+
+
+def build(params: "Params", root: Path) -> Table:
+    """Build the table. Raises VlaeError for a record that cannot be used."""
+    import pandas as pd
+
+    found = rows(params, root)
+    return Table(
+        name=NAME,
+        title=TITLE,
+        legend=LEGEND,
+        frame=pd.DataFrame(found, columns=list(CSV), dtype=object),
+        shown=pd.DataFrame([_cells(row) for row in found]),
+        text=("Run", "Note"),
+        groups=[row["series"] for row in found],
+        below={"Note": "{}"},
+    )
+
+
+def _cells(row: dict) -> dict[str, str]:
+    """Return the cells for readers, by heading."""
+
+    def measured(key: str, factor: float = 1) -> str:
+        value, error = row[key], row[f"{key}_se"]
+        if value is None:
+            return ""
+        text = rounded(factor * value)
+        return text if error is None else f"{text} ± {rounded_error(factor * error)}"
+
+    return {
+        "Run": row["run"],
+        "Reach": str(row["reach"]),
+        "Pixels": str(row["pixels"]),
+        "Free bits": rounded(row["free_bits"]),
+        "Epochs": "" if row["epochs"] is None else str(row["epochs"]),
+        "NLL": measured("nll"),
+        "Exact NLL": "" if row["exact_nll"] is None else rounded(row["exact_nll"]),
+        "KL": measured("kl"),
+        "Exact KL": "" if row["exact_kl"] is None else rounded(row["exact_kl"]),
+        "Digit, %": measured("digit", 100),
+        "Thickness": measured("thickness"),
+        "Slant": measured("slant"),
+        "Note": row["note"] or "",
+    }
