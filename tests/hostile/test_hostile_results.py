@@ -61,7 +61,9 @@ def results(tmp_path_factory) -> Path:
     deep = {"images": 4, "importance_samples": 128, "difference": -0.1, "difference_se": 0.01}
     curve = [{"k": k, "nll": 81.0, "se": 0.2} for k in (1, 2, 4)]
     recorded.write_evaluation(root, RUN, n_test=IMAGES, deep=deep, curve=curve)
-    recorded.write_per_image(root, RUN, np.linspace(-90, -70, IMAGES))
+    values = np.linspace(-90, -70, IMAGES)
+    recorded.write_per_image(root, RUN, values, elbo=(values - 1).astype(np.float32))
+    recorded.write_probe(root, RUN, n_test=IMAGES)
     recorded.write_curve(root, RUN, [-100.0, -90.0], [5.0, 6.0], [-101.0, -91.0])
     recorded.write_samples(root, RUN, 16)
     recorded.write_training(root, COLOUR_RUN)
@@ -79,6 +81,7 @@ def read_everything(root: Path) -> None:
     read_samples(root, RUN)
     read_originals(root, RUN)
     build_table("table1_static_mnist", recorded.params(RUN), root)
+    build_table("bookkeeping", recorded.params(RUN), root)
     kept_rows(recorded.params(COLOUR_RUN), root)
     gather(PARAMS, root)
 
@@ -87,6 +90,7 @@ FILES = {
     "train.json": training_file(RUN),
     "evaluation json": evaluation_file(RUN),
     "evaluation npz": evaluation_file(RUN).with_suffix(".npz"),
+    "probe json": paths.probe(RUN),
     "curve.csv": curve_file(RUN),
     "samples npz": paths.samples(RUN),
     "colour samples npz": paths.samples(COLOUR_RUN),
@@ -127,7 +131,9 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("kind", ["train.json", "evaluation json", "classifier json"])
+@pytest.mark.parametrize(
+    "kind", ["train.json", "evaluation json", "probe json", "classifier json"]
+)
 @cases(50)
 @given(data=st.data())
 def test_records_with_any_value_in_them(results, kind, data):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from miniature import PROJECT
-from recorded import params, write_evaluation, write_training
+from recorded import params, write_evaluation, write_per_image, write_training
 from vlae.config.load import load_params
 from vlae.errors import VlaeError
 from vlae.report.paper import paper, paper_table, printed_kl, printed_nll, table_names
@@ -476,7 +476,8 @@ def test_inputs_are_the_records_of_the_runs_in_params():
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_latex_compiles(tmp_path):
     write_training(tmp_path, VLAE, hardware="50% of a C_PU & more #1 ~ {x}")
-    write_evaluation(tmp_path, VLAE)
+    write_evaluation(tmp_path, VLAE, n_test=3)
+    write_per_image(tmp_path, VLAE, [-80.0, -81.0, -80.5])
     inputs = []
     for name in TABLES:
         inputs.append(rf"\input{{{write_table(name, TABLE_1, tmp_path)[2]}}}")

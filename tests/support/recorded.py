@@ -65,6 +65,8 @@ def write_evaluation(root: Path, run: str, nll: float = 80.5, **changes) -> Path
         "nll_se": 0.2345,
         "kl": 12.125,
         "kl_se": 0.05,
+        "elbo": -nll - 1.5,
+        "elbo_se": 0.25,
         "bits_per_dim": nll / 784 / math.log(2),
         "importance_samples": 64,
         "exact": False,
@@ -88,6 +90,20 @@ def write_per_image(root: Path, run: str, log_likelihood, kl=None, **changes) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **(arrays | changes))
     return path
+
+
+def write_probe(root: Path, run: str, entropy: float = -12.0, **changes) -> Path:
+    """What is recorded of a code of eight variables; the entropy is in nats."""
+    record = {
+        "run": run,
+        "posterior_entropy": entropy,
+        "posterior_entropy_se": 0.125,
+        "latent_dim": 8,
+        "n_test": 10000,
+        "checkpoint_sha256": "c" * 64,
+        "data_sha256": "d" * 64,
+    }
+    return _write_json(root / "results" / "probes" / f"{run}.json", record | changes)
 
 
 def write_curve(root: Path, run: str, elbo, kl, valid_elbo=None) -> Path:

@@ -52,6 +52,11 @@ def codelength(run: str) -> Path:
     return Path("results/codelengths") / f"{run}.json"
 
 
+def probe(run: str) -> Path:
+    """Return the path of the record of what a run's code holds."""
+    return Path("results/probes") / f"{run}.json"
+
+
 def recipe(run: str, step: str) -> Path:
     """Return the path of a recipe; `run` may also name a data set.
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from vlae.errors import VlaeError, suggestion
 from vlae.report.drawn import write_note
+from vlae.report.figures.bookkeeping import draw_bookkeeping
 from vlae.report.figures.headline import draw_headline
 from vlae.report.figures.image_grids import draw_images
 from vlae.report.figures.learning_curves import draw_curves
 from vlae.report.figures.likelihoods import draw_against_k, draw_per_image
 from vlae.report.figures.receptive_fields import WINDOWS_OF, draw_windows
+from vlae.report.tables.bookkeeping import bookkeeping_inputs
 from vlae.storage import paths
 from vlae.storage.records import (
     curve_file,
@@ -65,11 +67,14 @@ class Entry:
     files: functions from a run to a recorded result that the figure reads if it exists.
     draw(params, root, dpi): returns the figure; raises VlaeError for a result that cannot be used.
     runs: the runs that it shows, None for all.
+    inputs(params): returns the recorded results that it reads if they exist, relative to the
+        root, if they are not the same `files` of every run.
     """
 
     files: tuple[Callable[[str], Path], ...]
     draw: Callable[..., "Figure"]
     runs: tuple[str, ...] | None = None
+    inputs: Callable[..., list[str]] | None = None
 
 
 IMAGES = (paths.samples, training_file, evaluation_file)
@@ -87,6 +92,7 @@ FIGURES = (
         for name, shown in WINDOWS_OF.items()
     }
     | {
+        "bookkeeping": Entry((), draw_bookkeeping, inputs=bookkeeping_inputs),
         "learning_curves": Entry((curve_file,), draw_curves),
         "nll_against_k": Entry((training_file, evaluation_file), draw_against_k),
         "per_image_nll": Entry(
@@ -99,6 +105,8 @@ FIGURES = (
 def figure_inputs(name: str, params: "Params") -> list[str]:
     """Return the recorded results that figure `name` reads if they exist, relative to the root."""
     entry = _entry(name)
+    if entry.inputs is not None:
+        return entry.inputs(params)
     runs = params.runs if entry.runs is None else [r for r in entry.runs if r in params.runs]
     return [str(file(run)) for run in runs for file in entry.files]
 

@@ -10,6 +10,7 @@ from vlae.errors import VlaeError, suggestion
 from vlae.report.drawn import write_note
 from vlae.report.paper import table_names
 from vlae.report.tables import (
+    bookkeeping,
     claims,
     code_content,
     codelengths,
@@ -48,6 +49,7 @@ TABLES = (
     | {
         "claims": Entry(claims.claims_inputs, claims.build),
         "cifar10_kept": Entry(code_content.kept_inputs, code_content.build),
+        bookkeeping.NAME: Entry(bookkeeping.bookkeeping_inputs, bookkeeping.build),
         codelengths.NAME: Entry(codelengths.length_inputs, codelengths.build),
         decoder_windows.NAME: Entry(decoder_windows.windows_inputs, decoder_windows.build),
         training_time.NAME: Entry(training_time.time_inputs, training_time.build),
