@@ -1,9 +1,9 @@
 """A toy distribution of binary images with one global bit, of which everything is known exactly.
 
-Each image has one bit b. Every fourth row, 0, 4, …, 24, shows it: the pixels 0, 4, …, 24 are b, the
-others 0. The pixels of any other row are all equal, and that value is a coin toss. So an image has
-1 + 21 fair bits. A local decoder copies a row from its first pixel. It can copy b only if it sees
-at least 4 pixels far; otherwise the code has to hold b, and nothing else (section 2).
+Each image has one bit b. Every fourth row, 0, 4, …, 24, shows it: the pixels 0, 4, …, 24 are b,
+the others 0. The pixels of any other row are all equal, and that value is a coin toss. So an image
+has 1 + 21 fair bits. A local decoder copies a row from its first pixel. It can copy b only if it
+sees at least 4 pixels far; otherwise the code has to hold b, and nothing else (section 2).
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The table of information preference: what a code holds, by how far the decoder sees.
 
-One row per run of the comparison "information preference", then the three readings of the decoder's
-window (decoder_windows), which are full-sized networks.
+One row per run of the comparison "information preference", then the three readings of the
+decoder's window (decoder_windows), which are full-sized networks.
 """
 
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ CSV = (
 )
 TITLE = "What a code holds, by how far the decoder sees"
 LEGEND = (
-    "VLAEs that differ only in the window of their decoder, trained for the same few epochs. Reach: "
-    "how many pixels up and aside the decoder sees; 0 is a factorized decoder. Pixels: how many it "
-    "sees in all. NLL and KL(q(z|x) ‖ p(z)) are those of the test images, in nats per image. "
-    "Digit: test images whose digit a linear probe of z names, in %. Thickness, slant: R² of a "
-    "linear regression from z to the thickness and the slant of the strokes. Full size: the "
-    "networks of table decoder_windows. One global bit: a toy distribution of which NLL and KL are "
-    "known exactly (vlae.one_bit); Exact: its NLL and the KL of the shortest code. Networks of the "
-    "other series are small, and no row is meant to reach the paper's numbers."
+    "VLAEs that differ only in the window of their decoder, trained for the same few epochs. "
+    "Reach: how many pixels up and aside the decoder sees; 0 is a factorized decoder. Pixels: how "
+    "many it sees in all. NLL and KL(q(z|x) ‖ p(z)) are those of the test images, in nats per "
+    "image. Digit: test images whose digit a linear probe of z names, in %. Thickness, slant: R² "
+    "of a linear regression from z to the thickness and the slant of the strokes. Full size: the "
+    "networks of table decoder_windows. One global bit: a toy distribution of which NLL and KL "
+    "are known exactly (vlae.one_bit); Exact: its NLL and the KL of the shortest code. Networks "
+    "of the other series are small, and no row is meant to reach the paper's numbers."
 )
 
 
@@ -115,7 +115,7 @@ def _row(point: Point, params: "Params", root: Path) -> dict:
     if evaluation is None:
         return row | {"note": "not evaluated"}
     row |= {key: evaluation[key] for key in ("nll", "nll_se", "kl", "kl_se")}
-    return row | _probed(run, root) | {"note": doubt(evaluation)}
+    return row | {"note": doubt(evaluation)}
 
 
 def build(params: "Params", root: Path) -> Table:

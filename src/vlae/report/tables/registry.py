@@ -16,6 +16,7 @@ from vlae.report.tables import (
     codelengths,
     decoder_windows,
     headline,
+    information,
     paper_table,
     training_time,
 )
@@ -52,6 +53,7 @@ TABLES = (
         bookkeeping.NAME: Entry(bookkeeping.bookkeeping_inputs, bookkeeping.build),
         codelengths.NAME: Entry(codelengths.length_inputs, codelengths.build),
         decoder_windows.NAME: Entry(decoder_windows.windows_inputs, decoder_windows.build),
+        information.NAME: Entry(information.information_inputs, information.build),
         training_time.NAME: Entry(training_time.time_inputs, training_time.build),
     }
 )
