@@ -48,7 +48,8 @@ def draw_information(params: "Params", root: Path, dpi: int) -> "Figure":
     _lines(nll, found, "nll", (FREE, NOT_FREE, FULL), "NLL, nats")
     _lines(kl, found, "kl", (FREE, NOT_FREE, FULL), "KL(q(z|x) ‖ p(z)), nats")
     kl.set_ylim(bottom=0)
-    nll.legend(frameon=False, fontsize=7, handlelength=2.6)
+    if nll.get_legend_handles_labels()[0]:
+        nll.legend(frameon=False, fontsize=7, handlelength=2.6)
     for key, look in READ.items():
         points = _measured([row for row in found if row["series"] == FREE], key)
         _plot(read, points, look | {"linestyle": "-"})
