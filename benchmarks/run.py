@@ -182,7 +182,7 @@ def main() -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     params = load_params(ROOT / "params.yaml")
-    names = (MAIN, "static_mnist-vlae_iaf", "static_mnist-vae_af", "dynamic_mnist-pixelcnn")
+    names = (MAIN, "static_mnist-vlae_iaf_relu", "static_mnist-vae_af", "dynamic_mnist-pixelcnn")
     found = {"about": machine()}
     sections = {
         "training": lambda: training({n: params.run(n) for n in names}, options.repeats),

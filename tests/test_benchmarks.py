@@ -14,7 +14,7 @@ from vlae.models.objective import objective
 from vlae.models.vlae import VLAE
 from vlae.nn.weightnorm import data_dependent_initialisation
 
-RUNS = ("static_mnist-vlae", "static_mnist-vlae_iaf", "dynamic_mnist-pixelcnn")
+RUNS = ("static_mnist-vlae", "static_mnist-vlae_iaf_relu", "dynamic_mnist-pixelcnn")
 
 
 def model_of(name: str) -> tuple[VLAE, torch.Tensor, torch.Tensor | None]:

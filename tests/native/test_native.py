@@ -29,7 +29,7 @@ needs_core = pytest.mark.skipif(
 )
 RUNS = (
     "static_mnist-vlae",
-    "static_mnist-vlae_iaf",
+    "static_mnist-vlae_iaf_relu",
     "static_mnist-vlae_factorized",
     "static_mnist-vae_iaf",
     "static_mnist-window_a",

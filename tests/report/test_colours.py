@@ -24,7 +24,7 @@ RUNS = load_params().runs
         ("static_mnist-vlae", "VLAE"),
         ("static_mnist-window_a_untied", "VLAE"),
         ("cifar10-narrow_7x4gray", "VLAE"),
-        ("static_mnist-vlae_iaf", "IAF posterior, local decoder"),
+        ("static_mnist-vlae_iaf_relu", "IAF posterior, local decoder"),
         ("static_mnist-vlae_factorized", "AF prior, factorized decoder"),
         ("static_mnist-vae_af", "AF prior, factorized decoder"),
         ("static_mnist-vae_iaf", "IAF posterior, factorized decoder"),
