@@ -141,6 +141,16 @@ def _fetch(options: argparse.Namespace) -> None:
     print(f"{options.dataset}: {path} ({sizes} images)")
 
 
+def _labels(options: argparse.Namespace) -> None:
+    from vlae.data.labels import fetch_labels
+
+    params, name = _params(options), options.dataset
+    block = params.labels_of(name)
+    mirror = os.environ.get("VLAE_DATA_MIRROR")
+    path = fetch_labels(name, params.dataset(name), block, mirror=mirror)
+    print(f"{name}: {path} ({block['classes']} classes: {block['title']})")
+
+
 def _train(options: argparse.Namespace) -> int:
     params = _params(options)
     run = params.run(options.run)
@@ -371,6 +381,7 @@ def _codelength(options: argparse.Namespace) -> None:
 
 COMMANDS: dict[str, Command] = {
     "fetch": _fetch,
+    "labels": _labels,
     "train": _train,
     "evaluate": _evaluate,
     "sample": _sample,

@@ -84,6 +84,8 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
 
     sub = command("fetch", "download a data set (or take it from a mirror), verify and prepare it")
     sub.add_argument("dataset", metavar="DATASET")
+    sub = command("labels", "fetch and prepare the labels of a data set's images")
+    sub.add_argument("dataset", metavar="DATASET")
     sub = command("train", "train a run, or continue where it stopped", machine, arithmetic)
     sub.add_argument("run", metavar="RUN")
     _add_training_options(sub)

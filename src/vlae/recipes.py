@@ -24,6 +24,7 @@ from vlae.config.schema import ClassifierConfig, CodelengthConfig, Params, Run, 
 from vlae.config.stages import configurations
 from vlae.data.batches import as_input, permutation
 from vlae.data.fetch import data_recipe
+from vlae.data.labels import labels_recipe
 from vlae.evaluation.classifier import classify, train_classifier
 from vlae.evaluation.evaluate import DRAW_SAMPLES, DRAWS
 from vlae.evaluation.likelihood import (
@@ -198,6 +199,8 @@ def write_recipes(params: Params) -> None:
         path.unlink()
     for name, spec in params.datasets.items():
         _write(name, "data", data_recipe(name, spec))
+    for name, block in params.labels.items():
+        _write(name, "labels", labels_recipe(name, params.dataset(name), block))
     for name, config in params.classifiers.items():
         numbers = classifier_recipe(config)
         _write(name, "classifier", {"configuration": as_dict(config), "numbers": numbers})
@@ -215,11 +218,12 @@ def write_recipes(params: Params) -> None:
 def _files(params: Params) -> set[Path]:
     """Return the files of all recipes."""
     data = {paths.recipe(name, "data") for name in params.datasets}
+    labels = {paths.recipe(name, "labels") for name in params.labels}
     classifiers = {paths.recipe(name, "classifier") for name in params.classifiers}
     codelengths = {paths.recipe(name, "codelength") for name in params.codelengths}
     steps = ("train", "evaluate", "sample")
     runs = {paths.recipe(run, step) for run in params.runs for step in steps}
-    return data | classifiers | codelengths | runs
+    return data | labels | classifiers | codelengths | runs
 
 
 def _write(name: str, step: str, recipe: dict) -> None:

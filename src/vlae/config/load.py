@@ -18,7 +18,7 @@ from vlae.config.schema import (
     Run,
     TrainingConfig,
 )
-from vlae.data.spec import check_dataset
+from vlae.data.spec import check_dataset, check_labels
 from vlae.errors import VlaeError, nearest, suggestion
 from vlae.images import COLOUR, image_kind
 from vlae.storage.checked import check_name, checked, mapping
@@ -28,6 +28,7 @@ MOST_TEXT = 1024 * 1024  # bytes of the file
 LONGEST_SCALAR = 10_000  # characters of one value in the file
 
 # The settings of a run, by the kind of its images.
+SECTIONS = {"datasets", "labels", "defaults", "runs", "classifiers", "codelengths"}
 PARTS = ("model", "training", "evaluation")
 SETTINGS = {
     "binary": dict(zip(PARTS, (ModelConfig, TrainingConfig, EvaluationConfig), strict=True)),
@@ -87,11 +88,17 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def _params(tree: object) -> Params:
-    top = mapping(tree, "the file", {"datasets", "defaults", "runs", "classifiers", "codelengths"})
+    top = mapping(tree, "the file", SECTIONS)
     datasets = mapping(top["datasets"], "datasets")
     for name, spec in datasets.items():
         check_name(name, "datasets")
         check_dataset(spec, f"datasets.{name}")
+    labels = mapping(top["labels"], "labels")
+    for name, block in labels.items():
+        where = f"labels.{shown(name)}"
+        if not isinstance(name, str) or name not in datasets:
+            raise VlaeError(f"{where}: no data set of that name; {suggestion(name, datasets)}")
+        check_labels(block, datasets[name], where)
     kinds = SETTINGS.keys() & mapping(top["defaults"], "defaults").keys()
     defaults = mapping(top["defaults"], "defaults", {"gpus", *kinds})
     blocks = mapping(top["runs"], "runs")
@@ -115,7 +122,7 @@ def _params(tree: object) -> Params:
     }
     inherited = {kind: defaults[kind] for kind in kinds}
     ordered = {name: runs[name] for name in blocks}
-    return Params(datasets, ordered, classifiers, codelengths, inherited)
+    return Params(datasets, labels, ordered, classifiers, codelengths, inherited)
 
 
 def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:

@@ -217,12 +217,14 @@ class Run:
 class Params:
     """The content of params.yaml.
 
-    datasets: name -> plain mapping, as in the file. runs: name -> Run.
-    classifiers: data set -> ClassifierConfig. codelengths: run -> CodelengthConfig.
+    datasets: name -> plain mapping, as in the file. labels: data set -> plain mapping likewise.
+    runs: name -> Run. classifiers: data set -> ClassifierConfig. codelengths: run ->
+    CodelengthConfig.
     defaults: kind of images -> plain mapping, as in the file.
     """
 
     datasets: dict[str, dict]
+    labels: dict[str, dict]
     runs: dict[str, Run]
     classifiers: dict[str, ClassifierConfig]
     codelengths: dict[str, CodelengthConfig]
@@ -259,6 +261,14 @@ class Params:
             hint = suggestion(name, self.codelengths)
             raise VlaeError(f"no code length of {name!r} in params.yaml; {hint}")
         return self.codelengths[name]
+
+    def labels_of(self, name: str) -> dict:
+        """Return the block of data set `name` in `labels:`. Raises VlaeError with the known
+        names."""
+        if name not in self.labels:
+            hint = suggestion(name, self.labels)
+            raise VlaeError(f"no labels of {name!r} in params.yaml; {hint}")
+        return self.labels[name]
 
     def dataset(self, name: str) -> dict:
         """Return the block of data set `name`. Raises VlaeError with the known names."""

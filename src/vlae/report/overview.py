@@ -157,8 +157,9 @@ def leftovers(params: Params, root: Path) -> Iterator[str]:
         for place in places:
             for path in sorted(Path(root, "results").glob(place)):
                 _note(found, names, path)
-    for path in sorted(Path(root, "data").glob("*.npz")):
-        _note(found, known, path)
+    for place in ("*.npz", "labels/*.npz"):
+        for path in sorted(Path(root, "data").glob(place)):
+            _note(found, known, path)
     # VLAE_SCRATCH may hold the training states of other projects, too.
     shared = "VLAE_SCRATCH" in os.environ
     for path in sorted(Path(root, paths.scratch("x").parent).glob("*/")):
