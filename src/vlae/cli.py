@@ -379,6 +379,30 @@ def _codelength(options: argparse.Namespace) -> None:
     )
 
 
+def _probe(options: argparse.Namespace) -> None:
+    params = _params(options)
+    run, config = params.run(options.run), params.probe(options.run)
+    from vlae.evaluation.probe import write_probe
+
+    record = write_probe(run, config, _dataset(params, config.dataset))
+    _check_block(options, "probes", run.name, config)
+    code = record["code"]
+    print(
+        f"{run.name}: {code['linear']:.1%} of {record['n_test']:,} test images by a linear probe "
+        f"of {record['latent_dim']} variables, {code['neighbours']:.1%} by nearest neighbours"
+    )
+
+
+def _probe_pixels(options: argparse.Namespace) -> None:
+    params, name = _params(options), options.dataset
+    params.labels_of(name)
+    from vlae.config.load import inherited_evaluation
+    from vlae.evaluation.probe import write_pixel_probe
+
+    record = write_pixel_probe(_dataset(params, name), inherited_evaluation(params, name))
+    print(f"{name}: {record['pixels']['linear']:.1%} by a linear probe of the pixels")
+
+
 COMMANDS: dict[str, Command] = {
     "fetch": _fetch,
     "labels": _labels,
@@ -387,6 +411,8 @@ COMMANDS: dict[str, Command] = {
     "sample": _sample,
     "classifier": _classifier,
     "codelength": _codelength,
+    "probe": _probe,
+    "probe_pixels": _probe_pixels,
     "recipe": _recipe,
     "table": _table,
     "figure": _figure,

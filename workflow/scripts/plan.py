@@ -23,6 +23,8 @@ NEVER = {
     "labels": "not on this machine",
     "classifier": "never trained",
     "codelength": "never compressed",
+    "probe": "never probed",
+    "probe_pixels": "never probed",
 }
 
 

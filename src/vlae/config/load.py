@@ -15,6 +15,7 @@ from vlae.config.schema import (
     EvaluationConfig,
     ModelConfig,
     Params,
+    ProbeConfig,
     Run,
     TrainingConfig,
 )
@@ -29,6 +30,7 @@ LONGEST_SCALAR = 10_000  # characters of one value in the file
 
 # The settings of a run, by the kind of its images.
 SECTIONS = {"datasets", "labels", "defaults", "runs", "classifiers", "codelengths"}
+SECTIONS |= {"probes"}
 PARTS = ("model", "training", "evaluation")
 SETTINGS = {
     "binary": dict(zip(PARTS, (ModelConfig, TrainingConfig, EvaluationConfig), strict=True)),
@@ -120,9 +122,13 @@ def _params(tree: object) -> Params:
         name: _codelength(name, block, runs, datasets)
         for name, block in mapping(top["codelengths"], "codelengths").items()
     }
+    probes = {
+        name: _probe(name, block, runs, labels)
+        for name, block in mapping(top["probes"], "probes").items()
+    }
     inherited = {kind: defaults[kind] for kind in kinds}
     ordered = {name: runs[name] for name in blocks}
-    return Params(datasets, labels, ordered, classifiers, codelengths, inherited)
+    return Params(datasets, labels, ordered, classifiers, codelengths, probes, inherited)
 
 
 def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
@@ -179,6 +185,20 @@ def _codelength(
     return config
 
 
+def _probe(name: object, block: object, runs: dict[str, Run], labels: dict) -> ProbeConfig:
+    where = f"probes.{shown(name)}"
+    if not isinstance(name, str) or name not in runs:
+        raise VlaeError(f"{where}: no run of that name; {suggestion(name, runs)}")
+    config, own = _build(ProbeConfig, block, where), runs[name].dataset
+    if config.dataset != own:
+        raise VlaeError(f"{where}.dataset must be {own}, on which the run is trained")
+    if own not in labels:
+        raise VlaeError(f"{where}: {own} has no block under labels")
+    if not runs[name].model.latent_dim:
+        raise VlaeError(f"{where}: the run's model has no code to probe")
+    return config
+
+
 def _repetition(name: str, block: dict, originals: dict[str, Run], seeds: dict) -> Run:
     """Return a repetition of a run, and add its seed to `seeds`: run -> seed -> name."""
     where = f"runs.{name}"
@@ -232,6 +252,14 @@ def _build(schema: typing.Any, values: object, where: str) -> typing.Any:
             else checked(kind, value, at, known[name].metadata)
         )
     return schema(**built)
+
+
+def inherited_evaluation(params: Params, dataset: str) -> EvaluationConfig:
+    """Return the default settings of evaluations on a data set, without those of any run."""
+    kind = params.image_kind(dataset).name
+    return _build(
+        EvaluationConfig, params.defaults[kind]["evaluation"], f"defaults.{kind}.evaluation"
+    )
 
 
 def recorded_model(config: dict, where: str) -> ModelConfig | ColourModelConfig:

@@ -57,6 +57,11 @@ def codelength(run: str) -> Path:
     return Path("results/codelengths") / f"{run}.json"
 
 
+def probe(name: str) -> Path:
+    """Return the path of the record of a run's probes, or of a data set's pixels'."""
+    return Path("results/probes") / f"{name}.json"
+
+
 def recipe(run: str, step: str) -> Path:
     """Return the path of a recipe; `run` may also name a data set.
 

@@ -14,6 +14,7 @@ from vlae.report.tables import (
     code_content,
     codelengths,
     decoder_windows,
+    downstream,
     headline,
     paper_table,
     training_time,
@@ -50,6 +51,7 @@ TABLES = (
         "cifar10_kept": Entry(code_content.kept_inputs, code_content.build),
         codelengths.NAME: Entry(codelengths.length_inputs, codelengths.build),
         decoder_windows.NAME: Entry(decoder_windows.windows_inputs, decoder_windows.build),
+        downstream.NAME: Entry(downstream.probe_inputs, downstream.build),
         training_time.NAME: Entry(training_time.time_inputs, training_time.build),
     }
 )
