@@ -209,7 +209,7 @@ def probe_recipe(run: Run) -> dict:
                 ),
                 "entropy": probe.posterior_entropy(model, x, seed).tolist(),
                 **{
-                    name: measure(images.numpy()).tolist()
+                    name: measure(images.tril().numpy()).tolist()
                     for name, measure in probe.TARGETS.items()
                 },
                 "seeds": [seed, run.evaluation.binarization_seed],
@@ -230,9 +230,10 @@ def _made_up_probe() -> dict:
     labels = torch.arange(60) % 3
     random = torch.randn((60, 4), generator=generator(0, "recipe"), dtype=torch.float64)
     features = random + torch.nn.functional.one_hot(labels, 4)
-    splits = dict.fromkeys(("train", "valid", "test"), features.numpy())
-    classes = dict.fromkeys(splits, labels.to(torch.uint8).numpy())
-    targets = dict.fromkeys(splits, (features[:, 0] * features[:, 1] + features[:, 3]).numpy())
+    parts = {"train": slice(30), "valid": slice(30, 45), "test": slice(45, 60)}
+    splits = {split: features[part].numpy() for split, part in parts.items()}
+    classes = {split: labels[part].to(torch.uint8).numpy() for split, part in parts.items()}
+    targets = {split: (x[:, 0] * x[:, 1] + x[:, 3]) for split, x in splits.items()}
     return {
         "images": probe.MOST,
         "classified": probe.classified(splits, classes),

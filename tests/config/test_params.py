@@ -213,6 +213,16 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
         (assign("labels", "cifar10", {}), "labels.'cifar10': images of the format cifar10_tar"),
         (assign("labels", "caltech101", "classes", 257), "classes must be at most 256"),
         (delete("labels", "dynamic_mnist", "files", "labels_test"), "key 'labels_test' is missi"),
+        (assign("probes", "no-run", {}), "probes.'no-run': no run of that name"),
+        (
+            assign("probes", "static_mnist-vlae", "dataset", "cifar10"),
+            "probes.'static_mnist-vlae'.dataset must be static_mnist",
+        ),
+        (
+            assign("probes", "dynamic_mnist-pixelcnn", {"dataset": "dynamic_mnist"}),
+            "probes.'dynamic_mnist-pixelcnn': the run's model has no code to probe",
+        ),
+        (delete("labels", "caltech101"), "caltech101 has no block under labels"),
         (assign("codelengths", "no-run", {}), "codelengths.'no-run': no run of that name"),
         (
             assign("codelengths", "static_mnist-vlae", "dataset", "mnist"),

@@ -23,11 +23,10 @@ def slant(images: np.ndarray) -> np.ndarray:
     mu02 the variance of its rows, which count downwards. Deskewing shears an image by this number.
     It is positive for ink that leans to the right, as /, and 0 if all ink is in one row.
     """
-    area = np.maximum(images.sum((1, 2), dtype=np.int64), 1)
-    rows, columns = (np.arange(n, dtype=np.float64) for n in images.shape[1:])
-    by_row, by_column = images.sum(2) / area[:, None], images.sum(1) / area[:, None]
-    row, column = by_row @ rows, by_column @ columns
-    both = np.einsum("nij,i,j->n", images.astype(np.float64), rows, columns) / area
-    variance = by_row @ rows**2 - row**2
-    flat = variance < 1e-9
-    return np.where(flat, 0.0, -(both - row * column) / np.where(flat, 1.0, variance))
+    ink, (rows, columns) = images.astype(np.int64), map(np.arange, images.shape[1:])
+    by_row, by_column = ink.sum(2), ink.sum(1)
+    area, row, column = by_row.sum(1), by_row @ rows, by_column @ columns
+    # In integers, so that the ink of an upright shape has exactly the slant 0.
+    covariance = area * np.einsum("nij,i,j->n", ink, rows, columns) - row * column
+    variance = area * (by_row @ rows**2) - row**2
+    return 0.0 - covariance / np.where(variance > 0, variance, 1)

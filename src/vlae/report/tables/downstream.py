@@ -32,9 +32,9 @@ LEGEND = (
     "whose class a multinomial logistic regression of z finds; neighbours: the same for the vote "
     "of the nearest training images. Classes are digits, alphabets (OMNIGLOT) or categories "
     "(Caltech-101). R²: the share of the variance of the stroke's thickness and slant that a "
-    "ridge regression of z explains. Fitted on training images, chosen on validation images. PCA: as "
-    "many principal components of the pixels. Chance: the most frequent class. KL(q(z|x) ‖ p(z)) "
-    "in nats per image, as evaluated."
+    "ridge regression of z explains. Fitted on training images, chosen on validation images. PCA: "
+    "as many principal components of the pixels. Chance: the most frequent class. "
+    "KL(q(z|x) ‖ p(z)) in nats per image, as evaluated."
 )
 
 
