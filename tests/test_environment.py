@@ -23,6 +23,7 @@ IMPORTED_AS = {
     "pillow-jxl-plugin": "pillow_jxl",
     "pyyaml": "yaml",
     "ruamel-yaml": "ruamel",
+    "scikit-learn": "sklearn",
 }
 IMPORTED_AS |= {
     name: name.replace("-", "_")

@@ -141,6 +141,16 @@ def _fetch(options: argparse.Namespace) -> None:
     print(f"{options.dataset}: {path} ({sizes} images)")
 
 
+def _labels(options: argparse.Namespace) -> None:
+    from vlae.data.labels import fetch_labels
+
+    params, name = _params(options), options.dataset
+    block = params.labels_of(name)
+    mirror = os.environ.get("VLAE_DATA_MIRROR")
+    path = fetch_labels(name, params.dataset(name), block, mirror=mirror)
+    print(f"{name}: {path} ({block['classes']} classes: {block['title']})")
+
+
 def _train(options: argparse.Namespace) -> int:
     params = _params(options)
     run = params.run(options.run)
@@ -369,13 +379,40 @@ def _codelength(options: argparse.Namespace) -> None:
     )
 
 
+def _probe(options: argparse.Namespace) -> None:
+    params = _params(options)
+    run, config = params.run(options.run), params.probe(options.run)
+    from vlae.evaluation.probe import write_probe
+
+    record = write_probe(run, config, _dataset(params, config.dataset))
+    _check_block(options, "probes", run.name, config)
+    code = record["code"]
+    print(
+        f"{run.name}: {code['linear']:.1%} of {record['n_test']:,} test images by a linear probe "
+        f"of {record['latent_dim']} variables, {code['neighbours']:.1%} by nearest neighbours"
+    )
+
+
+def _probe_pixels(options: argparse.Namespace) -> None:
+    params, name = _params(options), options.dataset
+    params.labels_of(name)
+    from vlae.config.load import inherited_evaluation
+    from vlae.evaluation.probe import write_pixel_probe
+
+    record = write_pixel_probe(_dataset(params, name), inherited_evaluation(params, name))
+    print(f"{name}: {record['pixels']['linear']:.1%} by a linear probe of the pixels")
+
+
 COMMANDS: dict[str, Command] = {
     "fetch": _fetch,
+    "labels": _labels,
     "train": _train,
     "evaluate": _evaluate,
     "sample": _sample,
     "classifier": _classifier,
     "codelength": _codelength,
+    "probe": _probe,
+    "probe_pixels": _probe_pixels,
     "recipe": _recipe,
     "table": _table,
     "figure": _figure,

@@ -20,10 +20,20 @@ from tqdm import tqdm
 
 from vlae.coding.bits_back import BitsBack
 from vlae.coding.codec import coding_model
-from vlae.config.schema import ClassifierConfig, CodelengthConfig, Params, Run, as_dict
+from vlae.config.load import inherited_evaluation
+from vlae.config.schema import (
+    ClassifierConfig,
+    CodelengthConfig,
+    EvaluationConfig,
+    Params,
+    Run,
+    as_dict,
+)
 from vlae.config.stages import configurations
 from vlae.data.batches import as_input, permutation
 from vlae.data.fetch import data_recipe
+from vlae.data.labels import labels_recipe
+from vlae.evaluation import probe
 from vlae.evaluation.classifier import classify, train_classifier
 from vlae.evaluation.evaluate import DRAW_SAMPLES, DRAWS
 from vlae.evaluation.likelihood import (
@@ -178,15 +188,69 @@ def classifier_recipe(config: ClassifierConfig) -> dict:
 def codelength_recipe(run: Run, config: CodelengthConfig) -> dict:
     """Return the recipe of a code length: the words of the coder for the images, with weights
     that are a fixed pattern, so that they are the same on every machine."""
+    coder = BitsBack(coding_model(run.name, _patterned(run)))
+    words = coder.encode(made_up_images(FIXED)).tolist()
+    return {"check": coder.model.check.hex(), "count": len(words), "words": words[:4]}
+
+
+def probe_recipe(run: Run) -> dict:
+    """Return the recipe of a run's probes: codes, entropies and strokes of the images, with
+    weights that are a fixed pattern, and the probes of a few made-up features."""
+    model, seed = _patterned(run).double(), run.evaluation.seed
+    images = made_up_images(FIXED)
+    x = images.unsqueeze(1).double()
+    return {
+        "configuration": {"dataset": run.dataset},
+        "numbers": rounded(
+            {
+                "code": _summary(torch.from_numpy(probe.codes(model, x))),
+                "drawn": _summary(
+                    torch.from_numpy(probe.codes(model, x, generator(seed, "probe code")))
+                ),
+                "entropy": probe.posterior_entropy(model, x, seed).tolist(),
+                **{
+                    name: measure(images.tril().numpy()).tolist()
+                    for name, measure in probe.TARGETS.items()
+                },
+                "seeds": [seed, run.evaluation.binarization_seed],
+                **_made_up_probe(),
+            }
+        ),
+    }
+
+
+def pixel_recipe(config: EvaluationConfig) -> dict:
+    """Return the recipe of the probes of pixels: their seeds, and those of made-up features."""
+    seeds = {"seed": config.seed, "binarization_seed": config.binarization_seed}
+    return {"configuration": seeds, "numbers": rounded(_made_up_probe())}
+
+
+def _made_up_probe() -> dict:
+    """Return the probes of 60 made-up features in three overlapping classes."""
+    labels = torch.arange(60) % 3
+    random = torch.randn((60, 4), generator=generator(0, "recipe"), dtype=torch.float64)
+    features = random + torch.nn.functional.one_hot(labels, 4)
+    parts = {"train": slice(30), "valid": slice(30, 45), "test": slice(45, 60)}
+    splits = {split: features[part].numpy() for split, part in parts.items()}
+    classes = {split: labels[part].to(torch.uint8).numpy() for split, part in parts.items()}
+    targets = {split: (x[:, 0] * x[:, 1] + x[:, 3]) for split, x in splits.items()}
+    return {
+        "images": probe.MOST,
+        "classified": probe.classified(splits, classes),
+        "regressed": list(probe.regressed(splits, targets)),
+        "components": abs(probe.components(splits, 2)["test"]).sum(0).tolist(),
+    }
+
+
+def _patterned(run: Run) -> Model:
+    """Return the model of a run with weights that are a fixed pattern, the same everywhere."""
     model = build_model(run.model)
     with torch.no_grad():
         for number, weight in enumerate(model.parameters()):
             index = torch.arange(weight.numel(), dtype=torch.float64) + 97 * number
             pattern = (index * index * 31 + index * 17) % 251 / 251 - 0.5
             weight.copy_(pattern.view(weight.shape))
-    coder = BitsBack(coding_model(run.name, model))
-    words = coder.encode(made_up_images(FIXED)).tolist()
-    return {"check": coder.model.check.hex(), "count": len(words), "words": words[:4]}
+    return model
 
 
 def write_recipes(params: Params) -> None:
@@ -198,12 +262,18 @@ def write_recipes(params: Params) -> None:
         path.unlink()
     for name, spec in params.datasets.items():
         _write(name, "data", data_recipe(name, spec))
+    for name, block in params.labels.items():
+        _write(name, "labels", labels_recipe(name, params.dataset(name), block))
     for name, config in params.classifiers.items():
         numbers = classifier_recipe(config)
         _write(name, "classifier", {"configuration": as_dict(config), "numbers": numbers})
     for name, length in params.codelengths.items():
         numbers = codelength_recipe(params.run(name), length)
         _write(name, "codelength", {"configuration": as_dict(length), "numbers": numbers})
+    for name in params.probes:
+        _write(name, "probe", probe_recipe(params.run(name)))
+    for name in params.labels:
+        _write(name, "probe_pixels", pixel_recipe(inherited_evaluation(params, name)))
     # This can take minutes: show the progress on a terminal.
     for run in tqdm(params.runs.values(), unit="run", leave=False, disable=None):
         numbers = run_recipes(run, params.image_kind(run.dataset))
@@ -215,11 +285,14 @@ def write_recipes(params: Params) -> None:
 def _files(params: Params) -> set[Path]:
     """Return the files of all recipes."""
     data = {paths.recipe(name, "data") for name in params.datasets}
+    labels = {paths.recipe(name, "labels") for name in params.labels}
     classifiers = {paths.recipe(name, "classifier") for name in params.classifiers}
     codelengths = {paths.recipe(name, "codelength") for name in params.codelengths}
+    probes = {paths.recipe(name, "probe") for name in params.probes}
+    probes |= {paths.recipe(name, "probe_pixels") for name in params.labels}
     steps = ("train", "evaluate", "sample")
     runs = {paths.recipe(run, step) for run in params.runs for step in steps}
-    return data | classifiers | codelengths | runs
+    return data | labels | probes | classifiers | codelengths | runs
 
 
 def _write(name: str, step: str, recipe: dict) -> None:

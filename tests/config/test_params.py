@@ -209,6 +209,20 @@ def test_a_repetition_differs_in_nothing_but_the_seed(tmp_path):
         (assign("classifiers", "static_mnist", {}), "only colour data sets have labels"),
         (assign("classifiers", "cifar10", {"epochs": 1}), "key 'batch_size' is missing"),
         (assign("classifiers", "cifar10", "epochs", 0), "epochs must be at least 1, not 0"),
+        (assign("labels", "mnist", {}), "labels.'mnist': no data set of that name"),
+        (assign("labels", "cifar10", {}), "labels.'cifar10': images of the format cifar10_tar"),
+        (assign("labels", "caltech101", "classes", 257), "classes must be at most 256"),
+        (delete("labels", "dynamic_mnist", "files", "labels_test"), "key 'labels_test' is missi"),
+        (assign("probes", "no-run", {}), "probes.'no-run': no run of that name"),
+        (
+            assign("probes", "static_mnist-vlae", "dataset", "cifar10"),
+            "probes.'static_mnist-vlae'.dataset must be static_mnist",
+        ),
+        (
+            assign("probes", "dynamic_mnist-pixelcnn", {"dataset": "dynamic_mnist"}),
+            "probes.'dynamic_mnist-pixelcnn': the run's model has no code to probe",
+        ),
+        (delete("labels", "caltech101"), "caltech101 has no block under labels"),
         (assign("codelengths", "no-run", {}), "codelengths.'no-run': no run of that name"),
         (
             assign("codelengths", "static_mnist-vlae", "dataset", "mnist"),

@@ -394,7 +394,7 @@ def test_right_file_with_other_content_than_told(tiny, root):
     other = spec | {"splits": COUNTS | {"valid": 2}}
     assert fails(other, root) == f"{root}/data/raw/tiny/valid.amat: more than the 2 lines expected"
     other = spec | {"format": "idx"}
-    assert "train.amat: not images in idx format" in fails(other, root)
+    assert "train.amat: not in idx format" in fails(other, root)
 
 
 def test_grey_values_are_no_fixed_binarization(grey, root):

@@ -185,6 +185,7 @@ def write_params(folder: Path, mirror: Path, runs: Sequence[str]) -> None:
         for run, config in lengths
         if run in tree["runs"] and config["dataset"] in tree["datasets"]
     }
+    tree["labels"], tree["probes"] = {}, {}  # their files are not among the small ones
     mirror.mkdir()
     tree["defaults"]["colour"]["training"]["batch_size"] = 8
     generate_files(mirror, list(tree["datasets"].values()), MIRROR)

@@ -40,6 +40,8 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
         },
         classifiers={"cifar10": None},
         codelengths={},
+        labels={},
+        probes={},
         image_kind=lambda dataset: COLOUR if dataset.startswith("cifar10") else FIXED,
         why_not_trained=lambda run: "its file is lost" if run.startswith("omniglot-") else "",
         repetitions=lambda run: (repetitions or {}).get(run, []),

@@ -45,7 +45,7 @@ from vlae.errors import VlaeError
 from vlae.report.drawn import agrees
 from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.config.load import load_params
-from vlae.storage.paths import checkpoint, dataset, evaluation, samples, scratch
+from vlae.storage.paths import checkpoint, dataset, evaluation, labels, samples, scratch
 from vlae.report.summaries import run_inputs, run_outputs, summary_inputs
 from vlae.report.site.gather import WORKFLOW, recorded_inputs
 from vlae.report.tables.registry import TABLES as ALL_TABLES, table_inputs, table_outputs

@@ -19,6 +19,27 @@ rule fetch:
         "({params.repro}) > {log} 2>&1"
 
 
+rule labels:
+    """Fetch and prepare the labels of a data set's images."""
+    input:
+        lambda wildcards: asked(f"labels@{wildcards.dataset}"),
+    output:
+        "data/labels/{dataset}.npz",
+    log:
+        "results/logs/labels/{dataset}.log",
+    wildcard_constraints:
+        dataset=left_to_run("labels"),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        repro=lambda wildcards: repro(f"labels@{wildcards.dataset}"),
+    shell:
+        "({params.repro}) > {log} 2>&1"
+
+
 if FOUND["restore"]:  # except in a dry run: only recorded targets of the command line
 
     localrules:

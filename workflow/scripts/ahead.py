@@ -10,7 +10,7 @@ from pathlib import Path
 
 import hand_on
 from console import stop
-from dvc_state import Record
+from dvc_state import DATA, Record
 from estimate import DAY, Estimate, Speed, duration, estimate, speeds
 from plan import reason
 from vlae.config.schema import Params
@@ -165,9 +165,9 @@ class Ahead:
         found = {}
         stages = [stage for stage in to_run if name_of(stage) not in self.left]
         for stage in stages:
-            known = {} if stage.startswith("fetch@") else self.records(record)
+            known = {} if stage.startswith(DATA) else self.records(record)
             why = reason(record, stage, self.params, known.get(stage))
-            above = {up for up in record.upstream[stage] if not up.startswith("fetch@")}
+            above = {up for up in record.upstream[stage] if not up.startswith(DATA)}
             if why is None or (above.intersection(stages) and stage not in self.forced):
                 continue
             time = self.time(record, stage)

@@ -8,6 +8,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 RECIPES = "recipes"
+DATA = ("fetch@", "labels@")  # stages whose outputs are never published
 
 
 def is_kept(out):

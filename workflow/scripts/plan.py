@@ -20,8 +20,11 @@ NEVER = {
     "evaluate": "never evaluated",
     "sample": "never sampled",
     "fetch": "not on this machine",
+    "labels": "not on this machine",
     "classifier": "never trained",
     "codelength": "never compressed",
+    "probe": "never probed",
+    "probe_pixels": "never probed",
 }
 
 
@@ -40,7 +43,7 @@ def reason(record: Record, stage: str, params: Params, recorded: dict | None) ->
         return NEVER[step]
     if changes := list(changed_settings(step, name, params, recorded or {})):
         return ", ".join(changes)
-    if step == "fetch":
+    if step in ("fetch", "labels"):
         return NEVER[step] if record.unchanged(stage) else "its entry in params.yaml changed"
     changed = record.status.get(stage, [])
     if any(not isinstance(change, dict) for change in changed):

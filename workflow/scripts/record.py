@@ -43,7 +43,7 @@ import run_cache
 from ahead import Ahead, name_of
 from console import say, stop
 from dvc_remote import Remote
-from dvc_state import RECIPES, Record
+from dvc_state import DATA, RECIPES, Record
 from vlae.config.load import load_params
 from vlae.config.stages import reconfigured
 
@@ -97,7 +97,7 @@ def put_away(record, stages):
     Only outputs in the cache are removed: with the old parameters they are restored. Data sets
     stay, because nothing is drawn from them.
     """
-    drawn_from = [name for name in stages if not name.startswith("fetch@")]
+    drawn_from = [name for name in stages if not name.startswith(DATA)]
     there = [path for name in drawn_from for path in record.outs[name] if os.path.exists(path)]
     for path in there:
         if record.unsaved(path):
@@ -229,7 +229,7 @@ def answer(record, ahead, here, restore):
     steps = {}  # run -> its first step that is not recorded; later steps are implied
     for name in to_run:
         step, run = name.split("@")
-        if step != "fetch" and run in ahead.options.leave:
+        if not name.startswith(DATA) and run in ahead.options.leave:
             steps.setdefault(run, step)
     if steps:
         say("not recorded: " + ", ".join(f"{step} {run}" for run, step in steps.items()))

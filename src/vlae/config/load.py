@@ -15,10 +15,11 @@ from vlae.config.schema import (
     EvaluationConfig,
     ModelConfig,
     Params,
+    ProbeConfig,
     Run,
     TrainingConfig,
 )
-from vlae.data.spec import check_dataset
+from vlae.data.spec import check_dataset, check_labels
 from vlae.errors import VlaeError, nearest, suggestion
 from vlae.images import COLOUR, image_kind
 from vlae.storage.checked import check_name, checked, mapping
@@ -28,6 +29,8 @@ MOST_TEXT = 1024 * 1024  # bytes of the file
 LONGEST_SCALAR = 10_000  # characters of one value in the file
 
 # The settings of a run, by the kind of its images.
+SECTIONS = {"datasets", "labels", "defaults", "runs", "classifiers", "codelengths"}
+SECTIONS |= {"probes"}
 PARTS = ("model", "training", "evaluation")
 SETTINGS = {
     "binary": dict(zip(PARTS, (ModelConfig, TrainingConfig, EvaluationConfig), strict=True)),
@@ -87,11 +90,17 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def _params(tree: object) -> Params:
-    top = mapping(tree, "the file", {"datasets", "defaults", "runs", "classifiers", "codelengths"})
+    top = mapping(tree, "the file", SECTIONS)
     datasets = mapping(top["datasets"], "datasets")
     for name, spec in datasets.items():
         check_name(name, "datasets")
         check_dataset(spec, f"datasets.{name}")
+    labels = mapping(top["labels"], "labels")
+    for name, block in labels.items():
+        where = f"labels.{shown(name)}"
+        if not isinstance(name, str) or name not in datasets:
+            raise VlaeError(f"{where}: no data set of that name; {suggestion(name, datasets)}")
+        check_labels(block, datasets[name], where)
     kinds = SETTINGS.keys() & mapping(top["defaults"], "defaults").keys()
     defaults = mapping(top["defaults"], "defaults", {"gpus", *kinds})
     blocks = mapping(top["runs"], "runs")
@@ -113,9 +122,13 @@ def _params(tree: object) -> Params:
         name: _codelength(name, block, runs, datasets)
         for name, block in mapping(top["codelengths"], "codelengths").items()
     }
+    probes = {
+        name: _probe(name, block, runs, labels)
+        for name, block in mapping(top["probes"], "probes").items()
+    }
     inherited = {kind: defaults[kind] for kind in kinds}
     ordered = {name: runs[name] for name in blocks}
-    return Params(datasets, ordered, classifiers, codelengths, inherited)
+    return Params(datasets, labels, ordered, classifiers, codelengths, probes, inherited)
 
 
 def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
@@ -172,6 +185,20 @@ def _codelength(
     return config
 
 
+def _probe(name: object, block: object, runs: dict[str, Run], labels: dict) -> ProbeConfig:
+    where = f"probes.{shown(name)}"
+    if not isinstance(name, str) or name not in runs:
+        raise VlaeError(f"{where}: no run of that name; {suggestion(name, runs)}")
+    config, own = _build(ProbeConfig, block, where), runs[name].dataset
+    if config.dataset != own:
+        raise VlaeError(f"{where}.dataset must be {own}, on which the run is trained")
+    if own not in labels:
+        raise VlaeError(f"{where}: {own} has no block under labels")
+    if not runs[name].model.latent_dim:
+        raise VlaeError(f"{where}: the run's model has no code to probe")
+    return config
+
+
 def _repetition(name: str, block: dict, originals: dict[str, Run], seeds: dict) -> Run:
     """Return a repetition of a run, and add its seed to `seeds`: run -> seed -> name."""
     where = f"runs.{name}"
@@ -225,6 +252,14 @@ def _build(schema: typing.Any, values: object, where: str) -> typing.Any:
             else checked(kind, value, at, known[name].metadata)
         )
     return schema(**built)
+
+
+def inherited_evaluation(params: Params, dataset: str) -> EvaluationConfig:
+    """Return the default settings of evaluations on a data set, without those of any run."""
+    kind = params.image_kind(dataset).name
+    return _build(
+        EvaluationConfig, params.defaults[kind]["evaluation"], f"defaults.{kind}.evaluation"
+    )
 
 
 def recorded_model(config: dict, where: str) -> ModelConfig | ColourModelConfig:

@@ -195,6 +195,13 @@ class CodelengthConfig:
 
 
 @dataclass(frozen=True)
+class ProbeConfig:
+    """Which labelled data set a run's code is probed on: its own (vlae.evaluation.probe)."""
+
+    dataset: str
+
+
+@dataclass(frozen=True)
 class Run:
     """A run: a model, its data set, and the settings of training and evaluation.
 
@@ -217,15 +224,18 @@ class Run:
 class Params:
     """The content of params.yaml.
 
-    datasets: name -> plain mapping, as in the file. runs: name -> Run.
-    classifiers: data set -> ClassifierConfig. codelengths: run -> CodelengthConfig.
+    datasets: name -> plain mapping, as in the file. labels: data set -> plain mapping likewise.
+    runs: name -> Run. classifiers: data set -> ClassifierConfig. codelengths: run ->
+    CodelengthConfig. probes: run -> ProbeConfig.
     defaults: kind of images -> plain mapping, as in the file.
     """
 
     datasets: dict[str, dict]
+    labels: dict[str, dict]
     runs: dict[str, Run]
     classifiers: dict[str, ClassifierConfig]
     codelengths: dict[str, CodelengthConfig]
+    probes: dict[str, ProbeConfig]
     defaults: dict[str, dict]
 
     def run(self, name: str) -> Run:
@@ -259,6 +269,22 @@ class Params:
             hint = suggestion(name, self.codelengths)
             raise VlaeError(f"no code length of {name!r} in params.yaml; {hint}")
         return self.codelengths[name]
+
+    def probe(self, name: str) -> ProbeConfig:
+        """Return what run `name` is probed on. Raises VlaeError with the known names."""
+        if name not in self.probes:
+            raise VlaeError(
+                f"no probe of {name!r} in params.yaml; {suggestion(name, self.probes)}"
+            )
+        return self.probes[name]
+
+    def labels_of(self, name: str) -> dict:
+        """Return the block of data set `name` in `labels:`. Raises VlaeError with the known
+        names."""
+        if name not in self.labels:
+            hint = suggestion(name, self.labels)
+            raise VlaeError(f"no labels of {name!r} in params.yaml; {hint}")
+        return self.labels[name]
 
     def dataset(self, name: str) -> dict:
         """Return the block of data set `name`. Raises VlaeError with the known names."""

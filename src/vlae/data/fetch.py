@@ -20,7 +20,7 @@ from vlae.data.dataset import array_names, check_arrays
 from vlae.data.download import PACKERS, SUMS, download, local_path, pin, wrong_sum
 from vlae.data.failure import MISSING, UNREACHABLE, Failure
 from vlae.data.formats import folder as image_folder
-from vlae.data.formats.registry import FORMATS, files_of, read
+from vlae.data.formats.registry import FORMATS, Format, files_of, read
 from vlae.data.http import below, is_http, shown
 from vlae.errors import VlaeError
 from vlae.images import image_kind
@@ -29,6 +29,7 @@ from vlae.storage.write import write_atomically, write_npz
 
 logger = logging.getLogger(__name__)
 
+Prepare = Callable[[str, dict, dict[str, Path]], dict[str, np.ndarray]]  # see `prepare`
 MIRROR_VARIABLE = "VLAE_DATA_MIRROR"
 # Recorded recipes name these two files of MNIST by the checksums of the packed files.
 RECORDED_AS = {
@@ -65,6 +66,40 @@ def fetch(
     tries, pause: temporary failures are tried again, `tries` times in all, after pauses of
         `pause`, 2 `pause`, ... seconds.
 
+    Raises VlaeError if a file cannot be had, is not as `spec` says, or cannot be written. Complete
+    raw files stay, so that the next call fetches only the others.
+    """
+    with reading(name):
+        format, raw = raw_files(
+            name, spec, root, mirror, timeout=timeout, tries=tries, pause=pause
+        )
+        arrays = prepare(name, spec | {"format": format}, raw)
+    target = root / paths.dataset(name)
+    write_npz(target, **arrays)
+    return target
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Raise VlaeError, with the name of a data set, if one of its files cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise VlaeError(f"{name}: cannot read {error.filename}: {error.strerror}") from None
+
+
+def raw_files(
+    name: str,
+    spec: dict,
+    root: Path,
+    mirror: str | None,
+    *,
+    timeout: float = 30.0,
+    tries: int = 3,
+    pause: float = 1.0,
+) -> tuple[str, dict[str, Path]]:
+    """Obtain the raw files of a data set, or of its labels; return their format and their paths.
+
     Raw files stay in ROOT/data/raw/ and are used again if their checksums are right. The user may
     put them there, packed or not.
 
@@ -72,8 +107,7 @@ def fetch(
     arrays. They are used if the mirror or ROOT/data/raw/ has all of them, unless the data set's
     own files are in ROOT/data/raw/ already.
 
-    Raises VlaeError if a file cannot be had, is not as `spec` says, or cannot be written. Complete
-    raw files stay, so that the next call fetches only the others.
+    The arguments and the errors are those of `fetch`.
     """
     get = partial(download, timeout=timeout, tries=tries, pause=pause)
     folder = root / "data" / "raw"
@@ -84,17 +118,9 @@ def fetch(
             _obtain(name, file, raw[key], mirror or None, get)
         return raw
 
-    try:
-        if spec["format"] == "folder":
-            format, raw = "folder", {"all": _image_folder(name, spec, root)}
-        else:
-            format, raw = _either(spec, folder, obtain)
-        arrays = prepare(name, spec | {"format": format}, raw)
-    except OSError as error:
-        raise VlaeError(f"{name}: cannot read {error.filename}: {error.strerror}") from None
-    target = root / paths.dataset(name)
-    write_npz(target, **arrays)
-    return target
+    if spec["format"] == "folder":
+        return "folder", {"all": _image_folder(name, spec, root)}
+    return _either(spec, folder, obtain)
 
 
 def _either(
@@ -152,19 +178,30 @@ def prepare(name: str, spec: dict, raw: dict[str, Path]) -> dict[str, np.ndarray
     return {key: arrays[key] for key in array_names(arrays)}
 
 
-def data_recipe(name: str, spec: dict) -> dict:
+def data_recipe(
+    name: str, spec: dict, formats: dict[str, Format] = FORMATS, prepare: Prepare = prepare
+) -> dict:
     """Return what the prepared data depend on: the pinned files, and what the preparation does.
 
     Small files of fixed content go through `prepare`. The sha256 of the arrays changes exactly
     when the meaning of the preparation changes. The addresses of the files are not included.
     """
-    recipe = {"dataset": name, **pins(spec), "sha256": _outcome(name, spec)}
+
+    def outcome(spec: dict) -> dict[str, str]:
+        """Return the checksums of the arrays that `prepare` makes from small files."""
+        with tempfile.TemporaryDirectory() as folder:
+            raw = {key: Path(folder, key) for key in pins(spec)["files"]}
+            tiny = formats[spec["format"]].example(raw, spec)
+            arrays = prepare(name, spec | {"splits": tiny}, raw)
+        return {key: hashlib.sha256(array.tobytes()).hexdigest() for key, array in arrays.items()}
+
+    recipe = {"dataset": name, **pins(spec), "sha256": outcome(spec)}
     if other := spec.get("alternative"):
         spec = spec | other
         recipe["alternative"] = {
             "format": other["format"],
             "files": pins(spec)["files"],
-            "sha256": _outcome(name, spec),
+            "sha256": outcome(spec),
         }
     return recipe
 
@@ -181,15 +218,6 @@ def pins(spec: dict) -> dict:
         "splits": spec["splits"],
         "files": files,
     }
-
-
-def _outcome(name: str, spec: dict) -> dict[str, str]:
-    """Return the checksums of the arrays that `prepare` makes from small files."""
-    with tempfile.TemporaryDirectory() as folder:
-        raw = {key: Path(folder, key) for key in pins(spec)["files"]}
-        tiny = FORMATS[spec["format"]].example(raw, spec)
-        arrays = prepare(name, spec | {"splits": tiny}, raw)
-    return {key: hashlib.sha256(array.tobytes()).hexdigest() for key, array in arrays.items()}
 
 
 def _pinned(file: dict) -> str | dict[str, str]:

@@ -1,8 +1,9 @@
-"""Checks a block of `datasets:` in params.yaml."""
+"""Checks a block of `datasets:` or `labels:` in params.yaml."""
 
 import re
+from collections.abc import Sequence
 
-from vlae.data.formats.registry import FORMATS
+from vlae.data.formats.registry import FORMATS, LABEL_FORMATS
 from vlae.errors import VlaeError, suggestion
 from vlae.images import BINARIZATIONS, FIXED, KINDS
 from vlae.storage.checked import LONGEST_NAME, checked, mapping
@@ -11,6 +12,7 @@ from vlae.storage.read import shown
 RAW_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
 MOST_BYTES = 2**40  # limit for a raw file
 MOST_IMAGES = 10_000_000  # limit for a split
+MOST_CLASSES = 256  # a label is one byte
 
 
 def check_dataset(spec: object, where: str) -> None:
@@ -43,10 +45,10 @@ def check_dataset(spec: object, where: str) -> None:
         if "sha256" in spec:
             _check_digest(spec["sha256"], 64, f"{where}.sha256")
     if "files" in spec:
-        _check_files(spec, where)
+        _check_format(spec, where)
     if "alternative" in spec:  # other files with the same arrays (vlae.data.fetch)
         where = f"{where}.alternative"
-        _check_files(mapping(spec["alternative"], where, {"format", "files"}), where)
+        _check_format(mapping(spec["alternative"], where, {"format", "files"}), where)
         for key, entry in spec["alternative"]["files"].items():
             if entry["urls"]:
                 raise VlaeError(
@@ -54,20 +56,44 @@ def check_dataset(spec: object, where: str) -> None:
                 )
 
 
-def _check_files(spec: dict, where: str) -> None:
+def check_labels(block: object, dataset: dict, where: str) -> None:
+    """Raise VlaeError, naming the key, unless `block` is a valid block of `labels:`.
+
+    dataset: the valid block of `datasets:` of the same name. `block` has the files that its format
+    of labels needs beside the files of the images.
+    """
+    if dataset["format"] not in LABEL_FORMATS:
+        raise VlaeError(f"{where}: images of the format {dataset['format']} have no labels")
+    needed = [k for k in LABEL_FORMATS[dataset["format"]].needed if k not in dataset["files"]]
+    keys = {"title", "classes", "files"} if needed else {"title", "classes"}
+    block = mapping(block, where, keys)
+    checked(str, block["title"], f"{where}.title")
+    checked(int, block["classes"], f"{where}.classes", {"low": 2, "high": MOST_CLASSES})
+    if needed:
+        _check_files(block["files"], f"{where}.files", needed)
+
+
+def _check_format(spec: dict, where: str) -> None:
     """Raise VlaeError unless `spec` has a valid `format` and the `files` of that format."""
     checked(str, spec["format"], f"{where}.format", {"choices": tuple(FORMATS)})
-    files, form = mapping(spec["files"], f"{where}.files"), FORMATS[spec["format"]]
-    needed, known = form.needed, (*form.needed, *form.optional)
+    form = FORMATS[spec["format"]]
+    _check_files(spec["files"], f"{where}.files", form.needed, form.optional)
+
+
+def _check_files(
+    files: object, where: str, needed: Sequence[str], optional: Sequence[str] = ()
+) -> None:
+    """Raise VlaeError unless `files` has valid entries with these keys."""
+    files, known = mapping(files, where), (*needed, *optional)
     for key in files:
         if key not in known:
             hint = suggestion(key, known, "known")
-            raise VlaeError(f"{where}.files: unknown key {shown(key)}; {hint}")
+            raise VlaeError(f"{where}: unknown key {shown(key)}; {hint}")
     for key in needed:
         if key not in files:
-            raise VlaeError(f"{where}.files: key {key!r} is missing")
+            raise VlaeError(f"{where}: key {key!r} is missing")
     for split, entry in files.items():
-        at = f"{where}.files.{split}"
+        at = f"{where}.{split}"
         # If the sha256 or size of a file was never published, other keys replace them.
         sums = {"md5": 32, "git_blob": 40} if "md5" in mapping(entry, at) else {"sha256": 64}
         size = "max_bytes" if "max_bytes" in entry else "bytes"

@@ -151,14 +151,15 @@ def leftovers(params: Params, root: Path) -> Iterator[str]:
     found: dict[str, list[Path]] = {}
     for names, places in (
         (known, ("checkpoints/*", "evaluations/*", "samples/*", "recipes/*")),
-        (known, ("classifiers/*", "codelengths/*")),
+        (known, ("classifiers/*", "codelengths/*", "probes/*")),
         (drawn, ("tables/*", "figures/*", "drawn/*/*")),
     ):
         for place in places:
             for path in sorted(Path(root, "results").glob(place)):
                 _note(found, names, path)
-    for path in sorted(Path(root, "data").glob("*.npz")):
-        _note(found, known, path)
+    for place in ("*.npz", "labels/*.npz"):
+        for path in sorted(Path(root, "data").glob(place)):
+            _note(found, known, path)
     # VLAE_SCRATCH may hold the training states of other projects, too.
     shared = "VLAE_SCRATCH" in os.environ
     for path in sorted(Path(root, paths.scratch("x").parent).glob("*/")):

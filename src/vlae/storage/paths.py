@@ -22,6 +22,11 @@ def dataset(name: str) -> Path:
     return Path("data") / f"{name}.npz"
 
 
+def labels(name: str) -> Path:
+    """Return the path of a data set's prepared labels."""
+    return Path("data/labels") / f"{name}.npz"
+
+
 def checkpoint(run: str) -> Path:
     """Return the folder of a training's results."""
     return Path("results/checkpoints") / run
@@ -52,14 +57,15 @@ def codelength(run: str) -> Path:
     return Path("results/codelengths") / f"{run}.json"
 
 
-def probe(run: str) -> Path:
-    """Return the path of the record of what a run's code holds."""
-    return Path("results/probes") / f"{run}.json"
+def probe(name: str) -> Path:
+    """Return the path of the record of a run's probes, or of a data set's pixels'."""
+    return Path("results/probes") / f"{name}.json"
 
 
 def recipe(run: str, step: str) -> Path:
     """Return the path of a recipe; `run` may also name a data set.
 
-    step: train, evaluate, sample or codelength for a run, data or classifier for a data set.
+    step: train, evaluate, sample, codelength or probe for a run; data, labels, classifier or
+    probe_pixels for a data set.
     """
     return Path("results/recipes") / f"{run}.{step}.json"

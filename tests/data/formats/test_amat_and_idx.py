@@ -102,14 +102,14 @@ def header(magic=0x803, count=4, rows=28, columns=28):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (header(magic=0x801) + bytes(3136), "not images in idx format ("),
+        (header(magic=0x801) + bytes(3136), "not in idx format ("),
         (header(magic=0x903) + bytes(3136), "holds int8 (4, 28, 28), not uint8 (4, 28, 28)"),
         (header(count=5) + bytes(3920), "holds uint8 (5, 28, 28), not uint8 (4, 28, 28)"),
         (header(rows=32) + bytes(3584), "holds uint8 (4, 32, 28), not uint8 (4, 28, 28)"),
-        (header() + bytes(3137), "not images in idx format ("),
-        (header() + bytes(3135), "not images in idx format ("),
-        (header()[:15], "not images in idx format ("),
-        (b"", "not images in idx format ("),
+        (header() + bytes(3137), "not in idx format ("),
+        (header() + bytes(3135), "not in idx format ("),
+        (header()[:15], "not in idx format ("),
+        (b"", "not in idx format ("),
     ],
 )
 def test_idx_names_what_is_wrong(tmp_path, content, fault):
@@ -141,4 +141,4 @@ def test_idx_need_not_be_packed(idx):
 
 def test_idx_refuses_other_content(idx):
     idx.write_bytes(b"<html>")
-    assert message(read_idx, idx).startswith("not images in idx format (")
+    assert message(read_idx, idx).startswith("not in idx format (")

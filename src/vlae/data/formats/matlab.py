@@ -1,7 +1,8 @@
 """The MATLAB 5 files of two data sets, read by SciPy.
 
 silhouettes_mat: Caltech-101 Silhouettes (Marlin). train_data, val_data and test_data are uint8
-      (N, 784) of 0 and 1, with pixels in column-major order; the object is 0.
+      (N, 784) of 0 and 1, with pixels in column-major order; the object is 0. train_labels,
+      val_labels and test_labels are uint8 (N, 1), from 1.
 chardata_mat: OMNIGLOT (Burda et al.). data and testdata are real (784, N), grey values in [0, 1],
       with pixels in column-major order; ink is 1.
 """
@@ -17,6 +18,7 @@ from vlae.images import BINARY_IMAGE as SHAPE
 
 PIXELS = SHAPE[0] * SHAPE[1]
 SILHOUETTES = {"train": "train_data", "valid": "val_data", "test": "test_data"}
+LABELS = {"train": "train_labels", "valid": "val_labels", "test": "test_labels"}
 
 
 def read_silhouettes(path: Path, counts: Counts) -> Splits:
@@ -33,6 +35,21 @@ def read_silhouettes(path: Path, counts: Counts) -> Splits:
             raise VlaeError(f"{path}: {key} has the value {rows.max()}, not only 0 and 1")
         arrays[split] = np.ascontiguousarray(1 - _upright(rows))
     return arrays
+
+
+def read_silhouette_labels(path: Path, counts: Counts) -> Splits:
+    """Read the labels of Caltech-101 Silhouettes, counted from 0: split -> uint8 (N,).
+
+    Raises VlaeError unless the file holds exactly the splits of `counts`.
+    """
+    table = _read_mat(path, LABELS.values())
+    labels = {}
+    for split, key in LABELS.items():
+        _expect(path, key, table[key], "uint8", (counts[split], 1))
+        if table[key].min() < 1:
+            raise VlaeError(f"{path}: {key} has the value 0; its labels count from 1")
+        labels[split] = table[key][:, 0] - 1
+    return labels
 
 
 def read_chardata(path: Path, counts: Counts) -> Splits:
@@ -117,6 +134,16 @@ def example_silhouettes(path: Path) -> Counts:
     arrays = {"train": noise(5, 28, 2), "valid": noise(3, 28, 2), "test": noise(4, 28, 2)}
     write_silhouettes(path, arrays)
     return {split: len(images) for split, images in arrays.items()}
+
+
+def example_silhouette_labels(path: Path) -> Counts:
+    """Write a small file of labels; return their numbers."""
+    import scipy.io
+
+    counts = {"train": 5, "valid": 3, "test": 4}
+    table = {LABELS[split]: np.arange(1, n + 1, dtype=np.uint8) for split, n in counts.items()}
+    scipy.io.savemat(path, {key: row[:, None] for key, row in table.items()}, appendmat=False)
+    return counts
 
 
 def example_chardata(path: Path) -> Counts:

@@ -269,15 +269,20 @@ def grey_images(path: Path, drawings: Drawings) -> tuple[np.ndarray, np.ndarray]
 
     Raises VlaeError, naming `path`, if drawings are missing or there are others.
     """
-    try:
-        indices = rows(drawings)
-    except ValueError as error:
-        raise VlaeError(f"{path}: {error}") from None
     # chardata.mat is rounded in the same way.
     train, test = (
-        np.rint(255 * resized(drawings.images[index])).astype(np.uint8) for index in indices
+        np.rint(255 * resized(drawings.images[index])).astype(np.uint8)
+        for index in _rows(path, drawings)
     )
     return train, test
+
+
+def _rows(path: Path, drawings: Drawings) -> tuple[np.ndarray, np.ndarray]:
+    """Return `rows`; raise VlaeError, naming `path`, instead of ValueError."""
+    try:
+        return rows(drawings)
+    except ValueError as error:
+        raise VlaeError(f"{path}: {error}") from None
 
 
 def write_npz(path: Path, drawings: Drawings) -> None:
@@ -339,6 +344,21 @@ def read_lake_zip(background: Path, evaluation: Path, counts: Counts) -> Splits:
     return _rebuilt(evaluation, joined(parts), counts)
 
 
+def read_lake_npz_labels(path: Path, counts: Counts) -> Splits:
+    """Read the alphabet of each image of read_lake_npz: split -> uint8 (N,), index in ALPHABETS.
+
+    The order is that of the images. Raises VlaeError as read_lake_npz.
+    """
+    return _alphabets(path, read_drawings_npz(path, _drawings(counts)), counts)
+
+
+def read_lake_zip_labels(background: Path, evaluation: Path, counts: Counts) -> Splits:
+    """Read the alphabet of each image of read_lake_zip; see read_lake_npz_labels."""
+    paths = dict(zip(ZIP_FILES, (background, evaluation), strict=True))
+    parts = [read_drawings_zip(p, key, _drawings(counts)) for key, p in paths.items()]
+    return _alphabets(evaluation, joined(parts), counts)
+
+
 def _drawings(counts: Counts) -> int:
     """Return an upper limit for the number of drawings of these images.
 
@@ -348,7 +368,21 @@ def _drawings(counts: Counts) -> int:
 
 
 def _rebuilt(path: Path, drawings: Drawings, counts: Counts) -> Splits:
-    train, test = grey_images(path, drawings)
+    return _divided(path, grey_images(path, drawings), counts)
+
+
+def _alphabets(path: Path, drawings: Drawings, counts: Counts) -> Splits:
+    training, test = _rows(path, drawings)  # raises for an unknown alphabet
+    number = np.array([ALPHABETS.index(name) for name in drawings.alphabet], np.uint8)
+    return _divided(path, (number[training], number[test]), counts)
+
+
+def _divided(path: Path, parts: tuple[np.ndarray, np.ndarray], counts: Counts) -> Splits:
+    """Return the splits of the training and the test images, or of their labels.
+
+    Raises VlaeError unless they have the numbers of `counts`.
+    """
+    train, test = parts
     wanted = {"training": counts["train"] + counts["valid"], "test": counts["test"]}
     for (part, count), found in zip(wanted.items(), (train, test), strict=True):
         if len(found) != count:

@@ -13,7 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from vlae.data.formats import amat, cifar, folder, idx, matlab, omniglot, one_bit, torchvision_sets
+from vlae.data.formats import (
+    amat,
+    cifar,
+    folder,
+    idx,
+    matlab,
+    mnist_labels,
+    omniglot,
+    one_bit,
+    torchvision_sets,
+)
 from vlae.data.formats.splits import Counts, Splits
 from vlae.errors import VlaeError
 from vlae.images import image_kind
@@ -98,6 +108,21 @@ FORMATS = {
         )
         for name in torchvision_sets.NAMES
     },
+}
+
+
+# Where the labels of the images of a format are, by the format of the images. They are read as
+# uint8 (N,) for each split, in the order of its images.
+LABEL_FORMATS = {
+    "amat": Format(
+        mnist_labels.read_static, mnist_labels.example_static, mnist_labels.STATIC_FILES
+    ),
+    "idx": Format(mnist_labels.read, mnist_labels.example, mnist_labels.FILES),
+    "silhouettes_mat": _together(matlab.read_silhouette_labels, matlab.example_silhouette_labels),
+    "lake_npz": _together(omniglot.read_lake_npz_labels, omniglot.example_lake_npz),
+    "lake_zip": _together(
+        omniglot.read_lake_zip_labels, omniglot.example_lake_zip, omniglot.ZIP_FILES
+    ),
 }
 
 

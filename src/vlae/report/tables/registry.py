@@ -15,6 +15,7 @@ from vlae.report.tables import (
     code_content,
     codelengths,
     decoder_windows,
+    downstream,
     headline,
     information,
     paper_table,
@@ -54,6 +55,7 @@ TABLES = (
         codelengths.NAME: Entry(codelengths.length_inputs, codelengths.build),
         decoder_windows.NAME: Entry(decoder_windows.windows_inputs, decoder_windows.build),
         information.NAME: Entry(information.information_inputs, information.build),
+        downstream.NAME: Entry(downstream.probe_inputs, downstream.build),
         training_time.NAME: Entry(training_time.time_inputs, training_time.build),
     }
 )
