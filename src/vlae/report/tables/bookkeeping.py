@@ -100,7 +100,8 @@ def bookkeeping_inputs(params: "Params") -> list[str]:
         for name, run in params.runs.items()
         if run.model.latent_dim
         for file in (
-            *(evaluation_file, images_file, paths.probe),
+            *(evaluation_file, images_file),
+            *([paths.probe] if name in params.probes else []),
             *([paths.codelength] if name in params.codelengths else []),
         )
     ]

@@ -15,7 +15,8 @@ from vlae.report.doubt import doubt
 from vlae.report.tables import decoder_windows
 from vlae.report.tables.table import Table
 from vlae.storage import paths
-from vlae.storage.records import evaluation_file, read_results, training_file
+from vlae.storage.read import read_json
+from vlae.storage.records import check_record, evaluation_file, read_results, training_file
 from vlae.units import rounded, rounded_error
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ NAME = "information"
 COMPARISON = "information preference"
 TOY = "one_bit"  # the format of the toy data set (vlae.one_bit)
 SERIES = ("with free bits", "without free bits", "full size", "one global bit")
-MEASURED = ("nll", "kl", "digit", "thickness", "slant")  # each with a standard error in the csv
+# What a probe reads, by its name in the record of vlae.evaluation.probe.
+READ = {"digit": "linear", "thickness": "thickness_r2", "slant": "slant_r2"}
+MEASURED = ("nll", "kl", *READ)  # each with a standard error in the csv
 CSV = (
     *("series", "run", "dataset", "reach", "pixels", "free_bits", "epochs", "latent_dim"),
     *(f"{key}{which}" for key in MEASURED for which in ("", "_se")),
@@ -36,8 +39,8 @@ LEGEND = (
     "VLAEs that differ only in the window of their decoder, trained for the same few epochs. "
     "Reach: how many pixels up and aside the decoder sees; 0 is a factorized decoder. Pixels: how "
     "many it sees in all. NLL and KL(q(z|x) ‖ p(z)) are those of the test images, in nats per "
-    "image. Digit: test images whose digit a linear probe of z names, in %. Thickness, slant: R² "
-    "of a linear regression from z to the thickness and the slant of the strokes. Full size: the "
+    "image. Digit: test images whose digit a linear probe of a sample z of q(z|x) names, in %. "
+    "Thickness, slant: R² of a linear regression from z to those of the strokes. Full size: the "
     "networks of table decoder_windows. One global bit: a toy distribution of which NLL and KL "
     "are known exactly (vlae.one_bit); Exact: its NLL and the KL of the shortest code. Networks "
     "of the other series are small, and no row is meant to reach the paper's numbers."
@@ -86,8 +89,12 @@ def window(decoder: "DecoderConfig") -> set[tuple[int, int]]:
 
 def information_inputs(params: "Params") -> list[str]:
     """Return the recorded results that the table reads if they exist, relative to the root."""
-    files = (training_file, evaluation_file, paths.probe)
-    return [str(file(point.run.name)) for point in points(params) for file in files]
+    return [
+        str(file(point.run.name))
+        for point in points(params)
+        for file in (training_file, evaluation_file, paths.probe)
+        if file is not paths.probe or point.run.name in params.probes
+    ]
 
 
 def rows(params: "Params", root: Path) -> list[dict]:
@@ -115,7 +122,19 @@ def _row(point: Point, params: "Params", root: Path) -> dict:
     if evaluation is None:
         return row | {"note": "not evaluated"}
     row |= {key: evaluation[key] for key in ("nll", "nll_se", "kl", "kl_se")}
-    return row | {"note": doubt(evaluation)}
+    return row | _probed(run, params, root) | {"note": doubt(evaluation)}
+
+
+def _probed(run: "Run", params: "Params", root: Path) -> dict:
+    """Return what a linear probe and regressions read from a drawn z, if it is recorded."""
+    path = Path(root, paths.probe(run.name))
+    if run.name not in params.probes or not path.exists():
+        return {}
+    about = {"run": run.name, "dataset": run.dataset}
+    record = check_record(path, read_json(path), about, {"drawn": dict})
+    numbers = [f"{key}{end}" for key in READ.values() for end in ("", "_se")]
+    drawn = check_record(path, record["drawn"], {}, dict.fromkeys(numbers, float))
+    return {f"{n}{end}": drawn[f"{k}{end}"] for n, k in READ.items() for end in ("", "_se")}
 
 
 def build(params: "Params", root: Path) -> Table:
