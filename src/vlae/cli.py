@@ -329,7 +329,9 @@ def _compress(options: argparse.Namespace) -> None:
     from vlae.library.pretrained import load
 
     if options.bits is not None and not options.lossy:
-        raise VlaeError("--bits needs --lossy; without loss, the images say how many bits they need")
+        raise VlaeError(
+            "--bits needs --lossy; without loss, the images say how many bits they need"
+        )
     run, out = options.run, Path(options.out)
     model = load(run, options.weights, device="cpu", precision="float32").model
     images = [Path(name) for name in options.images]

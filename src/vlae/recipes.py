@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from vlae.coding.bits_back import BitsBack
 from vlae.coding.codec import coding_model
-from vlae.config.schema import ClassifierConfig, CodelengthConfig, Params, Run, as_dict
+from vlae.coding.relative_entropy import choose, lossy_model, pack, prior_noise
+from vlae.config.schema import ClassifierConfig, Params, Run, as_dict
 from vlae.config.stages import configurations
 from vlae.data.batches import as_input, permutation
 from vlae.data.fetch import data_recipe
@@ -35,7 +36,7 @@ from vlae.evaluation.likelihood import (
 from vlae.evaluation.sample import DECOMPRESSED, decompress, draw_samples
 from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.images import COLOUR, FIXED, ImageKind, scaled
-from vlae.models.base import Model, latent_noise
+from vlae.models.base import Model, Posterior, latent_noise
 from vlae.models.build import build_model
 from vlae.randomness import generator
 from vlae.storage import paths
@@ -175,18 +176,36 @@ def classifier_recipe(config: ClassifierConfig) -> dict:
     )
 
 
-def codelength_recipe(run: Run, config: CodelengthConfig) -> dict:
-    """Return the recipe of a code length: the words of the coder for the images, with weights
-    that are a fixed pattern, so that they are the same on every machine."""
+def _patterned_model(run: Run) -> Model:
+    """Return the run's model with weights that are a fixed pattern, the same on every machine."""
     model = build_model(run.model)
     with torch.no_grad():
         for number, weight in enumerate(model.parameters()):
             index = torch.arange(weight.numel(), dtype=torch.float64) + 97 * number
             pattern = (index * index * 31 + index * 17) % 251 / 251 - 0.5
             weight.copy_(pattern.view(weight.shape))
-    coder = BitsBack(coding_model(run.name, model))
+    return model
+
+
+def codelength_recipe(run: Run) -> dict:
+    """Return the recipe of a code length: the words of the coder for the images."""
+    coder = BitsBack(coding_model(run.name, _patterned_model(run)))
     words = coder.encode(made_up_images(FIXED)).tolist()
     return {"check": coder.model.check.hex(), "count": len(words), "words": words[:4]}
+
+
+def lossy_recipe(run: Run) -> dict:
+    """Return the recipe of a lossy file: the entries of a small codebook for three Gaussians."""
+    model = lossy_model(run.name, _patterned_model(run))
+    mean = torch.linspace(-1, 1, 3 * model.latent_dim).view(3, -1)
+    chosen = choose(model, Posterior(mean, torch.full_like(mean, -0.05), None), 10)
+    return rounded(
+        {
+            "index": chosen.index.tolist(),
+            "noise": _summary(prior_noise(chosen.index, model.latent_dim)),
+            "packed": pack(chosen.index, 10).hex(),
+        }
+    )
 
 
 def write_recipes(params: Params) -> None:
@@ -202,8 +221,11 @@ def write_recipes(params: Params) -> None:
         numbers = classifier_recipe(config)
         _write(name, "classifier", {"configuration": as_dict(config), "numbers": numbers})
     for name, length in params.codelengths.items():
-        numbers = codelength_recipe(params.run(name), length)
+        numbers = codelength_recipe(params.run(name))
         _write(name, "codelength", {"configuration": as_dict(length), "numbers": numbers})
+    for name, sent in params.lossy.items():
+        numbers = lossy_recipe(params.run(name))
+        _write(name, "lossy", {"configuration": as_dict(sent), "numbers": numbers})
     # This can take minutes: show the progress on a terminal.
     for run in tqdm(params.runs.values(), unit="run", leave=False, disable=None):
         numbers = run_recipes(run, params.image_kind(run.dataset))
@@ -217,9 +239,10 @@ def _files(params: Params) -> set[Path]:
     data = {paths.recipe(name, "data") for name in params.datasets}
     classifiers = {paths.recipe(name, "classifier") for name in params.classifiers}
     codelengths = {paths.recipe(name, "codelength") for name in params.codelengths}
+    lossy = {paths.recipe(name, "lossy") for name in params.lossy}
     steps = ("train", "evaluate", "sample")
     runs = {paths.recipe(run, step) for run in params.runs for step in steps}
-    return data | classifiers | codelengths | runs
+    return data | classifiers | codelengths | lossy | runs
 
 
 def _write(name: str, step: str, recipe: dict) -> None:

@@ -40,6 +40,7 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
         },
         classifiers={"cifar10": None},
         codelengths={},
+        lossy={},
         image_kind=lambda dataset: COLOUR if dataset.startswith("cifar10") else FIXED,
         why_not_trained=lambda run: "its file is lost" if run.startswith("omniglot-") else "",
         repetitions=lambda run: (repetitions or {}).get(run, []),

@@ -22,6 +22,7 @@ NEVER = {
     "fetch": "not on this machine",
     "classifier": "never trained",
     "codelength": "never compressed",
+    "lossy": "never compressed",
 }
 
 
@@ -73,6 +74,8 @@ def changed_settings(step: str, name: str, params: Params, recorded: dict) -> It
         yield from _differences(params.classifiers[name], recorded)
     if step == "codelength" and recorded:
         yield from _differences(params.codelengths[name], recorded)
+    if step == "lossy" and recorded:
+        yield from _differences(params.lossy[name], recorded)
 
 
 def _differences(

@@ -81,6 +81,15 @@ def compress_lossy(
     return LossyCompressed(count, size, described, bits, kl_bits, effective)
 
 
+def file_bytes(header: Header) -> int:
+    """Return the size of the lossy file with this header."""
+    return len(header.to_bytes()) + _index_bytes(header) + 4
+
+
+def _index_bytes(header: Header) -> int:
+    return -(-header.images * header.bits // 8)
+
+
 @torch.no_grad()
 def _encode(model: VLAE, images: ImageFile, where: str) -> tuple[Posterior, int]:
     """Return q(z|x) of all images, and the value of a set pixel."""
@@ -105,7 +114,7 @@ def decompress_lossy(path: Path, out: Path, load: Callable[[str], Model], seed: 
         if not reader.lossy:
             raise VlaeError(f"{path} is not a lossy file")
         header = reader.header()
-        content = reader.indices(-(-header.images * header.bits // 8))
+        content = reader.indices(_index_bytes(header))
     model = lossy_model(header.run, load(header.run))
     check_weights(path, header, CodingModel(model))
     index = unpack(content, header.images, header.bits)
@@ -127,6 +136,6 @@ def decompress_lossy(path: Path, out: Path, load: Callable[[str], Model], seed: 
 
 @torch.no_grad()
 def draw_images(model: VLAE, z: Tensor, seed: int, first: int) -> Tensor:
-    """Return x ~ p(x|z), (n, 1, 28, 28) of 0 and 1, for codes whose first image has this number."""
+    """Return x ~ p(x|z), (n, 1, 28, 28) of 0 and 1; `first`: the number of the first image."""
     random = generator(seed, "lossy pixels", first)
     return model.sample_images(z, torch.rand((len(z), *model.noise_shape), generator=random))

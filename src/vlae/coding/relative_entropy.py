@@ -1,8 +1,9 @@
 """Relative entropy coding: sends a sample of q(z|x) in a fixed number of bits.
 
 Sender and receiver know the same 2^bits samples of the prior, the codebook. The sender draws an
-entry i with probability proportional to w_i = q(z_i|x) / p(z_i) and sends i (minimal random coding,
-Havasi et al. 2019). The entry is distributed as q(z|x) if 2^bits is well above exp KL(q || p).
+entry i with probability proportional to w_i = q(z_i|x) / p(z_i) and sends i (minimal random
+coding, Havasi et al. 2019). The entry is distributed as q(z|x) if 2^bits is well above
+exp KL(q || p).
 """
 
 import math

@@ -13,6 +13,7 @@ from vlae.config.schema import (
     ColourModelConfig,
     ColourTrainingConfig,
     EvaluationConfig,
+    LossyConfig,
     ModelConfig,
     Params,
     Run,
@@ -87,7 +88,9 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def _params(tree: object) -> Params:
-    top = mapping(tree, "the file", {"datasets", "defaults", "runs", "classifiers", "codelengths"})
+    top = mapping(
+        tree, "the file", {"datasets", "defaults", "runs", "classifiers", "codelengths", "lossy"}
+    )
     datasets = mapping(top["datasets"], "datasets")
     for name, spec in datasets.items():
         check_name(name, "datasets")
@@ -109,13 +112,16 @@ def _params(tree: object) -> Params:
         name: _classifier(name, block, datasets)
         for name, block in mapping(top["classifiers"], "classifiers").items()
     }
-    codelengths = {
-        name: _codelength(name, block, runs, datasets)
-        for name, block in mapping(top["codelengths"], "codelengths").items()
-    }
+    codelengths, lossy = (
+        {
+            name: _coded(section, schema, name, block, (runs, datasets))
+            for name, block in mapping(top[section], section).items()
+        }
+        for section, schema in (("codelengths", CodelengthConfig), ("lossy", LossyConfig))
+    )
     inherited = {kind: defaults[kind] for kind in kinds}
     ordered = {name: runs[name] for name in blocks}
-    return Params(datasets, ordered, classifiers, codelengths, inherited)
+    return Params(datasets, ordered, classifiers, codelengths, lossy, inherited)
 
 
 def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
@@ -157,13 +163,15 @@ def _classifier(name: object, block: object, datasets: dict[str, dict]) -> Class
     return _build(ClassifierConfig, block, where)
 
 
-def _codelength(
-    name: object, block: object, runs: dict[str, Run], datasets: dict[str, dict]
-) -> CodelengthConfig:
-    where = f"codelengths.{shown(name)}"
+def _coded(
+    section: str, schema: typing.Any, name: object, block: object, known: tuple[dict, dict]
+) -> typing.Any:
+    """Return which test images a run compresses; known: runs and data sets by name."""
+    runs, datasets = known
+    where = f"{section}.{shown(name)}"
     if not isinstance(name, str) or name not in runs:
         raise VlaeError(f"{where}: no run of that name; {suggestion(name, runs)}")
-    config = _build(CodelengthConfig, block, where)
+    config = _build(schema, block, where)
     if config.dataset not in datasets:
         hint = suggestion(config.dataset, datasets)
         raise VlaeError(f"{where}.dataset: no data set {shown(config.dataset)}; {hint}")

@@ -10,6 +10,7 @@ from typing import Any
 from vlae.data.spec import MOST_IMAGES
 from vlae.errors import VlaeError, suggestion
 from vlae.images import COLOUR, ImageKind, image_kind
+from vlae.options import MOST_BITS
 
 # Limits far above sensible values, against typing errors and hostile files.
 WIDEST = 100_000  # units of a layer
@@ -195,6 +196,18 @@ class CodelengthConfig:
 
 
 @dataclass(frozen=True)
+class LossyConfig:
+    """Which test images a run sends with loss (vlae.coding.lossy).
+
+    dataset: of binary images. images: how many of its first test images. bits: of each code.
+    """
+
+    dataset: str
+    images: int = _range(low=1, high=MOST_IMAGES)
+    bits: int = _range(low=1, high=MOST_BITS)
+
+
+@dataclass(frozen=True)
 class Run:
     """A run: a model, its data set, and the settings of training and evaluation.
 
@@ -219,6 +232,7 @@ class Params:
 
     datasets: name -> plain mapping, as in the file. runs: name -> Run.
     classifiers: data set -> ClassifierConfig. codelengths: run -> CodelengthConfig.
+    lossy: run -> LossyConfig.
     defaults: kind of images -> plain mapping, as in the file.
     """
 
@@ -226,6 +240,7 @@ class Params:
     runs: dict[str, Run]
     classifiers: dict[str, ClassifierConfig]
     codelengths: dict[str, CodelengthConfig]
+    lossy: dict[str, LossyConfig]
     defaults: dict[str, dict]
 
     def run(self, name: str) -> Run:
@@ -259,6 +274,13 @@ class Params:
             hint = suggestion(name, self.codelengths)
             raise VlaeError(f"no code length of {name!r} in params.yaml; {hint}")
         return self.codelengths[name]
+
+    def lossy_config(self, name: str) -> LossyConfig:
+        """Return what run `name` sends with loss. Raises VlaeError with the known names."""
+        if name not in self.lossy:
+            hint = suggestion(name, self.lossy)
+            raise VlaeError(f"no lossy file of {name!r} in params.yaml; {hint}")
+        return self.lossy[name]
 
     def dataset(self, name: str) -> dict:
         """Return the block of data set `name`. Raises VlaeError with the known names."""

@@ -43,6 +43,7 @@ def reconfigured(params: Params) -> set[str]:
     others: dict[str, dict[str, Any]] = {
         "classifier": params.classifiers,
         "codelength": params.codelengths,
+        "lossy": params.lossy,
     }
     return runs | {
         f"{step}@{name}"

@@ -52,9 +52,20 @@ def codelength(run: str) -> Path:
     return Path("results/codelengths") / f"{run}.json"
 
 
+def lossy(run: str) -> Path:
+    """Return the path of the record of a run's lossy file."""
+    return Path("results/lossy") / f"{run}.json"
+
+
+def lossy_images(run: str) -> Path:
+    """Return the path of the images that a run's lossy file gives back."""
+    return Path("results/lossy") / f"{run}.npz"
+
+
 def recipe(run: str, step: str) -> Path:
     """Return the path of a recipe; `run` may also name a data set.
 
-    step: train, evaluate, sample or codelength for a run, data or classifier for a data set.
+    step: train, evaluate, sample, codelength or lossy for a run, data or classifier for a data
+    set.
     """
     return Path("results/recipes") / f"{run}.{step}.json"
