@@ -102,7 +102,7 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("dataset", metavar="DATASET")
     sub = command("codelength", "compress a run's test images and unpack them, as configured")
     sub.add_argument("run", metavar="RUN")
-    sub = command("lossy", "send the codes of a run's first test images, as configured")
+    sub = command("lossy", "send the codes of a run's test images, as configured")
     sub.add_argument("run", metavar="RUN")
     command("recipe", "write results/recipes: what the code computes for each run, in numbers")
     sub = command("table", "draw a table from the recorded results: csv, md, tex, html")

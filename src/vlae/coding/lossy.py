@@ -27,16 +27,19 @@ DRAWS = 3
 
 
 def write_lossy(run: Run, config: LossyConfig, dataset: Dataset) -> dict:
-    """Send the codes of the first test images, draw images from them, and return the record.
+    """Send the codes of test images, draw images from them, and return the record.
 
-    Writes results/lossy/RUN.json and RUN.npz: `originals` and `draws` of the first images, uint8
+    The images are evenly spaced over the test set, which may be sorted by class. Writes
+    results/lossy/RUN.json and RUN.npz: `originals` and `draws` of some of them, uint8
     (SHOWN, 28, 28) and (DRAWS, SHOWN, 28, 28) of 0 and 1; `backs`, what the other formats of the
     record give back of these, grey, uint8 (formats, SHOWN, 28, 28); and `all_draws`, the first
     draw of all images as packed bits. On one thread.
     """
     torch.set_num_threads(1)
-    x = test_input(dataset, run.evaluation, run.evaluation.binarization_seed)[: config.images]
+    x = test_input(dataset, run.evaluation, run.evaluation.binarization_seed)
+    x = x[_spread(len(x), config.images)]
     pixels = as_stored(x).numpy()
+    shown = _spread(len(pixels), SHOWN)
     model = load_model(run, torch.device("cpu"))
     with tempfile.TemporaryDirectory(prefix="vlae-") as name:
         raw, sent = Path(name, "images.idx"), Path(name, "sent")
@@ -52,7 +55,7 @@ def write_lossy(run: Run, config: LossyConfig, dataset: Dataset) -> dict:
                 draws.append(found.read(0, found.count))
         ended = time.perf_counter()
     direct = as_stored(decompress(model, x, run.evaluation.seed)).numpy()
-    others = other_formats.smallest(pixels, min(SHOWN, len(pixels)))
+    others = other_formats.smallest(pixels, shown)
     backs = [other.pop("back") for other in others]
     record = {
         "run": run.name,
@@ -77,10 +80,15 @@ def write_lossy(run: Run, config: LossyConfig, dataset: Dataset) -> dict:
     }
     write_npz(
         paths.lossy_images(run.name),
-        originals=pixels[:SHOWN],
-        draws=np.stack(draws)[:, :SHOWN],
+        originals=pixels[shown],
+        draws=np.stack(draws)[:, shown],
         all_draws=np.packbits(draws[0]),
         backs=np.stack(backs),
     )
     write_json(paths.lossy(run.name), record)
     return record
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """Return at most `most` of the numbers below `count`, evenly spaced."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)

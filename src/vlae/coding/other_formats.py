@@ -85,13 +85,13 @@ def measure(format: Format, images: np.ndarray) -> dict:
     }
 
 
-def smallest(images: np.ndarray, shown: int) -> list[dict]:
+def smallest(images: np.ndarray, shown: np.ndarray) -> list[dict]:
     """Compress uint8 images (N, 28, 28) of 0 and 1 with loss, as small as each format can.
 
     Returns for each format: its name and version; the bytes an image needs as a file of its own
     and in one picture of all images, `bytes_each` and `bytes_together`; of this picture, the
     fraction of pixels that are wrong when its grey values are rounded, `pixel_error`, and the
-    first images, `back`, grey uint8 (shown, 28, 28).
+    images with the numbers `shown` (n,), `back`, grey uint8 (n, 28, 28).
     """
     import pillow_jxl  # noqa: F401 - teaches Pillow the format
 
@@ -103,7 +103,7 @@ def smallest(images: np.ndarray, shown: int) -> list[dict]:
         together = encode(picture)
         grey = _open_grey(together)
         columns = picture.shape[1] // SIDE
-        corners = [(SIDE * (i // columns), SIDE * (i % columns)) for i in range(shown)]
+        corners = [(SIDE * (i // columns), SIDE * (i % columns)) for i in shown]
         results.append(
             {
                 "format": name,

@@ -199,7 +199,7 @@ class CodelengthConfig:
 class LossyConfig:
     """Which test images a run sends with loss (vlae.coding.lossy).
 
-    dataset: of binary images. images: how many of its first test images. bits: of each code.
+    dataset: of binary images. images: how many of its test images. bits: of each code.
     """
 
     dataset: str

@@ -17,6 +17,8 @@ from vlae.report.figures.headline import draw_headline
 from vlae.report.figures.image_grids import draw_images
 from vlae.report.figures.learning_curves import draw_curves
 from vlae.report.figures.likelihoods import draw_against_k, draw_per_image
+from vlae.report.figures.lossy import RUN as LOSSY_RUN
+from vlae.report.figures.lossy import draw_lossy
 from vlae.report.figures.receptive_fields import WINDOWS_OF, draw_windows
 from vlae.storage import paths
 from vlae.storage.records import (
@@ -87,6 +89,7 @@ FIGURES = (
         for name, shown in WINDOWS_OF.items()
     }
     | {
+        "lossy": Entry((paths.lossy, paths.lossy_images), draw_lossy, (LOSSY_RUN,)),
         "learning_curves": Entry((curve_file,), draw_curves),
         "nll_against_k": Entry((training_file, evaluation_file), draw_against_k),
         "per_image_nll": Entry(
