@@ -14,7 +14,7 @@ MADE = tuple(
     f"results/{name}"
     for name in (
         *("logs", "report.html", "samples", "evaluations", "checkpoints", "classifiers"),
-        *("codelengths", "probes"),
+        *("codelengths", "lossy", "probes"),
     )
 )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vlae import logs
 from vlae.errors import BAD_INPUT, INTERRUPTED, STOPPED, VlaeError
-from vlae.options import IN_A_PICTURE, PARAMS, Command, parser
+from vlae.options import BITS, IN_A_PICTURE, PARAMS, Command, parser
 from vlae.storage import paths
 from vlae.threads import wait_passively
 
@@ -335,12 +335,26 @@ def _show(options: argparse.Namespace) -> None:
 
 def _compress(options: argparse.Namespace) -> None:
     from vlae.coding.codec import coding_model, compress
+    from vlae.coding.lossy_codec import compress_lossy
     from vlae.library.pretrained import load
 
-    out = Path(options.out)
-    model = load(options.run, options.weights, device="cpu", precision="float32").model
+    if options.bits is not None and not options.lossy:
+        raise VlaeError(
+            "--bits needs --lossy; without loss, the images say how many bits they need"
+        )
+    run, out = options.run, Path(options.out)
+    model = load(run, options.weights, device="cpu", precision="float32").model
     images = [Path(name) for name in options.images]
-    done = compress(options.run, coding_model(options.run, model), images, out, options.array)
+    if options.lossy:
+        bits = BITS if options.bits is None else options.bits
+        sent = compress_lossy(run, model, images, out, bits, options.array)
+        print(
+            f"{out}: {_images(sent.images)} in {sent.file_bytes:,} bytes, of which "
+            f"{sent.header_bytes} describe the file; {sent.bits} bits an image for a KL of "
+            f"{sent.kl_bits:.1f} bits, {sent.effective:.1f} effective samples"
+        )
+        return
+    done = compress(run, coding_model(run, model), images, out, options.array)
     print(
         f"{out}: {_images(done.images)} in {done.file_bytes:,} bytes, of which "
         f"{done.header_bytes} describe the file; {done.bits_per_image:.1f} bits an image"
@@ -349,15 +363,22 @@ def _compress(options: argparse.Namespace) -> None:
 
 def _decompress(options: argparse.Namespace) -> None:
     from vlae.coding.codec import coding_model, decompress
-    from vlae.coding.network import CodingModel
+    from vlae.coding.container import is_lossy
+    from vlae.coding.lossy_codec import decompress_lossy
     from vlae.library.pretrained import load
+    from vlae.models.base import Model
 
-    def prepared(run: str) -> CodingModel:
-        loaded = load(run, options.weights, device="cpu", precision="float32")
-        return coding_model(run, loaded.model)
+    def prepared(run: str) -> Model:
+        return load(run, options.weights, device="cpu", precision="float32").model
 
     file, out = Path(options.file), Path(options.out)
-    header = decompress(file, out, prepared)
+    if is_lossy(file):
+        header = decompress_lossy(file, out, prepared, options.seed or 0)
+        print(f"{out}: {_images(header.images)} ({header.format}), drawn by {header.run}")
+        return
+    if options.seed is not None:
+        raise VlaeError(f"--seed is for lossy files; {file} gives back the very same images")
+    header = decompress(file, out, lambda run: coding_model(run, prepared(run)))
     print(f"{out}: {_images(header.images)} ({header.format}), unpacked with {header.run}")
 
 
@@ -403,6 +424,20 @@ def _probe_pixels(options: argparse.Namespace) -> None:
     print(f"{name}: {record['pixels']['linear']:.1%} by a linear probe of the pixels")
 
 
+def _lossy(options: argparse.Namespace) -> None:
+    params = _params(options)
+    run, config = params.run(options.run), params.lossy_config(options.run)
+    dataset = _dataset(params, config.dataset)
+    from vlae.coding.lossy import write_lossy
+
+    record = write_lossy(run, config, dataset)
+    _check_block(options, "lossy", run.name, config)
+    print(
+        f"{run.name}: {_images(record['n_test'])} in {record['file_bytes']:,} bytes, KL "
+        f"{record['kl_bits']:.1f} bits, {record['pixel_error']:.1%} of the pixels differ"
+    )
+
+
 COMMANDS: dict[str, Command] = {
     "fetch": _fetch,
     "labels": _labels,
@@ -413,6 +448,7 @@ COMMANDS: dict[str, Command] = {
     "codelength": _codelength,
     "probe": _probe,
     "probe_pixels": _probe_pixels,
+    "lossy": _lossy,
     "recipe": _recipe,
     "table": _table,
     "figure": _figure,

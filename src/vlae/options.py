@@ -10,6 +10,7 @@ from vlae import __version__
 
 MOST = 1e6
 IN_A_PICTURE, MOST_IN_A_PICTURE = 64, 10_000  # samples: default and limit of -n
+MOST_BITS, BITS = 24, 20  # of a code in a lossy file: limit and default of --bits
 PARAMS = Path("params.yaml")
 
 Command = Callable[[argparse.Namespace], int | None]
@@ -107,6 +108,8 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("run", metavar="RUN")
     sub = command("probe_pixels", "measure what the same classifiers find in the pixels")
     sub.add_argument("dataset", metavar="DATASET")
+    sub = command("lossy", "send the codes of a run's test images, as configured")
+    sub.add_argument("run", metavar="RUN")
     command("recipe", "write results/recipes: what the code computes for each run, in numbers")
     sub = command("table", "draw a table from the recorded results: csv, md, tex, html")
     sub.add_argument("name", metavar="NAME")
@@ -127,7 +130,7 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     )
     sub.add_argument("--images", type=_count, default=50, help="test images (default: 50)")
     _add_coding_options(
-        command("compress", "compress binary images without loss, by bits-back coding"),
+        command("compress", "compress binary images without loss, or only their codes"),
         command("decompress", "unpack images that were compressed"),
     )
     return top
@@ -144,7 +147,24 @@ def _add_coding_options(
         help="PNG files or folders of them, one idx file, or one npz file; 28x28 pixels",
     )
     compress.add_argument("--array", metavar="NAME", help="which array of an npz file")
+    compress.add_argument(
+        "--lossy",
+        action="store_true",
+        help="send only the codes z; unpacking draws the images from p(x|z)",
+    )
+    compress.add_argument(
+        "--bits",
+        type=whole(1, MOST_BITS),
+        metavar="N",
+        help=f"bits of each code (default: {BITS}); the time is proportional to 2^N",
+    )
     decompress.add_argument("file", metavar="FILE")
+    decompress.add_argument(
+        "--seed",
+        type=whole(0, 2**63 - 1),
+        metavar="S",
+        help="seed of the images drawn from a lossy file (default: 0)",
+    )
     for sub, metavar, help in (
         (compress, "FILE", "write this file"),
         (decompress, "OUT", "write this file or, for PNG files, this folder"),

@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from vlae.coding.bits_back import BitsBack
 from vlae.coding.codec import coding_model
+from vlae.coding.relative_entropy import choose, lossy_model, pack, prior_noise
 from vlae.config.load import inherited_evaluation
 from vlae.config.schema import (
     ClassifierConfig,
-    CodelengthConfig,
     EvaluationConfig,
     Params,
     Run,
@@ -45,7 +45,7 @@ from vlae.evaluation.likelihood import (
 from vlae.evaluation.sample import DECOMPRESSED, decompress, draw_samples
 from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.images import COLOUR, FIXED, ImageKind, scaled
-from vlae.models.base import Model, latent_noise
+from vlae.models.base import Model, Posterior, latent_noise
 from vlae.models.build import build_model
 from vlae.randomness import generator
 from vlae.storage import paths
@@ -185,18 +185,10 @@ def classifier_recipe(config: ClassifierConfig) -> dict:
     )
 
 
-def codelength_recipe(run: Run, config: CodelengthConfig) -> dict:
-    """Return the recipe of a code length: the words of the coder for the images, with weights
-    that are a fixed pattern, so that they are the same on every machine."""
-    coder = BitsBack(coding_model(run.name, _patterned(run)))
-    words = coder.encode(made_up_images(FIXED)).tolist()
-    return {"check": coder.model.check.hex(), "count": len(words), "words": words[:4]}
-
-
 def probe_recipe(run: Run) -> dict:
     """Return the recipe of a run's probes: codes, entropies and strokes of the images, with
     weights that are a fixed pattern, and the probes of a few made-up features."""
-    model, seed = _patterned(run).double(), run.evaluation.seed
+    model, seed = _patterned_model(run).double(), run.evaluation.seed
     images = made_up_images(FIXED)
     x = images.unsqueeze(1).double()
     return {
@@ -242,8 +234,8 @@ def _made_up_probe() -> dict:
     }
 
 
-def _patterned(run: Run) -> Model:
-    """Return the model of a run with weights that are a fixed pattern, the same everywhere."""
+def _patterned_model(run: Run) -> Model:
+    """Return the run's model with weights that are a fixed pattern, the same on every machine."""
     model = build_model(run.model)
     with torch.no_grad():
         for number, weight in enumerate(model.parameters()):
@@ -251,6 +243,27 @@ def _patterned(run: Run) -> Model:
             pattern = (index * index * 31 + index * 17) % 251 / 251 - 0.5
             weight.copy_(pattern.view(weight.shape))
     return model
+
+
+def codelength_recipe(run: Run) -> dict:
+    """Return the recipe of a code length: the words of the coder for the images."""
+    coder = BitsBack(coding_model(run.name, _patterned_model(run)))
+    words = coder.encode(made_up_images(FIXED)).tolist()
+    return {"check": coder.model.check.hex(), "count": len(words), "words": words[:4]}
+
+
+def lossy_recipe(run: Run) -> dict:
+    """Return the recipe of a lossy file: the entries of a small codebook for three Gaussians."""
+    model = lossy_model(run.name, _patterned_model(run))
+    mean = torch.linspace(-1, 1, 3 * model.latent_dim).view(3, -1)
+    chosen = choose(model, Posterior(mean, torch.full_like(mean, -0.05), None), 10)
+    return rounded(
+        {
+            "index": chosen.index.tolist(),
+            "noise": _summary(prior_noise(chosen.index, model.latent_dim)),
+            "packed": pack(chosen.index, 10).hex(),
+        }
+    )
 
 
 def write_recipes(params: Params) -> None:
@@ -268,12 +281,15 @@ def write_recipes(params: Params) -> None:
         numbers = classifier_recipe(config)
         _write(name, "classifier", {"configuration": as_dict(config), "numbers": numbers})
     for name, length in params.codelengths.items():
-        numbers = codelength_recipe(params.run(name), length)
+        numbers = codelength_recipe(params.run(name))
         _write(name, "codelength", {"configuration": as_dict(length), "numbers": numbers})
     for name in params.probes:
         _write(name, "probe", probe_recipe(params.run(name)))
     for name in params.labels:
         _write(name, "probe_pixels", pixel_recipe(inherited_evaluation(params, name)))
+    for name, sent in params.lossy.items():
+        numbers = lossy_recipe(params.run(name))
+        _write(name, "lossy", {"configuration": as_dict(sent), "numbers": numbers})
     # This can take minutes: show the progress on a terminal.
     for run in tqdm(params.runs.values(), unit="run", leave=False, disable=None):
         numbers = run_recipes(run, params.image_kind(run.dataset))
@@ -290,9 +306,10 @@ def _files(params: Params) -> set[Path]:
     codelengths = {paths.recipe(name, "codelength") for name in params.codelengths}
     probes = {paths.recipe(name, "probe") for name in params.probes}
     probes |= {paths.recipe(name, "probe_pixels") for name in params.labels}
+    lossy = {paths.recipe(name, "lossy") for name in params.lossy}
     steps = ("train", "evaluate", "sample")
     runs = {paths.recipe(run, step) for run in params.runs for step in steps}
-    return data | labels | probes | classifiers | codelengths | runs
+    return data | labels | probes | classifiers | codelengths | lossy | runs
 
 
 def _write(name: str, step: str, recipe: dict) -> None:

@@ -14,11 +14,14 @@ from vlae.coding.bits_back import BitsBack
 from vlae.coding.codec import compress, decompress
 from vlae.coding.container import Reader
 from vlae.coding.image_files import open_images
+from vlae.coding.lossy_codec import compress_lossy, decompress_lossy
 from vlae.coding.network import CodingModel
 from vlae.errors import VlaeError
+from vlae.models.vlae import VLAE
 
 BITS = made_up_arrays("fixed", 1, 1, 5)["test"]
 MODEL = CodingModel(small_vlae("no code"))
+LOSSY_MODEL = small_vlae("af")
 MODEL.check, MODEL.weights  # noqa: B018 - computed before a case's time and memory are watched
 
 
@@ -43,8 +46,14 @@ def of_vlae(folder) -> None:
     compress("a-run", MODEL, [folder / "images"], folder / "file")
 
 
+def lossy(folder) -> None:
+    idx(folder)
+    (folder / "file").rename(folder / "images")
+    compress_lossy("a-run", LOSSY_MODEL, [folder / "images"], folder / "file", 5)
+
+
 IMAGES = {"idx": written(idx), "npz": written(npz)}
-COMPRESSED = written(of_vlae)
+COMPRESSED, LOSSY = written(of_vlae), written(lossy)
 
 
 @cases(60)
@@ -64,8 +73,42 @@ def load(run: str) -> CodingModel:
     return MODEL
 
 
+def load_lossy(run: str) -> VLAE:
+    return LOSSY_MODEL
+
+
+@cases(60)
+@given(hostile(LOSSY), st.booleans())
+def test_a_lossy_file(content, with_the_right_checksum):
+    """With the right checksum, other indices give other images, and no crash."""
+    if with_the_right_checksum:
+        content += struct.pack("<I", zlib.crc32(content))
+    with empty_folder() as folder:
+        (folder / "file").write_bytes(content)
+        back = folder / "back"
+        outcome = attempt(
+            "lossy file", folder, decompress_lossy, folder / "file", back, load_lossy
+        )
+        if isinstance(outcome, VlaeError):
+            assert [path.name for path in folder.iterdir()] == ["file"]
+        elif not with_the_right_checksum:
+            assert content == LOSSY
+
+
+@cases(30)
+@given(st.binary(min_size=4, max_size=4))
+def test_any_indices(indices):
+    """Other indices are other codes of the prior."""
+    content = LOSSY[:-8] + indices
+    with empty_folder() as folder:
+        (folder / "file").write_bytes(content + struct.pack("<I", zlib.crc32(content)))
+        arguments = folder / "file", folder / "back", load_lossy
+        outcome = attempt("indices of a lossy file", folder, decompress_lossy, *arguments)
+        assert not isinstance(outcome, VlaeError)
+
+
 @cases(100)
-@given(hostile(COMPRESSED[:80]))
+@given(st.one_of(hostile(COMPRESSED[:80]), hostile(LOSSY[:40])))
 def test_a_header_with_the_right_checksum(content):
     def read():
         with open(folder / "file", "rb") as file:

@@ -29,7 +29,7 @@ def new_project(
     tree = yaml.safe_load((folder / "params.yaml").read_text())
     tree["runs"] = {RUN: tree["runs"][RUN]}
     tree["datasets"] = {"static_mnist": tree["datasets"]["static_mnist"]}
-    tree.update(classifiers={}, codelengths={}, labels={}, probes={})
+    tree.update(classifiers={}, codelengths={}, labels={}, lossy={}, probes={})
     if mirror != MIRROR:
         generate_files(mirror, list(tree["datasets"].values()), real)
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))

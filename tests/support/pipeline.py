@@ -179,12 +179,14 @@ def write_params(folder: Path, mirror: Path, runs: Sequence[str]) -> None:
     tree["datasets"] = {name: spec for name, spec in tree["datasets"].items() if name in used}
     classifiers = tree["classifiers"].items()
     tree["classifiers"] = {name: config for name, config in classifiers if name in used}
-    lengths = tree["codelengths"].items()
-    tree["codelengths"] = {
-        run: config
-        for run, config in lengths
-        if run in tree["runs"] and config["dataset"] in tree["datasets"]
-    }
+    for section in ("codelengths", "lossy"):
+        tree[section] = {
+            run: config
+            for run, config in tree[section].items()
+            if run in tree["runs"] and config["dataset"] in tree["datasets"]
+        }
+    for config in tree["lossy"].values():
+        config |= {"images": 8, "bits": 8}
     tree["labels"], tree["probes"] = {}, {}  # their files are not among the small ones
     mirror.mkdir()
     tree["defaults"]["colour"]["training"]["batch_size"] = 8

@@ -42,6 +42,7 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
         codelengths={},
         labels={},
         probes={},
+        lossy={},
         image_kind=lambda dataset: COLOUR if dataset.startswith("cifar10") else FIXED,
         why_not_trained=lambda run: "its file is lost" if run.startswith("omniglot-") else "",
         repetitions=lambda run: (repetitions or {}).get(run, []),

@@ -39,6 +39,8 @@ def test_everything_is_made_from_download_to_figures(built):
         record = json.loads(built.read(f"results/codelengths/{run}.json"))
         assert record["n_test"] and record["git_revision"] and len(record["others"]) == 9
         assert f"| {run} " in built.read("results/tables/codelengths.md")
+    assert json.loads(built.read("results/lossy/static_mnist-vlae.json"))["n_test"] == 8
+    assert "results/lossy/static_mnist-vlae.npz" in made
     assert "results/figures/figure1_static_mnist.png" in made
     assert "not trained" not in row(built, "table5_cifar10", "VLAE, receptive field 4x2")
     lines = built.read("results/tables/cifar10_kept.md").splitlines()

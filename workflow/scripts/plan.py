@@ -25,6 +25,7 @@ NEVER = {
     "codelength": "never compressed",
     "probe": "never probed",
     "probe_pixels": "never probed",
+    "lossy": "never compressed",
 }
 
 
@@ -76,6 +77,8 @@ def changed_settings(step: str, name: str, params: Params, recorded: dict) -> It
         yield from _differences(params.classifiers[name], recorded)
     if step == "codelength" and recorded:
         yield from _differences(params.codelengths[name], recorded)
+    if step == "lossy" and recorded:
+        yield from _differences(params.lossy[name], recorded)
 
 
 def _differences(

@@ -2,9 +2,7 @@
 
 import hashlib
 import shutil
-import struct
 import tempfile
-import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from vlae.coding.bits_back import BitsBack
-from vlae.coding.container import SEGMENT, Header, Reader, words_to_bytes
+from vlae.coding.container import SEGMENT, Header, Reader, append_crc, words_to_bytes
 from vlae.coding.image_files import ONES, binary, image_writer, open_images
 from vlae.coding.network import CodingModel
 from vlae.errors import VlaeError
@@ -58,7 +56,7 @@ def compress(
     paths: PNG files or folders of them, one idx file, or one npz file, of which `array` names the
     array. Raises VlaeError for other files and images, and if `out` exists.
     """
-    _check_new(out)
+    check_new(out)
     coder = BitsBack(model)
     with ExitStack() as stack:
         images = stack.enter_context(open_images(paths, array))
@@ -89,10 +87,7 @@ def compress(
                 file.seek(0)
                 file.write(header.to_bytes())
             with open(temporary, "r+b") as file:
-                crc = 0
-                while part := file.read(2**20):
-                    crc = zlib.crc32(part, crc)
-                file.write(struct.pack("<I", crc))
+                append_crc(file)
 
         write_atomically(out, write)
     return Compressed(images.count, out.stat().st_size, len(header.to_bytes()) + 4)
@@ -105,26 +100,33 @@ def decompress(path: Path, out: Path, load: Callable[[str], CodingModel]) -> Hea
     that were compressed. Raises VlaeError for another file, a damaged one, another model, a
     machine whose arithmetic differs, and if `out` exists.
     """
-    _check_new(out)
+    check_new(out)
     with open(path, "rb") as file:
         reader = Reader(path, file)
+        if reader.lossy:
+            raise VlaeError(f"{path} is a lossy file")
         header = reader.header()
         coder = BitsBack(_same_model(path, header, load(header.run)))
-        _write_new(out, header, lambda to: _unpack(reader, header, coder, to))
+        write_new(out, header, lambda to: _unpack(reader, header, coder, to))
     return header
 
 
 def _same_model(path: Path, header: Header, model: CodingModel) -> CodingModel:
-    if header.weights != model.weights:
-        raise VlaeError(
-            f"{path} was compressed with other weights of {header.run} than those found here"
-        )
+    check_weights(path, header, model)
     if header.check != model.check:
         raise VlaeError(
             f"{path} cannot be unpacked here: this machine computes {header.run} differently than "
             "the one that compressed it"
         )
     return model
+
+
+def check_weights(path: Path, header: Header, model: CodingModel) -> None:
+    """Raise VlaeError unless the file was compressed with the weights of this model."""
+    if header.weights != model.weights:
+        raise VlaeError(
+            f"{path} was compressed with other weights of {header.run} than those found here"
+        )
 
 
 def _unpack(reader: Reader, header: Header, coder: BitsBack, to: Path) -> None:
@@ -143,12 +145,13 @@ def _unpack(reader: Reader, header: Header, coder: BitsBack, to: Path) -> None:
         raise VlaeError(f"{reader.path}: the images are not those that were compressed")
 
 
-def _check_new(out: Path) -> None:
+def check_new(out: Path) -> None:
+    """Raise VlaeError if `out` exists."""
     if out.exists():
         raise VlaeError(f"{out} exists already; name another file or folder with -o")
 
 
-def _write_new(out: Path, header: Header, write: Callable[[Path], None]) -> None:
+def write_new(out: Path, header: Header, write: Callable[[Path], None]) -> None:
     """Call write(temporary path), and give what it wrote the name `out` when it is complete."""
     if header.format != "png":
         write_atomically(out, write)

@@ -13,6 +13,7 @@ from vlae.config.schema import (
     ColourModelConfig,
     ColourTrainingConfig,
     EvaluationConfig,
+    LossyConfig,
     ModelConfig,
     Params,
     ProbeConfig,
@@ -118,17 +119,20 @@ def _params(tree: object) -> Params:
         name: _classifier(name, block, datasets)
         for name, block in mapping(top["classifiers"], "classifiers").items()
     }
-    codelengths = {
-        name: _codelength(name, block, runs, datasets)
-        for name, block in mapping(top["codelengths"], "codelengths").items()
-    }
+    codelengths, lossy = (
+        {
+            name: _coded(section, schema, name, block, (runs, datasets))
+            for name, block in mapping(top[section], section).items()
+        }
+        for section, schema in (("codelengths", CodelengthConfig), ("lossy", LossyConfig))
+    )
     probes = {
         name: _probe(name, block, runs, labels)
         for name, block in mapping(top["probes"], "probes").items()
     }
     inherited = {kind: defaults[kind] for kind in kinds}
     ordered = {name: runs[name] for name in blocks}
-    return Params(datasets, labels, ordered, classifiers, codelengths, probes, inherited)
+    return Params(datasets, labels, ordered, classifiers, codelengths, lossy, probes, inherited)
 
 
 def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
@@ -170,13 +174,15 @@ def _classifier(name: object, block: object, datasets: dict[str, dict]) -> Class
     return _build(ClassifierConfig, block, where)
 
 
-def _codelength(
-    name: object, block: object, runs: dict[str, Run], datasets: dict[str, dict]
-) -> CodelengthConfig:
-    where = f"codelengths.{shown(name)}"
+def _coded(
+    section: str, schema: typing.Any, name: object, block: object, known: tuple[dict, dict]
+) -> typing.Any:
+    """Return which test images a run compresses; known: runs and data sets by name."""
+    runs, datasets = known
+    where = f"{section}.{shown(name)}"
     if not isinstance(name, str) or name not in runs:
         raise VlaeError(f"{where}: no run of that name; {suggestion(name, runs)}")
-    config = _build(CodelengthConfig, block, where)
+    config = _build(schema, block, where)
     if config.dataset not in datasets:
         hint = suggestion(config.dataset, datasets)
         raise VlaeError(f"{where}.dataset: no data set {shown(config.dataset)}; {hint}")

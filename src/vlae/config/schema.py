@@ -10,6 +10,7 @@ from typing import Any
 from vlae.data.spec import MOST_IMAGES
 from vlae.errors import VlaeError, suggestion
 from vlae.images import COLOUR, ImageKind, image_kind
+from vlae.options import MOST_BITS
 
 # Limits far above sensible values, against typing errors and hostile files.
 WIDEST = 100_000  # units of a layer
@@ -195,6 +196,18 @@ class CodelengthConfig:
 
 
 @dataclass(frozen=True)
+class LossyConfig:
+    """Which test images a run sends with loss (vlae.coding.lossy).
+
+    dataset: of binary images. images: how many of its test images. bits: of each code.
+    """
+
+    dataset: str
+    images: int = _range(low=1, high=MOST_IMAGES)
+    bits: int = _range(low=1, high=MOST_BITS)
+
+
+@dataclass(frozen=True)
 class ProbeConfig:
     """Which labelled data set a run's code is probed on: its own (vlae.evaluation.probe)."""
 
@@ -226,7 +239,7 @@ class Params:
 
     datasets: name -> plain mapping, as in the file. labels: data set -> plain mapping likewise.
     runs: name -> Run. classifiers: data set -> ClassifierConfig. codelengths: run ->
-    CodelengthConfig. probes: run -> ProbeConfig.
+    CodelengthConfig. lossy: run -> LossyConfig. probes: run -> ProbeConfig.
     defaults: kind of images -> plain mapping, as in the file.
     """
 
@@ -235,6 +248,7 @@ class Params:
     runs: dict[str, Run]
     classifiers: dict[str, ClassifierConfig]
     codelengths: dict[str, CodelengthConfig]
+    lossy: dict[str, LossyConfig]
     probes: dict[str, ProbeConfig]
     defaults: dict[str, dict]
 
@@ -285,6 +299,13 @@ class Params:
             hint = suggestion(name, self.labels)
             raise VlaeError(f"no labels of {name!r} in params.yaml; {hint}")
         return self.labels[name]
+
+    def lossy_config(self, name: str) -> LossyConfig:
+        """Return what run `name` sends with loss. Raises VlaeError with the known names."""
+        if name not in self.lossy:
+            hint = suggestion(name, self.lossy)
+            raise VlaeError(f"no lossy file of {name!r} in params.yaml; {hint}")
+        return self.lossy[name]
 
     def dataset(self, name: str) -> dict:
         """Return the block of data set `name`. Raises VlaeError with the known names."""

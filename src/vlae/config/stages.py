@@ -44,6 +44,7 @@ def reconfigured(params: Params) -> set[str]:
         "classifier": params.classifiers,
         "codelength": params.codelengths,
         "probe": params.probes,
+        "lossy": params.lossy,
     }
     return runs | {
         f"{step}@{name}"

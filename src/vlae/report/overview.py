@@ -151,7 +151,7 @@ def leftovers(params: Params, root: Path) -> Iterator[str]:
     found: dict[str, list[Path]] = {}
     for names, places in (
         (known, ("checkpoints/*", "evaluations/*", "samples/*", "recipes/*")),
-        (known, ("classifiers/*", "codelengths/*", "probes/*")),
+        (known, ("classifiers/*", "codelengths/*", "lossy/*", "probes/*")),
         (drawn, ("tables/*", "figures/*", "drawn/*/*")),
     ):
         for place in places:

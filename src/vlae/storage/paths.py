@@ -57,6 +57,16 @@ def codelength(run: str) -> Path:
     return Path("results/codelengths") / f"{run}.json"
 
 
+def lossy(run: str) -> Path:
+    """Return the path of the record of a run's lossy file."""
+    return Path("results/lossy") / f"{run}.json"
+
+
+def lossy_images(run: str) -> Path:
+    """Return the path of the images that a run's lossy file gives back."""
+    return Path("results/lossy") / f"{run}.npz"
+
+
 def probe(name: str) -> Path:
     """Return the path of the record of a run's probes, or of a data set's pixels'."""
     return Path("results/probes") / f"{name}.json"
@@ -65,7 +75,7 @@ def probe(name: str) -> Path:
 def recipe(run: str, step: str) -> Path:
     """Return the path of a recipe; `run` may also name a data set.
 
-    step: train, evaluate, sample, codelength or probe for a run; data, labels, classifier or
-    probe_pixels for a data set.
+    step: train, evaluate, sample, codelength, lossy or probe for a run; data, labels, classifier
+    or probe_pixels for a data set.
     """
     return Path("results/recipes") / f"{run}.{step}.json"

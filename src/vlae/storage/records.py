@@ -129,7 +129,7 @@ def read_per_image(
         raise VlaeError(
             f"{evaluation_file(run)}: {images_file(run)}, recorded with it, is missing"
         )
-    images = _arrays(path, PER_IMAGE, "the values of each image", more)
+    images = read_arrays(path, PER_IMAGE, "the values of each image", more)
     for name, array in images.items():
         if array.shape != shape or array.dtype.kind not in "iuf":
             raise VlaeError(f"{path}: {name} must be one number for each of {shape[0]} images")
@@ -172,7 +172,7 @@ def read_samples(root: Path, run: str) -> dict[str, np.ndarray] | None:
     path = Path(root, paths.samples(run))
     if not path.exists():
         return None
-    images = _arrays(path, ("originals", "decompressions", "samples"), "a file of samples")
+    images = read_arrays(path, ("originals", "decompressions", "samples"), "a file of samples")
     for name, array in images.items():
         kind = recorded_kind(array.shape[1:])
         if kind is None or array.dtype != np.uint8 or array.max(initial=0) > kind.largest:
@@ -201,15 +201,19 @@ def read_originals(root: Path, run: str) -> dict[int, np.ndarray]:
 def read_index(root: Path, run: str, originals: int) -> np.ndarray:
     """Return the indices of the recorded originals in the test set, integers (originals,)."""
     path = Path(root, paths.samples(run))
-    index = _arrays(path, ("originals_index",), "a file of samples")["originals_index"]
+    index = read_arrays(path, ("originals_index",), "a file of samples")["originals_index"]
     if index.shape != (originals,) or index.dtype.kind not in "iu":
         raise VlaeError(f"{path}: not one originals_index for each original")
     return index
 
 
-def _arrays(
+def read_arrays(
     path: Path, names: tuple[str, ...], what: str, more: tuple[str, ...] = ()
 ) -> dict[str, np.ndarray]:
+    """Return the arrays `names`, and those of `more` that there are, of an npz file.
+
+    Raises VlaeError, which says that the file is not `what`, for any other file.
+    """
     try:
         with open(path, "rb") as file:
             arrays = read_npz(file, names + more)
