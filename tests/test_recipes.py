@@ -8,7 +8,7 @@ import torch
 import vlae.nn.flow
 from miniature import small_params
 from vlae.images import FIXED
-from vlae.recipes import rounded, run_recipes
+from vlae.recipes import probe_recipe, rounded, run_recipes
 
 
 @pytest.fixture
@@ -63,3 +63,13 @@ def test_rounding_keeps_seven_significant_digits():
     assert rounded(123456.7891) == 123456.8
     assert rounded([-0.000012345678, 0.0, 5, "x"]) == [-0.00001234568, 0.0, 5, "x"]
     assert rounded({"a": 1.00000004}) == {"a": 1.0}
+
+
+def test_what_a_probe_depends_on_shows_in_its_recipe(runs, monkeypatch):
+    run = runs["static_mnist-vae_iaf"]
+    before = probe_recipe(run)
+    assert probe_recipe(run) == before
+    monkeypatch.setattr("vlae.evaluation.probe.ENTROPY_DRAWS", 3)
+    assert probe_recipe(run)["numbers"]["entropy"] != before["numbers"]["entropy"]
+    monkeypatch.setattr("vlae.evaluation.probe.RIDGE", 0.1)
+    assert probe_recipe(run)["numbers"]["regressed"] != before["numbers"]["regressed"]
