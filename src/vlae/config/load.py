@@ -30,7 +30,7 @@ MOST_TEXT = 1024 * 1024  # bytes of the file
 LONGEST_SCALAR = 10_000  # characters of one value in the file
 
 # The settings of a run, by the kind of its images.
-SECTIONS = {"datasets", "labels", "defaults", "runs", "classifiers", "codelengths"}
+SECTIONS = {"datasets", "labels", "defaults", "runs", "classifiers", "codelengths", "lossy"}
 SECTIONS |= {"probes"}
 PARTS = ("model", "training", "evaluation")
 SETTINGS = {

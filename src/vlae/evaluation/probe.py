@@ -37,7 +37,8 @@ from vlae.storage.write import sha256, write_json
 
 MOST = {"train": 20_000, "valid": 5_000}  # first images of a split that are used; test: all
 NEIGHBOURS = (1, 5, 15)  # numbers of neighbours to choose from
-PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # L2 penalties to choose from, beside the mean loss of an image
+# L2 penalties to choose from, beside the mean loss of an image.
+PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 RIDGE = 1e-4  # L2 penalty of the regressions, likewise
 ENTROPY_DRAWS = 4  # samples of each test image, for the entropy of an IAF
 AT_ONCE = 500  # images encoded together
