@@ -80,7 +80,8 @@ def compression():
     """Return what compressing the recorded test images prints, and the size of 100 lossy ones."""
     run = "static_mnist-vlae"
     whole, lossy = (_record(ROOT / "results" / kind / f"{run}.json") for kind in STEPS)
-    small = f"{lossy['bits']} bits an image for a KL of {lossy['kl_bits']:.1f} bits"
+    small = f"{lossy['bits']} bits an image for a KL of {lossy['kl_bits']:.1f} bits "
+    small += f"(above {lossy['bits']}: {lossy['poor_images']} images)"
     lines = [
         "```console",
         f"$ vlae compress {run} digits.npz -o digits.vlae",
