@@ -351,7 +351,8 @@ def _compress(options: argparse.Namespace) -> None:
         print(
             f"{out}: {_images(sent.images)} in {sent.file_bytes:,} bytes, of which "
             f"{sent.header_bytes} describe the file; {sent.bits} bits an image for a KL of "
-            f"{sent.kl_bits:.1f} bits, {sent.effective:.1f} effective samples"
+            f"{sent.kl_bits:.1f} bits (above {sent.bits}: {_images(sent.poor)}), "
+            f"{sent.effective:.1f} effective samples"
         )
         return
     done = compress(run, coding_model(run, model), images, out, options.array)

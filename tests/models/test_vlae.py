@@ -70,7 +70,7 @@ def test_data_dependent_initialisation_gives_unit_variance(name):
         constant = variance < 1e-9  # units whose inputs are all masked
         assert torch.allclose(mean, torch.zeros_like(mean), atol=1e-7)
         assert torch.allclose(variance[~constant], torch.ones_like(variance[~constant]), rtol=1e-6)
-        assert constant.float().mean() < 0.1
+        assert constant.sum() <= 2  # shift and scale of the first variable of a MADE
 
 
 @pytest.mark.parametrize("name", ["static_mnist-vlae_iaf_relu", "static_mnist-vae_iaf"])

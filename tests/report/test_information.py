@@ -1,17 +1,19 @@
 """The table and the figure of information preference: windows counted, numbers in place."""
 
+import json
 import math
 
 import pytest
 
-from recorded import write_evaluation, write_training
+from recorded import write_evaluation, write_samples, write_training
 from vlae.config.load import load_params
 from vlae.errors import VlaeError
 from vlae.nn.pixelcnn import PixelCNN
 from vlae.report.figures.registry import build_figure, figure_inputs
-from vlae.report.tables.information import NAME, SERIES, points, window
+from vlae.report.tables.information import NAME, READ, SERIES, points, window
 from vlae.report.tables.registry import build_table, table_inputs
-from vlae.storage.records import evaluation_file
+from vlae.storage import paths
+from vlae.storage.records import evaluation_file, read_samples
 
 SMALL, TOY = "static_mnist-reach_3", "one_bit-reach_3"
 
@@ -80,4 +82,25 @@ def test_an_evaluation_that_cannot_be_used_is_named(tmp_path, real):
     write_training(tmp_path, SMALL)
     write_evaluation(tmp_path, SMALL, kl="much")
     with pytest.raises(VlaeError, match=rf"{SMALL}.json: 'kl' must be float"):
+        build_table(NAME, real, tmp_path)
+
+
+def test_what_is_read_comes_from_a_drawn_code(tmp_path, real):
+    write_training(tmp_path, SMALL)
+    write_evaluation(tmp_path, SMALL)
+    write_samples(tmp_path, SMALL)
+    numbers = {f"{key}{end}": 0.5 for key in READ.values() for end in ("", "_se")}
+    record = {"run": SMALL, "dataset": "static_mnist", "code": {}, "drawn": numbers}
+    path = tmp_path / paths.probe(SMALL)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record | {"drawn": numbers | {"linear": 0.75}}))
+    row = build_table(NAME, real, tmp_path).frame.set_index("run").loc[SMALL]
+    assert (row["digit"], row["digit_se"], row["slant"]) == (0.75, 0.5, 0.5)
+    images = read_samples(tmp_path, SMALL)
+    changed = (images["originals"] != images["decompressions"]).sum((1, 2))
+    assert row["changed"] == pytest.approx(changed.mean())
+    drawn = build_figure("rate", real, tmp_path).axes[0].lines[0].get_xydata().tolist()
+    assert drawn == [[pytest.approx(row["kl"] / math.log(2)), 75]]
+    path.write_text(json.dumps(record | {"drawn": {"linear": 0.75}}))
+    with pytest.raises(VlaeError, match=rf"probes/{SMALL}\.json: no 'linear_se'"):
         build_table(NAME, real, tmp_path)

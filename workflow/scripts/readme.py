@@ -16,6 +16,7 @@ from vlae.report.tables.headline import STATUSES
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+STEPS = ("codelengths", "lossy")
 TABLES = ROOT / "results" / "tables"
 
 
@@ -75,6 +76,36 @@ def speed():
     return "\n".join(lines + [f"| {what} | {ratio} |" for what, ratio in shown.items()]) + "\n"
 
 
+def compression():
+    """Return what compressing the recorded test images prints, and the size of 100 lossy ones."""
+    run = "static_mnist-vlae"
+    whole, lossy = (_record(ROOT / "results" / kind / f"{run}.json") for kind in STEPS)
+    small = f"{lossy['bits']} bits an image for a KL of {lossy['kl_bits']:.1f} bits "
+    small += f"(above {lossy['bits']}: {lossy['poor_images']} images)"
+    lines = [
+        "```console",
+        f"$ vlae compress {run} digits.npz -o digits.vlae",
+        f"digits.vlae: {whole['n_test']:,} images in {whole['file_bytes']:,} bytes, of which "
+        f"{whole['header_bytes']} describe the file; {whole['bits_per_image']:.1f} bits an image",
+        "$ vlae decompress digits.vlae -o again.npz",
+        f"again.npz: {whole['n_test']:,} images (npz), unpacked with {run}",
+        f"$ vlae compress {run} some.npz --lossy -o some.vlae",
+        f"some.vlae: {lossy['n_test']:,} images in {lossy['file_bytes']:,} bytes, of which "
+        f"{lossy['header_bytes']} describe the file; {small}, "
+        f"{lossy['effective_samples']:.1f} effective samples",
+        "$ vlae decompress some.vlae -o drawn.npz",
+        f"drawn.npz: {lossy['n_test']:,} images (npz), drawn by {run}",
+        "```",
+        "",
+        f"With loss, 100 digits take {lossy['hundred_bytes']} bytes.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _record(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def rules():
     """Return Snakemake's graph of the rules in mermaid's language, without colours."""
     command = [sys.executable, "-m", "snakemake", "--quiet", "all", "--rulegraph", "mermaid-js"]
@@ -89,7 +120,13 @@ def rules():
     return "\n".join(["```mermaid", "flowchart LR", *drawn, "```", ""])
 
 
-BLOCKS = {"headline": headline, "times": times, "speed": speed, "rules": rules}
+BLOCKS = {
+    "headline": headline,
+    "compression": compression,
+    "times": times,
+    "speed": speed,
+    "rules": rules,
+}
 
 
 def main():

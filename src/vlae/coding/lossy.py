@@ -66,6 +66,7 @@ def write_lossy(run: Run, config: LossyConfig, dataset: Dataset) -> dict:
         "hundred_bytes": file_bytes(replace(header, images=100)),
         "bits_per_image": 8 * (done.file_bytes - done.header_bytes) / len(pixels),
         "kl_bits": done.kl_bits,
+        "poor_images": done.poor,
         "effective_samples": done.effective,
         "pixel_error": float(np.mean(draws[0] != pixels)),
         "pixel_error_of_posterior": float(np.mean(direct != pixels)),

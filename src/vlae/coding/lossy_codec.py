@@ -31,13 +31,15 @@ SPARE = 2  # bits of an index beyond the mean KL, below which the codes are poor
 @dataclass(frozen=True)
 class LossyCompressed:
     """What was compressed: images, bytes of the file, of which `header_bytes` describe it, the
-    mean KL (bits an image), and the mean effective number of entries of the codebook."""
+    mean KL (bits an image), the number of images whose KL is above `bits`, so that their code is
+    poor, and the median of the effective number of entries of the codebook."""
 
     images: int
     file_bytes: int
     header_bytes: int
     bits: int
     kl_bits: float
+    poor: int
     effective: float
 
 
@@ -56,7 +58,8 @@ def compress_lossy(
             raise VlaeError(f"{paths[0]}: holds no images")
         posterior, one = _encode(vlae, images, str(paths[0]))
         format, names = images.format, images.names
-    kl_bits = float(kl(vlae, posterior).mean())
+    each_kl = kl(vlae, posterior)
+    kl_bits, poor = float(each_kl.mean()), int((each_kl > bits).sum())
     if kl_bits > bits - SPARE:
         logger.warning(
             "the codes of these images have %.1f bits on average; with --bits %d they are poor",
@@ -77,8 +80,8 @@ def compress_lossy(
 
     write_atomically(out, write)
     described = len(header) + 4
-    size, effective = out.stat().st_size, float(chosen.effective.mean())
-    return LossyCompressed(count, size, described, bits, kl_bits, effective)
+    size, effective = out.stat().st_size, float(np.median(chosen.effective))
+    return LossyCompressed(count, size, described, bits, kl_bits, poor, effective)
 
 
 def file_bytes(header: Header) -> int:

@@ -163,7 +163,7 @@ def _row(reading: Reading, params: "Params", root: Path) -> dict:
             row["valid_bound"] = -float(curve["valid_elbo"][-1])
     images = read_samples(root, reading.run)
     if images is not None:
-        row["changed"], row["changed_se"] = _changed(
+        row["changed"], row["changed_se"] = changed_pixels(
             images, Path(root, paths.samples(reading.run))
         )
     if evaluation is None:
@@ -172,7 +172,7 @@ def _row(reading: Reading, params: "Params", root: Path) -> dict:
     return row | {key: evaluation[key] for key in ("nll", "nll_se", "kl", "kl_se")}
 
 
-def _changed(images: dict[str, np.ndarray], path: Path) -> tuple[float, float]:
+def changed_pixels(images: dict[str, np.ndarray], path: Path) -> tuple[float, float]:
     """Return mean and standard error of the number of pixels that a decompression changes."""
     originals, again = images["originals"], images["decompressions"]
     if recorded_kind(originals.shape[1:]) is not FIXED or len(originals) < 2:

@@ -16,7 +16,13 @@ from vlae.report.tables import decoder_windows
 from vlae.report.tables.table import Table
 from vlae.storage import paths
 from vlae.storage.read import read_json
-from vlae.storage.records import check_record, evaluation_file, read_results, training_file
+from vlae.storage.records import (
+    check_record,
+    evaluation_file,
+    read_results,
+    read_samples,
+    training_file,
+)
 from vlae.units import rounded, rounded_error
 
 if TYPE_CHECKING:
@@ -28,7 +34,7 @@ TOY = "one_bit"  # the format of the toy data set (vlae.one_bit)
 SERIES = ("with free bits", "without free bits", "full size", "one global bit")
 # What a probe reads, by its name in the record of vlae.evaluation.probe.
 READ = {"digit": "linear", "thickness": "thickness_r2", "slant": "slant_r2"}
-MEASURED = ("nll", "kl", *READ)  # each with a standard error in the csv
+MEASURED = ("nll", "kl", *READ, "changed")  # each with a standard error in the csv
 CSV = (
     *("series", "run", "dataset", "reach", "pixels", "free_bits", "epochs", "latent_dim"),
     *(f"{key}{which}" for key in MEASURED for which in ("", "_se")),
@@ -40,7 +46,8 @@ LEGEND = (
     "Reach: how many pixels up and aside the decoder sees; 0 is a factorized decoder. Pixels: how "
     "many it sees in all. NLL and KL(q(z|x) ‖ p(z)) are those of the test images, in nats per "
     "image. Digit: test images whose digit a linear probe of a sample z of q(z|x) names, in %. "
-    "Thickness, slant: R² of a linear regression from z to those of the strokes. Full size: the "
+    "Thickness, slant: R² of a linear regression from z to those of the strokes. Changed: how "
+    "many of the 784 pixels differ between a test image and its decompression. Full size: the "
     "networks of table decoder_windows. One global bit: a toy distribution of which NLL and KL "
     "are known exactly (vlae.one_bit); Exact: its NLL and the KL of the shortest code. Networks "
     "of the other series are small, and no row is meant to reach the paper's numbers."
@@ -92,7 +99,7 @@ def information_inputs(params: "Params") -> list[str]:
     return [
         str(file(point.run.name))
         for point in points(params)
-        for file in (training_file, evaluation_file, paths.probe)
+        for file in (training_file, evaluation_file, paths.samples, paths.probe)
         if file is not paths.probe or point.run.name in params.probes
     ]
 
@@ -119,6 +126,10 @@ def _row(point: Point, params: "Params", root: Path) -> dict:
     if training is None:
         return row | {"note": "not trained"}
     row["epochs"] = training["epochs"]
+    images = read_samples(root, run.name)
+    if images is not None:
+        path = Path(root, paths.samples(run.name))
+        row["changed"], row["changed_se"] = decoder_windows.changed_pixels(images, path)
     if evaluation is None:
         return row | {"note": "not evaluated"}
     row |= {key: evaluation[key] for key in ("nll", "nll_se", "kl", "kl_se")}
@@ -177,5 +188,6 @@ def _cells(row: dict) -> dict[str, str]:
         "Digit, %": measured("digit", 100),
         "Thickness": measured("thickness"),
         "Slant": measured("slant"),
+        "Changed": measured("changed"),
         "Note": row["note"] or "",
     }
