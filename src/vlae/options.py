@@ -52,6 +52,16 @@ def _shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+# Steps that measure as params.yaml says, without options: their argument, and their help.
+MEASUREMENTS = (
+    ("classifier", "dataset", "train the classifier that judges decompressions"),
+    ("codelength", "run", "compress a run's test images and unpack them, as configured"),
+    ("lossy", "run", "send the codes of a run's test images, as configured"),
+    ("probe", "run", "measure what simple classifiers find in a run's code"),
+    ("probe_pixels", "dataset", "measure what the same classifiers find in the pixels"),
+)
+
+
 def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     """Build the parser of the command line; `functions` maps each command to its function."""
     top = argparse.ArgumentParser(
@@ -100,16 +110,8 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     sub = command("sample", "draw samples and decompressions for the figures", machine)
     sub.add_argument("run", metavar="RUN")
     _add_picture_options(sub)
-    sub = command("classifier", "train the classifier that judges decompressions")
-    sub.add_argument("dataset", metavar="DATASET")
-    sub = command("codelength", "compress a run's test images and unpack them, as configured")
-    sub.add_argument("run", metavar="RUN")
-    sub = command("probe", "measure what simple classifiers find in a run's code")
-    sub.add_argument("run", metavar="RUN")
-    sub = command("probe_pixels", "measure what the same classifiers find in the pixels")
-    sub.add_argument("dataset", metavar="DATASET")
-    sub = command("lossy", "send the codes of a run's test images, as configured")
-    sub.add_argument("run", metavar="RUN")
+    for name, of, help in MEASUREMENTS:
+        command(name, help).add_argument(of, metavar=of.upper())
     command("recipe", "write results/recipes: what the code computes for each run, in numbers")
     sub = command("table", "draw a table from the recorded results: csv, md, tex, html")
     sub.add_argument("name", metavar="NAME")

@@ -15,6 +15,7 @@ from vlae.report.figures.registry import build_figure, figure_inputs
 from vlae.report.tables.bookkeeping import BIN_BITS, NAME, accounts
 from vlae.report.tables.registry import build_table, table_inputs, write_table
 from vlae.storage import paths
+from vlae.storage.records import evaluation_file
 
 VLAE, AF, ALONE = "static_mnist-vlae", "static_mnist-vae_af", "dynamic_mnist-pixelcnn"
 COLOUR = "cifar10-narrow_7x4"
@@ -50,7 +51,7 @@ def write_json(path, record):
 @pytest.fixture
 def known():
     runs = params(ALONE, AF, VLAE, COLOUR)
-    runs.codelengths = {VLAE: None, ALONE: None}
+    runs.codelengths, runs.probes = {VLAE: None, ALONE: None}, {VLAE: None, AF: None}
     return runs
 
 
@@ -276,4 +277,5 @@ def test_every_run_with_a_code_is_read():
     inputs = table_inputs(NAME, REAL)
     assert len(inputs) == len(set(inputs))
     for name, run in REAL.runs.items():
-        assert (str(paths.probe(name)) in inputs) == bool(run.model.latent_dim)
+        assert (str(evaluation_file(name)) in inputs) == bool(run.model.latent_dim)
+        assert (str(paths.probe(name)) in inputs) == (name in REAL.probes)

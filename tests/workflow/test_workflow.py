@@ -110,7 +110,7 @@ def test_runs_that_are_not_trained_are_no_error_for_dvc(built, tmp_path):
         done = clone.call("dvc", *command)
         assert (done.returncode, done.stderr) == (0, ""), command
     clone.do("dvc", "exp", "show", "--only-changed")
-    assert max(map(len, clone.do("dvc", "dag", "--collapse-foreach-matrix").splitlines())) < 150
+    assert max(map(len, clone.do("dvc", "dag", "--collapse-foreach-matrix").splitlines())) < 300
     # What is recorded and cannot be had is an error still.
     content = model.read_bytes()
     model.unlink()

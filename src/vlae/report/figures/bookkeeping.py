@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlae.config.schema import ColourModelConfig
 from vlae.report.figures.colours import GREY
 from vlae.report.figures.image_grids import empty
 from vlae.report.figures.learning_curves import panel_of, short
@@ -118,7 +119,8 @@ def _draw_run(whole: "Axes", enlarged: "Axes", one: Account, y: float) -> None:
         whole.barh(y, bits[part], BAR, left, **look)
         left += bits[part]
     whole.text(0.01, y, f"{bits['nll']:,.0f}", color="white", transform=_across(whole), **style)
-    end = "entropy of q(z|x) not recorded"
+    probed = not isinstance(one.run.model, ColourModelConfig)  # codes of colour images are not
+    end = "entropy of q(z|x) not recorded" if probed else ""
     if "naive" in one.of:
         end = f"{bits['naive']:,.0f}"
         box = {"facecolor": SEGMENTS["comes_back"]["facecolor"], "edgecolor": "none", "pad": 0.8}

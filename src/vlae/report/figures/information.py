@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlae import one_bit
 from vlae.report.figures.colours import GREY
 from vlae.report.tables.information import SERIES, rows
 
@@ -58,12 +59,14 @@ def draw_information(params: "Params", root: Path, dpi: int) -> "Figure":
     read.set_ylim(0, 1)
     read.set_title("a linear probe of z", loc="left")
     if any(row[key] is not None for row in small for key in READ):
-        read.legend(frameon=False, fontsize=7, loc="lower left")
+        read.legend(frameon=False, fontsize=7, loc="lower right")
+    toy = [row for row in toy if row["reach"]]  # a factorized decoder needs another scale
     _lines(bit, toy, "kl", (TOY,), "one global bit: KL, nats")
-    steps = [(row["reach"], row["exact_kl"]) for row in toy if row["reach"]]
-    if steps:
-        x, y = zip(*steps, strict=True)
-        bit.step(_place(x), y, where="post", color="black", linewidth=0.9, label="exact")
+    if toy:
+        ends = [min(row["reach"] for row in toy), max(row["reach"] for row in toy)]
+        steps = [ends[0], one_bit.SPACING, ends[1]]
+        exact = [one_bit.exact_kl(reach) for reach in steps]
+        bit.step(_place(steps), exact, where="post", color="black", linewidth=0.9, label="exact")
         bit.legend(frameon=False, fontsize=7)
     for axes, of in ((nll, small), (kl, small), (read, small), (bit, toy)):
         _finish(axes, [row["reach"] for row in of])
@@ -74,8 +77,6 @@ def _lines(axes: "Axes", found: list[dict], key: str, series: tuple[str, ...], t
     axes.set_title(title, loc="left")
     for name in series:
         points = _measured([row for row in found if row["series"] == name], key)
-        if name == TOY:  # a factorized decoder leaves everything to the code: another scale
-            points = [point for point in points if point[0]]
         label = "ours" if name == TOY else name
         _plot(axes, points, LOOKS[name] | {"label": label})
 
