@@ -283,10 +283,13 @@ def repro(stage):
 
 def left_to_run(step):
     """Return a wildcard constraint: the data sets or runs whose `step` has to run."""
-    if DRAWING:
+    # Two rules write results/probes/NAME.json, so their names are needed to draw the rules, too.
+    names = {"probe": [*PARAMS.probes], "probe_pixels": [*PARAMS.labels]}.get(step)
+    if DRAWING and names is None:
         return "[^/]+"
-    stages = [stage.split("@") for stage in FOUND["to_run"]]
-    names = [name for what, name in stages if what == step and name not in LEFT_OUT]
+    if not DRAWING:
+        stages = [stage.split("@") for stage in FOUND["to_run"]]
+        names = [name for what, name in stages if what == step and name not in LEFT_OUT]
     return "|".join(map(re.escape, names)) if names else "(?!)"
 
 
