@@ -366,7 +366,17 @@ def test_an_evaluation_scattered_into_shards_is_the_same(built, tmp_path):
     logs = workflow.folder / "results" / "logs" / "evaluate"
     assert {log.name for log in logs.iterdir()} >= {f"{run}.{i}-of-2.log" for i in (1, 2)}
     gathered = json.loads(workflow.read(f"results/evaluations/{run}.json"))
-    assert gathered | {"seconds": 0} == whole | {"seconds": 0}
+    # PyTorch's sums depend on the number of threads, those of the core do not.
+    for record in (gathered, whole):
+        record |= {"seconds": 0, "hardware": ""}
+    assert gathered.keys() == whole.keys()
+    for key, value in whole.items():
+        if isinstance(value, float):
+            assert gathered[key] == pytest.approx(value, rel=1e-9), key
+        elif key != "curve":
+            assert gathered[key] == value, key
+    for ours, theirs in zip(gathered["curve"], whole["curve"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-9)
 
 
 @pytest.mark.slow
