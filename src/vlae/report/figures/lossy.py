@@ -27,6 +27,12 @@ RECORD |= {"pixel_error": float, "file_bytes": int}
 OTHER = {"format": str, "bytes_each": float, "bytes_together": float, "pixel_error": float}
 
 
+def lossy_inputs(params: "Params") -> list[str]:
+    """Return the recorded results that the figure reads if they exist, relative to the root."""
+    files = (paths.lossy(RUN), paths.lossy_images(RUN)) if RUN in params.lossy else ()
+    return [str(path) for path in files]
+
+
 def draw_lossy(params: "Params", root: Path, dpi: int) -> "Figure":
     """Draw originals, three draws from their codes, and other formats' smallest files of them.
 

@@ -19,8 +19,7 @@ from vlae.report.figures.image_grids import draw_images
 from vlae.report.figures.information import draw_information
 from vlae.report.figures.learning_curves import draw_curves
 from vlae.report.figures.likelihoods import draw_against_k, draw_per_image
-from vlae.report.figures.lossy import RUN as LOSSY_RUN
-from vlae.report.figures.lossy import draw_lossy
+from vlae.report.figures.lossy import draw_lossy, lossy_inputs
 from vlae.report.figures.rate import draw_rate
 from vlae.report.figures.receptive_fields import WINDOWS_OF, draw_windows
 from vlae.report.tables.bookkeeping import bookkeeping_inputs
@@ -100,7 +99,7 @@ FIGURES = (
         "bookkeeping": Entry((), draw_bookkeeping, inputs=bookkeeping_inputs),
         "information": Entry((), draw_information, inputs=information_inputs),
         "rate": Entry((), draw_rate, inputs=information_inputs),
-        "lossy": Entry((paths.lossy, paths.lossy_images), draw_lossy, (LOSSY_RUN,)),
+        "lossy": Entry((), draw_lossy, inputs=lossy_inputs),
         "learning_curves": Entry((curve_file,), draw_curves),
         "nll_against_k": Entry((training_file, evaluation_file), draw_against_k),
         "per_image_nll": Entry(
