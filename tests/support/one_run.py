@@ -47,9 +47,14 @@ def prepared_project(folder: Path, epochs: int) -> Workflow:
     return workflow
 
 
-def undisturbed_weights(prepared: Workflow, folder: Path) -> str:
-    """SHA-256 of the weights of a training that nothing disturbed, in a copy of the project."""
+def undisturbed_weights(prepared: Workflow, folder: Path, threads: int = 0) -> str:
+    """SHA-256 of the weights of a training that nothing disturbed, in a copy of the project.
+
+    threads: their number, if it is not that of the tests. Without the core it changes rounding.
+    """
     workflow = prepared.copy_to(folder)
+    if threads:
+        workflow.env |= {"OMP_NUM_THREADS": str(threads)}
     workflow.do("vlae", "train", RUN)
     return sha256(workflow.folder / MODEL)
 

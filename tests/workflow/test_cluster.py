@@ -38,6 +38,7 @@ from one_run import (
 from pipeline import MIRROR, Workflow
 from small_disk import FULL, empty, fill
 from vlae.storage.write import sha256
+from vlae.threads import allowed_processors
 
 pytestmark = pytest.mark.cluster
 
@@ -243,7 +244,8 @@ def prepared(tmp_path_factory) -> Workflow:
 @pytest.fixture(scope="module")
 def undisturbed(prepared, tmp_path_factory) -> str:
     """SHA-256 of the weights of a training that nothing disturbed."""
-    return undisturbed_weights(prepared, tmp_path_factory.mktemp("undisturbed") / "project")
+    folder = tmp_path_factory.mktemp("undisturbed") / "project"
+    return undisturbed_weights(prepared, folder, threads=allowed_processors())  # as a job has
 
 
 class Training:
