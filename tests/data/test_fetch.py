@@ -864,6 +864,7 @@ def test_recipe_is_recorded_here():
         "omniglot": ["85e3f38c2f77", "2e79cd1e7a4f", "c4efd1a52e47"],
         "omniglot_rebuilt": ["07592ed9a06b", "94cf37e996f2", "70046a283e91"],
         "caltech101": ["9112d83b89c0", "4c570b7978ce", "119733155ffe"],
+        "one_bit": ["03d3345f56ec", "539b98013dbd", "a4e091078791"],
         # images, then labels
         "cifar10": [*CIFAR10],
     }

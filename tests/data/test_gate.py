@@ -14,6 +14,7 @@ from vlae.data.formats.registry import FORMATS
 from vlae.errors import VlaeError
 
 DATASETS = yaml.safe_load((PROJECT / "params.yaml").read_text())["datasets"]
+DATASETS = {name: spec for name, spec in DATASETS.items() if "files" in spec}
 HOSTILE = {
     "empty": b"",
     "a MATLAB header": b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + b"\xff" * 400,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vlae.library.project import Project
 from vlae.report.tables.headline import STATUSES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,9 @@ def speed():
 def compression():
     """Return what compressing the recorded test images prints, and the size of 100 lossy ones."""
     run = "static_mnist-vlae"
-    whole, lossy = (_record(ROOT / "results" / kind / f"{run}.json") for kind in STEPS)
+    clone = Project(ROOT)  # finds them in DVC's cache or artifacts/, too
+    found = (clone.file(Path("results", kind, f"{run}.json")) for kind in STEPS)
+    whole, lossy = (json.loads(path.read_text(encoding="utf-8")) for path in found)
     small = f"{lossy['bits']} bits an image for a KL of {lossy['kl_bits']:.1f} bits "
     small += f"(above {lossy['bits']}: {lossy['poor_images']} images)"
     lines = [
@@ -100,10 +103,6 @@ def compression():
         f"With loss, 100 digits take {lossy['hundred_bytes']} bytes.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _record(path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def rules():
