@@ -110,8 +110,9 @@ def write_amat(path: Path, images: np.ndarray) -> None:
 
 
 def write_idx(path: Path, images: np.ndarray) -> None:
+    """Images (N, 28, 28), or labels (N,)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = b"".join(n.to_bytes(4, "big") for n in (0x803, *images.shape))
+    header = b"".join(n.to_bytes(4, "big") for n in (0x800 + images.ndim, *images.shape))
     path.write_bytes(header + images.tobytes())
 
 
@@ -123,10 +124,10 @@ def write_cifar(path: Path, arrays: dict) -> None:
     cifar.write_tar(path, dict(zip(names, parts, strict=True)))
 
 
-def generate_files(mirror: Path, datasets: list[dict], real: str | None = None) -> None:
+def generate_files(mirror: Path, tree: dict, real: str | None = None) -> None:
     """Small files in the formats of the data sets, and their sums in the blocks of params; of
     MNIST the first images of the files in the folder `real`, if one is given."""
-    for spec in datasets:
+    for name, spec in tree["datasets"].items():
         if spec["kind"] == "colour":
             arrays = made_up_arrays("none", train=30, valid=10, test=16)
         elif real and spec["format"] in ("amat", "idx"):
@@ -142,9 +143,31 @@ def generate_files(mirror: Path, datasets: list[dict], real: str | None = None) 
                 write_cifar(path, arrays)
             else:
                 {"amat": write_amat, "idx": write_idx}[spec["format"]](path, arrays[split])
-            content = path.read_bytes()
-            entry |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            entry["urls"] = []  # the mirror or nothing
+            note_content(entry, path)
+        if name in tree["labels"]:
+            generate_labels(mirror, name, tree["labels"][name]["files"], arrays)
+
+
+def note_content(entry: dict, path: Path) -> None:
+    content = path.read_bytes()
+    entry |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    entry["urls"] = []  # the mirror or nothing
+
+
+def generate_labels(mirror: Path, name: str, files: dict, arrays: dict) -> None:
+    """Made-up labels. Binary images are in another order than the grey ones, from which they are
+    known: 0 and 255 give the same bits whenever they are drawn."""
+    train = arrays["train"]
+    if len(files) == 4:  # with grey images, which data sets of binary ones need
+        train = np.concatenate([train, arrays["valid"]])
+    for part, images in (("train", train), ("test", arrays["test"])):
+        files[f"labels_{part}"]["made"] = np.arange(len(images), dtype=np.uint8) % 10
+        if len(files) == 4:
+            files[f"grey_{part}"]["made"] = 255 * images[::-1]
+    for key, entry in files.items():
+        entry["path"] = f"{name}/{key}"
+        write_idx(mirror / entry["path"], entry.pop("made"))
+        note_content(entry, mirror / entry["path"])
 
 
 def first_images(real: Path, spec: dict) -> dict:
@@ -179,7 +202,7 @@ def write_params(folder: Path, mirror: Path, runs: Sequence[str]) -> None:
     tree["datasets"] = {name: spec for name, spec in tree["datasets"].items() if name in used}
     classifiers = tree["classifiers"].items()
     tree["classifiers"] = {name: config for name, config in classifiers if name in used}
-    for section in ("codelengths", "lossy"):
+    for section in ("codelengths", "lossy", "probes"):
         tree[section] = {
             run: config
             for run, config in tree[section].items()
@@ -187,10 +210,11 @@ def write_params(folder: Path, mirror: Path, runs: Sequence[str]) -> None:
         }
     for config in tree["lossy"].values():
         config |= {"images": 8, "bits": 8}
-    tree["labels"], tree["probes"] = {}, {}  # their files are not among the small ones
+    probed = {config["dataset"] for config in tree["probes"].values()}
+    tree["labels"] = {name: block for name, block in tree["labels"].items() if name in probed}
     mirror.mkdir()
     tree["defaults"]["colour"]["training"]["batch_size"] = 8
-    generate_files(mirror, list(tree["datasets"].values()), MIRROR)
+    generate_files(mirror, tree, MIRROR)
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
 

@@ -41,6 +41,10 @@ def test_everything_is_made_from_download_to_figures(built):
         assert f"| {run} " in built.read("results/tables/codelengths.md")
     assert json.loads(built.read("results/lossy/static_mnist-vlae.json"))["n_test"] == 8
     assert "results/lossy/static_mnist-vlae.npz" in made
+    probed = json.loads(built.read("results/probes/static_mnist-vlae.json"))
+    pixels = json.loads(built.read("results/probes/static_mnist.json"))
+    assert probed["labels_sha256"] == pixels["labels_sha256"]
+    assert "| static_mnist-vlae " in built.read("results/tables/downstream.md")
     assert "results/figures/figure1_static_mnist.png" in made
     assert "not trained" not in row(built, "table5_cifar10", "VLAE, receptive field 4x2")
     lines = built.read("results/tables/cifar10_kept.md").splitlines()

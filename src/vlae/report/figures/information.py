@@ -60,13 +60,16 @@ def draw_information(params: "Params", root: Path, dpi: int) -> "Figure":
     read.set_title("a linear probe of z", loc="left")
     if any(row[key] is not None for row in small for key in READ):
         read.legend(frameon=False, fontsize=7, loc="lower right")
-    toy = [row for row in toy if row["reach"]]  # a factorized decoder needs another scale
     _lines(bit, toy, "kl", (TOY,), "one global bit: KL, nats")
     if toy:
         ends = [min(row["reach"] for row in toy), max(row["reach"] for row in toy)]
         steps = [ends[0], one_bit.SPACING, ends[1]]
-        exact = [one_bit.exact_kl(reach) for reach in steps]
-        bit.step(_place(steps), exact, where="post", color="black", linewidth=0.9, label="exact")
+        for label, kl_at, style in (
+            ("exact, Gaussian code", lambda reach: one_bit.gaussian_code(reach)[1], "-"),
+            ("exact, any code", one_bit.exact_kl, ":"),
+        ):
+            look = {"color": "black", "linewidth": 0.9, "linestyle": style, "label": label}
+            bit.step(_place(steps), [kl_at(reach) for reach in steps], where="post", **look)
         bit.legend(frameon=False, fontsize=7)
     for axes, of in ((nll, small), (kl, small), (read, small), (bit, toy)):
         _finish(axes, [row["reach"] for row in of])
