@@ -104,7 +104,8 @@ def test_fetch_says_what_it_has_made(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VLAE_DATA_MIRROR", str(tmp_path / "mirror"))
     tree = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    generate_files(tmp_path / "mirror", [tree["datasets"]["static_mnist"]])
+    fetched = {"datasets": {"static_mnist": tree["datasets"]["static_mnist"]}, "labels": {}}
+    generate_files(tmp_path / "mirror", fetched)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     assert main(["fetch", "static_mnist"]) == 0
     (line,) = capsys.readouterr().out.splitlines()

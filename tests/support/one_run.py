@@ -31,7 +31,7 @@ def new_project(
     tree["datasets"] = {"static_mnist": tree["datasets"]["static_mnist"]}
     tree.update(classifiers={}, codelengths={}, labels={}, lossy={}, probes={})
     if mirror != MIRROR:
-        generate_files(mirror, list(tree["datasets"].values()), real)
+        generate_files(mirror, tree, real)
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     workflow = Workflow(folder, mirror)
     workflow.do("git", "init", "--quiet")
