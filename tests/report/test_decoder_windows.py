@@ -8,11 +8,11 @@ from recorded import write_curve, write_evaluation, write_samples, write_trainin
 from vlae.config.load import load_params
 from vlae.errors import VlaeError
 from vlae.nn.pixelcnn import PixelCNN
-from vlae.report.tables.decoder_windows import NAME, READINGS
+from vlae.report.tables.decoder_windows import COMPARISONS, NAME, readings
 from vlae.report.tables.registry import build_table, table_inputs, write_table
 from vlae.storage import paths
 
-A, A_UNTIED = READINGS[0].run, READINGS[1].run
+A, A_UNTIED = (reading.run for reading in COMPARISONS[0].readings[:2])
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,19 @@ def test_rows_by_hand(tmp_path, real):
     assert a["tied"] and not a_untied["tied"]
     assert a["alone"] is None and a_untied["alone"] == 94.5
     assert a_untied["note"] == "not trained" and a_untied["nll"] is None
-    assert list(frame["pixels"])[1:] == [69, 69, 159, 159, 402, 402]
+    assert list(frame["pixels"])[1:] == [69, 69, 159, 159, 402, 402, None, 69, 402, None, 69, 402]
+
+
+def test_the_papers_numbers_stand_over_each_comparison(tmp_path, real):
+    frame = build_table(NAME, real, tmp_path).frame
+    papers = frame[frame["reading"] == "The paper"]
+    assert list(papers["nll"]) == [79.03, 79.03, 78.94]
+    assert list(papers["kl"]) == [13.3, 13.3, 11.73]
+    assert list(papers["alone"]) == [87.55, None, None]
 
 
 def test_pixels_are_those_of_the_network(real):
-    for reading in READINGS:
+    for reading in readings():
         d = real.run(reading.run).model.decoder
         network = PixelCNN(
             1, 2, d.first_kernel, d.masked_blocks, d.pointwise_blocks, d.tied, d.last_masked
@@ -59,18 +67,22 @@ def test_pixels_are_those_of_the_network(real):
         assert row["columns_aside"] == max(abs(c) for _, c in network.context_pixels())
 
 
-def test_readings_differ_in_their_window_only(real):
+@pytest.mark.parametrize("comparison", COMPARISONS, ids=lambda one: one.title)
+def test_readings_differ_in_their_window_only(real, comparison):
     """What the table's legend says: one budget, and the rest of the model the same."""
-    runs = [real.run(reading.run) for reading in READINGS]
+    runs = [real.run(reading.run) for reading in comparison.readings]
     assert len({repr(run.training) for run in runs}) == 1
-    assert {run.training.split for run in runs} == {"train"}
+    assert len({run.dataset for run in runs}) == 1
+    assert runs[0].training.split == (
+        "train+valid" if "validation" in comparison.title else "train"
+    )
     window = ("first_kernel", "masked_blocks", "last_masked", "tied")
     rest = [
         [(k, v) for k, v in vars(run.model.decoder).items() if k not in window] for run in runs
     ]
     assert all(one == rest[0] for one in rest)
     assert len({(repr(r.model.prior), repr(r.model.posterior)) for r in runs}) == 1
-    for reading in READINGS:
+    for reading in comparison.readings:
         if reading.alone:
             alone, whole = real.run(reading.alone).model, real.run(reading.run).model
             assert alone.latent_dim == 0 and alone.decoder == whole.decoder
@@ -79,12 +91,12 @@ def test_readings_differ_in_their_window_only(real):
 def test_files_and_inputs(tmp_path, real):
     write(tmp_path, A_UNTIED, 79.25, [1, 2, 3])
     csv, markdown, tex, html = write_table(NAME, real, tmp_path)
-    assert len(pd.read_csv(csv)) == 1 + len(READINGS)
+    assert len(pd.read_csv(csv)) == len(COMPARISONS) + len(readings())
     (line,) = (row for row in markdown.read_text().splitlines() if "79.25" in row)
     assert line.startswith("| **A. six 3x3") and " no " in line
     assert "79.25" in tex.read_text() and "79.25" in html.read_text()
     inputs = table_inputs(NAME, real)
-    assert len(inputs) == len(set(inputs)) == 4 * 6 + 2 * 4
+    assert len(inputs) == len(set(inputs)) == 4 * 10 + 2 * 4
 
 
 def test_images_that_cannot_be_compared_are_refused(tmp_path, real):

@@ -15,7 +15,7 @@ from vlae.config.load import load_params
 from vlae.errors import VlaeError
 from vlae.report.paper import paper, paper_table, printed_kl, printed_nll, table_names
 from vlae.report.tables import information
-from vlae.report.tables.decoder_windows import READINGS
+from vlae.report.tables.decoder_windows import readings
 from vlae.report.tables.paper_table import build_frame
 from vlae.report.tables.registry import TABLES, table_inputs, table_outputs, write_table
 
@@ -116,7 +116,7 @@ def test_printed_values_for_a_run():
 def test_every_run_of_params_yaml_has_its_row():
     rows = [row for name in table_names() for row in paper_table(name).rows]
     with_row = {run for row in rows for run in (row.run, row.instead)}
-    with_row |= {run for reading in READINGS for run in (reading.run, reading.alone)}
+    with_row |= {run for reading in readings() for run in (reading.run, reading.alone)}
     params = load_params(PROJECT / "params.yaml")
     with_row |= {point.run.name for point in information.points(params)}
     assert {run.repeats or run.name for run in params.runs.values()} <= with_row

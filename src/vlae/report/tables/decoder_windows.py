@@ -34,7 +34,7 @@ NAME = "decoder_windows"
 class Reading:
     """One reading of the decoder's window.
 
-    run: a VLAE on static MNIST. alone: the same decoder without a code on dynamic MNIST, or None.
+    run: a VLAE. alone: the same decoder without a code on dynamic MNIST, or None.
     """
 
     title: str
@@ -42,30 +42,61 @@ class Reading:
     alone: str | None = None
 
 
-READINGS = (
-    Reading("A. six 3x3 convolutions, as printed", "static_mnist-window_a"),
-    Reading(
-        "A. six 3x3 convolutions, as printed",
-        "static_mnist-window_a_untied",
-        "dynamic_mnist-pixelcnn_a",
-    ),
-    Reading("C. 7x7, then six 3x3", "static_mnist-window_c"),
-    Reading("C. 7x7, then six 3x3", "static_mnist-window_c_untied", "dynamic_mnist-pixelcnn_c"),
-    Reading("D. 7x7, then twelve 3x3", "static_mnist-window_d", "dynamic_mnist-pixelcnn_tied"),
-    Reading("D. 7x7, then twelve 3x3", "static_mnist-window_d_untied", "dynamic_mnist-pixelcnn"),
+@dataclass(frozen=True)
+class Comparison:
+    """Readings of the window with everything else equal.
+
+    paper, paper_alone: rows of the paper's tables, as (table, model), for the VLAE and for its
+    decoder alone.
+    """
+
+    title: str
+    readings: tuple[Reading, ...]
+    paper: tuple[str, str]
+    paper_alone: tuple[str, str] | None = None
+
+
+A, C, D = (
+    "A. six 3x3 convolutions, as printed",
+    "C. 7x7, then six 3x3",
+    "D. 7x7, then twelve 3x3",
 )
-# Rows of the paper's tables: the VLAE, and its decoder alone.
-WHOLE, ALONE = ("table1_static_mnist", "VLAE"), ("table2_dynamic_mnist", "Unconditional decoder")
+STATIC = ("table1_static_mnist", "VLAE")
+COMPARISONS = (
+    Comparison(
+        "Static MNIST, the 50,000 training images",
+        (
+            Reading(A, "static_mnist-window_a"),
+            Reading(A, "static_mnist-window_a_untied", "dynamic_mnist-pixelcnn_a"),
+            Reading(C, "static_mnist-window_c"),
+            Reading(C, "static_mnist-window_c_untied", "dynamic_mnist-pixelcnn_c"),
+            Reading(D, "static_mnist-window_d", "dynamic_mnist-pixelcnn_tied"),
+            Reading(D, "static_mnist-window_d_untied", "dynamic_mnist-pixelcnn"),
+        ),
+        STATIC,
+        ("table2_dynamic_mnist", "Unconditional decoder"),
+    ),
+    Comparison(
+        "Static MNIST, training and validation images",
+        (Reading(A, "static_mnist-vlae_window_a"), Reading(D, "static_mnist-vlae")),
+        STATIC,
+    ),
+    Comparison(
+        "Dynamic MNIST, training and validation images",
+        (Reading(A, "dynamic_mnist-vlae_window_a"), Reading(D, "dynamic_mnist-vlae")),
+        ("table6_ablation", "PixelCNN decoder + AF prior"),
+    ),
+)
 TITLE = "Three readings of the decoder's window"
 LEGEND = (
-    "VLAEs on statically binarized MNIST, trained on its 50,000 training images with the same "
-    "budget. They differ only in the masked convolutions. Pixels: how many other pixels a pixel "
-    "sees. Tied: yes if the masked 3x3 convolutions share their weights. NLL and "
-    "KL(q(z|x) ‖ p(z)) are those of the test images. Bound: −ELBO of the training and validation "
-    "images after the last epoch. All are in nats per image. Changed: how many of the 784 pixels "
-    "differ between a test image and its decompression. Alone: NLL of the same decoder without a "
-    "code, on dynamically binarized MNIST. The paper does not say how long its models were "
-    "trained, or whether on the validation images too."
+    "VLAEs that, within a group, differ only in their masked convolutions: images and budget are "
+    "the same. Pixels: how many other pixels a pixel sees. Tied: yes if the masked 3x3 "
+    "convolutions share their weights. NLL and KL(q(z|x) ‖ p(z)) are those of the test images. "
+    "Bound: −ELBO of the training and validation images after the last epoch. All are in nats per "
+    "image. Changed: how many of the 784 pixels differ between a test image and its "
+    "decompression. Alone: NLL of the same decoder without a code, on dynamically binarized "
+    "MNIST. The paper does not say how long its models were trained, or whether on the validation "
+    "images too."
 )
 HEADERS = {
     "reading": "Window",
@@ -89,10 +120,15 @@ CSV = (
 )
 
 
+def readings() -> list[Reading]:
+    """Return the readings of all comparisons."""
+    return [reading for comparison in COMPARISONS for reading in comparison.readings]
+
+
 def windows_inputs(params: "Params") -> list[str]:
     """Return the recorded results that the table reads if they exist, relative to the root."""
     files = []
-    for reading in READINGS:
+    for reading in readings():
         if reading.run in params.runs:
             kinds = (training_file, evaluation_file, curve_file, paths.samples)
             files += [str(file(reading.run)) for file in kinds]
@@ -105,22 +141,30 @@ def build(params: "Params", root: Path) -> Table:
     """Build the table. Raises VlaeError for a record that cannot be used."""
     import pandas as pd
 
-    readings = [reading for reading in READINGS if reading.run in params.runs]
-    rows = [_paper(), *(_row(reading, params, root) for reading in readings)]
+    rows: list[dict] = []
+    groups: list[str | None] = []
+    for comparison in COMPARISONS:
+        known = [reading for reading in comparison.readings if reading.run in params.runs]
+        found = [_row(reading, params, root) for reading in known]
+        rows += [_paper(comparison), *found] if found else []
+        groups += [comparison.title] * (len(found) + 1) if found else []
     return Table(
         name=NAME,
         title=TITLE,
         legend=LEGEND,
         frame=pd.DataFrame(rows, columns=list(CSV), dtype=object),
         shown=pd.DataFrame([_cells(row) for row in rows]),
+        groups=groups,
         text=("Window", "Tied", "Hardware", "Note"),
         below={"Note": "{}", "Hardware": "{}"},
     )
 
 
-def _paper() -> dict:
-    whole, alone = _printed(*WHOLE), _printed(*ALONE)
-    numbers = {"nll": whole.value, "kl": whole.kl, "alone": alone.value}
+def _paper(comparison: Comparison) -> dict:
+    whole = _printed(*comparison.paper)
+    numbers = {"nll": whole.value, "kl": whole.kl}
+    if comparison.paper_alone:
+        numbers["alone"] = _printed(*comparison.paper_alone).value
     return dict.fromkeys(CSV) | {"reading": "The paper"} | numbers
 
 

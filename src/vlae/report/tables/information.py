@@ -70,7 +70,7 @@ class Point:
 def points(params: "Params") -> list[Point]:
     """Return the runs of the table, sorted by series and reach."""
     found = [_point(run, params) for run in params.runs.values() if run.comparison == COMPARISON]
-    windows = [FACTORIZED, *(reading.run for reading in decoder_windows.READINGS)]
+    windows = [FACTORIZED, *(reading.run for reading in decoder_windows.COMPARISONS[0].readings)]
     windows = [name for name in windows if name in params.runs]
     if found:  # without the small networks there is nothing to compare with
         found += [_point(params.runs[name], params, "full size") for name in windows]
