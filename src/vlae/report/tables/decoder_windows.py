@@ -77,11 +77,6 @@ COMPARISONS = (
         ("table2_dynamic_mnist", "Unconditional decoder"),
     ),
     Comparison(
-        "Static MNIST, training and validation images",
-        (Reading(A, "static_mnist-vlae_window_a"), Reading(D, "static_mnist-vlae")),
-        STATIC,
-    ),
-    Comparison(
         "Dynamic MNIST, training and validation images",
         (Reading(A, "dynamic_mnist-vlae_window_a"), Reading(D, "dynamic_mnist-vlae")),
         ("table6_ablation", "PixelCNN decoder + AF prior"),
