@@ -96,7 +96,7 @@ def run_recipes(run: Run, kind: ImageKind) -> dict[str, dict]:
         random = generator(seed, "step", step)
         indices = permutation(seed, 0, IMAGES)[step * 3 : step * 3 + 3]
         x = as_input(images[indices], kind, random).to(full)
-        noise = latent_noise(model.latent_dim, x, random)
+        noise = latent_noise(model.latent_dim, x, random, run.training.bound_samples)
         steps.append(training_step(state, x, noise, "float32").tolist())
         if soft is not None:
             soft.after((step + 1) * soft.steps)

@@ -24,6 +24,8 @@ def check_run(run: Run, where: str) -> None:
             f"{where}.training.free_bits must be at most {kind.uniform_loss:.0f} (the nats of an "
             f"image with equally probable values), not {run.training.free_bits}"
         )
+    if run.training.bound_samples > 1:
+        _check_bound(run, where)
     if run.training.polyak >= 1:
         raise VlaeError(f"{where}.training.polyak must be below 1")
     evaluation = run.evaluation
@@ -43,6 +45,20 @@ def check_run(run: Run, where: str) -> None:
         raise VlaeError(
             f"{where}.evaluation.adaptive_samples must be 0 or at least {each}, the samples of "
             f"every such image, not {evaluation.adaptive_samples}"
+        )
+
+
+def _check_bound(run: Run, where: str) -> None:
+    samples = f"bound_samples {run.training.bound_samples}"
+    if run.training.free_bits:
+        raise VlaeError(
+            f"{where}.training.free_bits must be 0 with {samples}, not "
+            f"{run.training.free_bits}: the importance-weighted bound has no separate KL"
+        )
+    if not run.model.latent_dim:
+        raise VlaeError(
+            f"{where}.training.bound_samples must be 1 without a latent variable, not "
+            f"{run.training.bound_samples}: the likelihood is exact"
         )
 
 
