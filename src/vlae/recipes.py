@@ -49,9 +49,10 @@ from vlae.models.base import Model, Posterior, latent_noise
 from vlae.models.build import build_model
 from vlae.randomness import generator
 from vlae.storage import paths
+from vlae.storage.tensors import with_prefix
 from vlae.storage.write import write_text
 from vlae.training.step import training_step
-from vlae.training.train_state import new_train_state
+from vlae.training.train_state import TrainState, new_train_state
 
 DIGITS = 7
 IMAGES = 6
@@ -89,8 +90,35 @@ def run_recipes(run: Run, kind: ImageKind) -> dict[str, dict]:
     """Return the recipes of a run: {"train": …, "evaluate": …, "sample": …}."""
     images = made_up_images(kind)
     full, seed = torch.float64, run.training.seed
+    state, trained = _training(run, images, kind)
+    model, average = state.model, list(state.average.values())
+    with torch.no_grad():
+        for weight, value in zip(model.parameters(), average, strict=True):
+            weight.copy_(value)
+    random = generator(seed, "recipe")
+    x = as_input(images, kind, random).to(full)
+    return rounded(
+        {
+            "train": trained,
+            "evaluate": _evaluation(model, x, run, kind),
+            "sample": _sampling(model, x[:2], run),
+        }
+    )
+
+
+def _training(run: Run, images: torch.Tensor, kind: ImageKind) -> tuple[TrainState, dict]:
+    """Return the state after two steps, and the numbers of `train`.
+
+    If the run begins with the weights of another one, with those after two steps of that one,
+    whose numbers are among its own.
+    """
+    full, seed = torch.float64, run.training.seed
     state = new_train_state(run, images, kind, torch.device("cpu"), full)
     model, average, soft = state.model, list(state.average.values()), state.free_bits
+    start = {}
+    if run.start is not None:
+        before, start["start"] = _training(run.start, images, kind)
+        state.start_from_average(with_prefix("average", before.average), 1.0, run.start.name)
     steps = []
     for step in range(2):
         random = generator(seed, "step", step)
@@ -107,18 +135,7 @@ def run_recipes(run: Run, kind: ImageKind) -> dict[str, dict]:
     }
     if soft is not None:
         trained["gamma"] = soft.gamma.item()
-    with torch.no_grad():
-        for weight, value in zip(model.parameters(), average, strict=True):
-            weight.copy_(value)
-    random = generator(seed, "recipe")
-    x = as_input(images, kind, random).to(full)
-    return rounded(
-        {
-            "train": trained,
-            "evaluate": _evaluation(model, x, run, kind),
-            "sample": _sampling(model, x[:2], run),
-        }
-    )
+    return state, trained | start
 
 
 def _summary(tensor: torch.Tensor) -> float:

@@ -233,6 +233,7 @@ class Run:
     repeats: the run that this one repeats with another training seed, or None.
     gpus: the number of GPUs that train it together. It does not change the result.
     comparison: the name of a comparison whose runs are drawn apart from other runs, or "".
+    start: the run whose weights its training begins with (training.start_from), or None.
     """
 
     name: str
@@ -243,6 +244,12 @@ class Run:
     repeats: str | None
     gpus: int
     comparison: str = ""
+    start: "Run | None" = None
+
+    @property
+    def block(self) -> str:
+        """The place of its settings in params.yaml, for messages."""
+        return f"{'refined' if self.training.start_from else 'runs'}.{self.name}"
 
 
 @dataclass(frozen=True)
@@ -250,8 +257,8 @@ class Params:
     """The content of params.yaml.
 
     datasets: name -> plain mapping, as in the file. labels: data set -> plain mapping likewise.
-    runs: name -> Run. classifiers: data set -> ClassifierConfig. codelengths: run ->
-    CodelengthConfig. lossy: run -> LossyConfig. probes: run -> ProbeConfig.
+    runs: name -> Run, of `runs:` and `refined:`. classifiers: data set -> ClassifierConfig.
+    codelengths: run -> CodelengthConfig. lossy: run -> LossyConfig. probes: run -> ProbeConfig.
     defaults: kind of images -> plain mapping, as in the file.
     """
 
