@@ -92,6 +92,10 @@ def small_params(
                 if isinstance(block, dict)
             }
         run["training"] = {}
+    for run in tree["refined"].values():
+        begun = tree["runs"][run["training"]["start_from"]]
+        run["model"] = copy.deepcopy(begun["model"])
+        run["training"] |= {"epochs": 1, "decay_epochs": 1}
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
     return load_params(path)
