@@ -95,7 +95,8 @@ def small_params(
     for run in tree["refined"].values():
         begun = tree["runs"][run["training"]["start_from"]]
         run["model"] = copy.deepcopy(begun["model"])
-        run["training"] |= {"epochs": 1, "decay_epochs": 1}
+        kept = {"start_from", "bound_samples", "free_bits"}
+        run["training"] = {key: value for key, value in run["training"].items() if key in kept}
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
     return load_params(path)
