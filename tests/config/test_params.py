@@ -178,7 +178,7 @@ def test_a_refined_run_knows_the_run_that_it_begins_with(tmp_path):
         ),
         (
             refine({"bound_samples": 2}),
-            "refined.static_mnist-more.training.free_bits must be 0 with bound_samples 2, not 7.84",
+            "more.training.free_bits must be 0 with bound_samples 2, not 7.84",
         ),
         (refine({"bound_samples": 0}), "bound_samples must be at least 1"),
         (refine({"start_from": 3}), "start_from must be str"),

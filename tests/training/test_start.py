@@ -136,7 +136,7 @@ def test_a_damaged_base_is_refused(begun):
     params = small_params(begun, {"epochs": 1})
     model = results(begun, RUN) / "model.safetensors"
     model.write_bytes(model.read_bytes()[:-1])
-    with pytest.raises(VlaeError, match="is not the checkpoint that the train.json beside it"):
+    with pytest.raises(VlaeError, match="is not the checkpoint that the train"):
         run_training(params, PLUS)
     assert not results(begun).exists()
 
