@@ -1,5 +1,6 @@
 """params.yaml is checked to the last key, and says in one line what is wrong."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -203,7 +204,7 @@ def test_faults_of_a_refined_run_are_one_line(tmp_path, change, said):
 def test_runs_that_begin_with_each_other_are_a_circle(tmp_path):
     def change(tree):
         for one, other in (("vlae_plus", "more"), ("more", "vlae_plus")):
-            block = tree["refined"]["static_mnist-vlae_plus"]
+            block = copy.deepcopy(tree["refined"]["static_mnist-vlae_plus"])
             training = block["training"] | {"start_from": f"static_mnist-{other}"}
             tree["refined"][f"static_mnist-{one}"] = block | {"training": training}
 
