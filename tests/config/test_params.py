@@ -208,7 +208,7 @@ def test_runs_that_begin_with_each_other_are_a_circle(tmp_path):
             training = block["training"] | {"start_from": f"static_mnist-{other}"}
             tree["refined"][f"static_mnist-{one}"] = block | {"training": training}
 
-    circle = "static_mnist-vlae_plus → static_mnist-more → static_mnist-vlae_plus is a circle"
+    circle = "static_mnist-more → static_mnist-vlae_plus → static_mnist-more is a circle"
     with pytest.raises(VlaeError, match=circle):
         load_changed(tmp_path, change)
 
