@@ -117,7 +117,7 @@ def new_project(folder: Path, count: int) -> Project:
             )
     splits = {"train": 96, "valid": 32, "test": 64}
     tree["datasets"] = {"static_mnist": tree["datasets"]["static_mnist"] | {"splits": splits}}
-    tree.update(classifiers={}, codelengths={}, labels={}, lossy={}, probes={})
+    tree.update(classifiers={}, codelengths={}, labels={}, lossy={}, probes={}, refined={})
     first = {"dataset": "static_mnist", "model": {}, "training": {}, "evaluation": {}}
     again = {"dataset": "static_mnist", "repeats": FIRST}
     others = {name: again | {"seed": i} for i, name in enumerate(run_names(count)) if i}

@@ -67,7 +67,7 @@ def _check_recipe(options: argparse.Namespace, run: "Run", step: str) -> None:
 
     if "DVC_STAGE" in os.environ and not in_recipe(run, step):
         raise VlaeError(
-            f"{options.params}: runs.{run.name} was edited since the workflow was started; run "
+            f"{options.params}: {run.block} was edited since the workflow was started; run "
             "the same command again"
         )
 
@@ -79,7 +79,7 @@ def _check_unchanged(options: argparse.Namespace, run: "Run") -> None:
     """
     if _params(options).run(run.name) != run:
         raise VlaeError(
-            f"{options.params}: runs.{run.name} was edited meanwhile; the result belongs to the "
+            f"{options.params}: {run.block} was edited meanwhile; the result belongs to the "
             "old parameters and is not recorded; run the same command again"
         )
 
@@ -108,7 +108,7 @@ def _check_recorded(options: argparse.Namespace, run: "Run") -> None:
     """Raise VlaeError unless the run has the settings to which results/ belongs."""
     if not _is_recorded(options, run):
         raise VlaeError(
-            f"{options.params}: runs.{run.name} is not as in {PARAMS}, whose results are in "
+            f"{options.params}: {run.block} is not as in {PARAMS}, whose results are in "
             "results/; give the run another name"
         )
 
@@ -211,7 +211,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if out:
         print(f"written to {out}; nothing recorded")
     elif by_hand or asked_for(run.evaluation, options.samples, changes) != run.evaluation:
-        print(f"nothing recorded: these are not the settings of runs.{run.name} in {PARAMS}")
+        print(f"nothing recorded: these are not the settings of {run.block} in {PARAMS}")
     else:
         print(f"recorded in {evaluation_file(run.name)}")
 

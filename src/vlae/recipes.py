@@ -49,9 +49,10 @@ from vlae.models.base import Model, Posterior, latent_noise
 from vlae.models.build import build_model
 from vlae.randomness import generator
 from vlae.storage import paths
+from vlae.storage.tensors import with_prefix
 from vlae.storage.write import write_text
 from vlae.training.step import training_step
-from vlae.training.train_state import new_train_state
+from vlae.training.train_state import TrainState, new_train_state
 
 DIGITS = 7
 IMAGES = 6
@@ -89,24 +90,8 @@ def run_recipes(run: Run, kind: ImageKind) -> dict[str, dict]:
     """Return the recipes of a run: {"train": …, "evaluate": …, "sample": …}."""
     images = made_up_images(kind)
     full, seed = torch.float64, run.training.seed
-    state = new_train_state(run, images, kind, torch.device("cpu"), full)
-    model, average, soft = state.model, list(state.average.values()), state.free_bits
-    steps = []
-    for step in range(2):
-        random = generator(seed, "step", step)
-        indices = permutation(seed, 0, IMAGES)[step * 3 : step * 3 + 3]
-        x = as_input(images[indices], kind, random).to(full)
-        noise = latent_noise(model.latent_dim, x, random)
-        steps.append(training_step(state, x, noise, "float32").tolist())
-        if soft is not None:
-            soft.after((step + 1) * soft.steps)
-    trained = {
-        "loss, reconstruction, KL": steps,
-        "weights": {name: _summary(p) for name, p in model.named_parameters()},
-        "average": _summary(torch.cat([a.flatten() for a in average])),
-    }
-    if soft is not None:
-        trained["gamma"] = soft.gamma.item()
+    state, trained = _training(run, images, kind)
+    model, average = state.model, list(state.average.values())
     with torch.no_grad():
         for weight, value in zip(model.parameters(), average, strict=True):
             weight.copy_(value)
@@ -119,6 +104,38 @@ def run_recipes(run: Run, kind: ImageKind) -> dict[str, dict]:
             "sample": _sampling(model, x[:2], run),
         }
     )
+
+
+def _training(run: Run, images: torch.Tensor, kind: ImageKind) -> tuple[TrainState, dict]:
+    """Return the state after two steps, and the numbers of `train`.
+
+    If the run begins with the weights of another one, with those after two steps of that one,
+    whose numbers are among its own.
+    """
+    full, seed = torch.float64, run.training.seed
+    state = new_train_state(run, images, kind, torch.device("cpu"), full)
+    model, average, soft = state.model, list(state.average.values()), state.free_bits
+    start = {}
+    if run.start is not None:
+        before, start["start"] = _training(run.start, images, kind)
+        state.start_from_average(with_prefix("average", before.average), 1.0, run.start.name)
+    steps = []
+    for step in range(2):
+        random = generator(seed, "step", step)
+        indices = permutation(seed, 0, IMAGES)[step * 3 : step * 3 + 3]
+        x = as_input(images[indices], kind, random).to(full)
+        noise = latent_noise(model.latent_dim, x, random, run.training.bound_samples)
+        steps.append(training_step(state, x, noise, "float32").tolist())
+        if soft is not None:
+            soft.after((step + 1) * soft.steps)
+    trained = {
+        "loss, reconstruction, KL": steps,
+        "weights": {name: _summary(p) for name, p in model.named_parameters()},
+        "average": _summary(torch.cat([a.flatten() for a in average])),
+    }
+    if soft is not None:
+        trained["gamma"] = soft.gamma.item()
+    return state, trained | start
 
 
 def _summary(tensor: torch.Tensor) -> float:

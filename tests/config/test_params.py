@@ -1,5 +1,6 @@
 """params.yaml is checked to the last key, and says in one line what is wrong."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -120,6 +121,96 @@ def repeat(**changes):
     block = {"dataset": "static_mnist", "repeats": "static_mnist-vlae", "seed": 11} | changes
     block = {key: value for key, value in block.items() if value is not None}
     return assign("runs", "static_mnist-vlae_again", block)
+
+
+def refine(training=None, section="refined", **changes):
+    """A run that begins with the weights of the first one, with changes to its block."""
+    block = {"dataset": "static_mnist", "model": {}, "evaluation": {}} | changes
+    block["training"] = {"start_from": RUN[1]} | (training or {})
+    return assign(section, "static_mnist-more", block)
+
+
+def test_a_refined_run_knows_the_run_that_it_begins_with(tmp_path):
+    run = load_changed(tmp_path, refine({"bound_samples": 4, "free_bits": 0})).run(
+        "static_mnist-more"
+    )
+    assert (run.start.name, run.start.start) == (RUN[1], None)
+    assert (run.training.bound_samples, run.training.epochs) == (4, 30)
+    further = assign(
+        "refined",
+        "static_mnist-further",
+        {
+            "dataset": "static_mnist",
+            "model": {},
+            "training": {"start_from": "static_mnist-vlae_plus"},
+            "evaluation": {},
+        },
+    )
+    chain = load_changed(tmp_path, further).run("static_mnist-further")
+    assert chain.start.start.name == RUN[1] and chain.block == "refined.static_mnist-further"
+    for name in ("static_mnist", "omniglot", "omniglot_rebuilt", "caltech101"):
+        plus = load_params(PROJECT / "params.yaml").run(f"{name}-vlae_plus")
+        assert plus.start.name == f"{name}-vlae" and plus.training.split == "train+valid"
+        assert plus.training.learning_rate < plus.start.training.learning_rate / 2
+        assert "bound_samples" not in as_dict(plus.start.training)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (refine({"start_from": "static_mnist-vla"}), "start_from: no run 'static_mnist-vla'"),
+        (refine({"start_from": ""}), "start_from: name a run, or move this one to `runs`"),
+        (refine(section="runs"), "runs.static_mnist-more.training.start_from: move the run to"),
+        (
+            refine({"start_from": "static_mnist-more"}),
+            "static_mnist-more → static_mnist-more is a circle",
+        ),
+        (
+            assign("refined", "static_mnist-vlae_plus", "training", {"start_from": "x"}),
+            "vlae_plus.training.start_from: no run 'x' to begin with",
+        ),
+        (
+            refine({"start_from": "omniglot-vlae"}),
+            "refined.static_mnist-more.dataset must be omniglot",
+        ),
+        (
+            refine(model={"decoder": {"filters": 9}}),
+            "more.model must be that of static_mnist-vlae, .* decoder.filters is 9 here and 12",
+        ),
+        (
+            refine({"bound_samples": 2}),
+            "more.training.free_bits must be 0 with bound_samples 2, not 7.84",
+        ),
+        (refine({"bound_samples": 0}), "bound_samples must be at least 1"),
+        (refine({"start_from": 3}), "start_from must be str"),
+        (assign("refined", RUN[1], {}), "refined.static_mnist-vlae: runs has a run of that name"),
+        (assign("refined", "a b", {}), "refined: 'a b' is not a valid name"),
+        (delete("refined"), "key 'refined' is missing"),
+        (
+            assign(
+                *("runs", "dynamic_mnist-pixelcnn", "training"),
+                {"bound_samples": 2, "free_bits": 0},
+            ),
+            "pixelcnn.training.bound_samples must be 1 without a latent variable",
+        ),
+    ],
+)
+def test_faults_of_a_refined_run_are_one_line(tmp_path, change, said):
+    with pytest.raises(VlaeError, match=said) as raised:
+        load_changed(tmp_path, change)
+    assert "\n" not in str(raised.value)
+
+
+def test_runs_that_begin_with_each_other_are_a_circle(tmp_path):
+    def change(tree):
+        for one, other in (("vlae_plus", "more"), ("more", "vlae_plus")):
+            block = copy.deepcopy(tree["refined"]["static_mnist-vlae_plus"])
+            training = block["training"] | {"start_from": f"static_mnist-{other}"}
+            tree["refined"][f"static_mnist-{one}"] = block | {"training": training}
+
+    circle = "static_mnist-more → static_mnist-vlae_plus → static_mnist-more is a circle"
+    with pytest.raises(VlaeError, match=circle):
+        load_changed(tmp_path, change)
 
 
 def test_a_data_set_of_colour_images_takes_the_colour_model(tmp_path):

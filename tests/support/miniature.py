@@ -92,6 +92,11 @@ def small_params(
                 if isinstance(block, dict)
             }
         run["training"] = {}
+    for run in tree["refined"].values():
+        begun = tree["runs"][run["training"]["start_from"]]
+        run["model"] = copy.deepcopy(begun["model"])
+        kept = {"start_from", "bound_samples", "free_bits"}
+        run["training"] = {key: value for key, value in run["training"].items() if key in kept}
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
     return load_params(path)

@@ -28,6 +28,7 @@ def new_project(
     small_params(folder, training, evaluation)
     tree = yaml.safe_load((folder / "params.yaml").read_text())
     tree["runs"] = {RUN: tree["runs"][RUN]}
+    tree["refined"] = {}
     tree["datasets"] = {"static_mnist": tree["datasets"]["static_mnist"]}
     tree.update(classifiers={}, codelengths={}, labels={}, lossy={}, probes={})
     if mirror != MIRROR:

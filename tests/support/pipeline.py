@@ -197,7 +197,8 @@ def write_params(folder: Path, mirror: Path, runs: Sequence[str]) -> None:
     small_params(folder, {"batch_size": 32}, {"importance_samples": 4})
     path = folder / "params.yaml"
     tree = yaml.safe_load(path.read_text())
-    tree["runs"] = {run: tree["runs"][run] for run in runs}
+    tree["runs"] = {run: tree["runs"][run] for run in runs if run not in tree["refined"]}
+    tree["refined"] = {run: tree["refined"][run] for run in runs if run in tree["refined"]}
     used = {run["dataset"] for run in tree["runs"].values()}
     tree["datasets"] = {name: spec for name, spec in tree["datasets"].items() if name in used}
     classifiers = tree["classifiers"].items()

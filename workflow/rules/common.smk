@@ -45,6 +45,7 @@ from vlae.errors import VlaeError
 from vlae.report.drawn import agrees
 from vlae.report.figures.registry import FIGURES as ALL_FIGURES, figure_inputs, figure_outputs
 from vlae.config.load import load_params
+from vlae.config.stages import split_stage, stage_of
 from vlae.storage.paths import checkpoint, dataset, evaluation, labels, samples, scratch
 from vlae.report.summaries import run_inputs, run_outputs, summary_inputs
 from vlae.report.site.gather import WORKFLOW, recorded_inputs
@@ -83,9 +84,23 @@ def checked_config():
         if not fnmatch.filter(PARAMS.runs, pattern):
             stop(f"--config: runs: no run in params.yaml matches {pattern!r}")
     runs = {run for pattern in patterns for run in fnmatch.filter(PARAMS.runs, pattern)}
+    runs = {run.name for name in runs for run in with_starts(PARAMS.runs[name])}
     needed = {PARAMS.runs[run].dataset for run in runs}
     everything = {*PARAMS.runs, *PARAMS.datasets, *PARAMS.classifiers}
     return everything - runs - needed if train else everything, shards
+
+
+def with_starts(run):
+    """Yield a run, the run whose weights it begins with, and so on."""
+    while run:
+        yield run
+        run = run.start
+
+
+def starting_files(run):
+    """Return the files of the checkpoint that a run's training begins with, if it is another's."""
+    files = ("model.safetensors", "train.json")
+    return [str(checkpoint(run.start.name) / name) for name in files] if run.start else []
 
 
 @cache
@@ -223,7 +238,12 @@ def say_left_out():
 def stages_ahead():
     """Return the stages that Snakemake will run; none if there is no DAG."""
     jobs = workflow.dag.needrun_jobs(exclude_finished=False) if workflow.dag else ()
-    return {f"{job.rule.name}@{name}" for job in jobs for name in job.wildcards_dict.values()}
+    pairs = {(job.rule.name, name) for job in jobs for name in job.wildcards_dict.values()}
+    of_runs = {(step, run) for step in ("train", "evaluate", "sample") for run in PARAMS.runs}
+    return {
+        stage_of(step, PARAMS.runs[name]) if (step, name) in of_runs else f"{step}@{name}"
+        for step, name in pairs
+    }
 
 
 def renew(note, outputs):
@@ -288,7 +308,7 @@ def left_to_run(step):
     if DRAWING and names is None:
         return "[^/]+"
     if not DRAWING:
-        stages = [stage.split("@") for stage in FOUND["to_run"]]
+        stages = map(split_stage, FOUND["to_run"])
         names = [name for what, name in stages if what == step and name not in LEFT_OUT]
     return "|".join(map(re.escape, names)) if names else "(?!)"
 

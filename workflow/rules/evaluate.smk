@@ -1,7 +1,7 @@
 rule evaluate_shard:
     """Estimate log-likelihoods for one part of the test images (only with --config shards=N)."""
     input:
-        lambda wildcards: asked(f"evaluate@{wildcards.run}"),
+        lambda wildcards: asked(stage_of("evaluate", PARAMS.run(wildcards.run))),
         model="results/checkpoints/{run}/model.safetensors",
         record="results/checkpoints/{run}/train.json",
         data=lambda wildcards: dataset(PARAMS.run(wildcards.run).dataset),
@@ -27,7 +27,7 @@ rule evaluate_shard:
 rule evaluate:
     """Estimate log-likelihood, ELBO and KL of the test images; gather the parts, if any."""
     input:
-        lambda wildcards: asked(f"evaluate@{wildcards.run}"),
+        lambda wildcards: asked(stage_of("evaluate", PARAMS.run(wildcards.run))),
         lambda wildcards: shards_of(wildcards.run),
         model="results/checkpoints/{run}/model.safetensors",
         record="results/checkpoints/{run}/train.json",
@@ -46,7 +46,7 @@ rule evaluate:
         gpu=1,
         mem_mb=6000,
     params:
-        repro=lambda wildcards: repro(f"evaluate@{wildcards.run}"),
+        repro=lambda wildcards: repro(stage_of("evaluate", PARAMS.run(wildcards.run))),
     shell:
         "({params.repro}) > {log} 2>&1"
 
@@ -54,7 +54,7 @@ rule evaluate:
 rule sample:
     """Draw decompressions of test images, and samples."""
     input:
-        lambda wildcards: asked(f"sample@{wildcards.run}"),
+        lambda wildcards: asked(stage_of("sample", PARAMS.run(wildcards.run))),
         model="results/checkpoints/{run}/model.safetensors",
         record="results/checkpoints/{run}/train.json",
         data=lambda wildcards: dataset(PARAMS.run(wildcards.run).dataset),
@@ -70,6 +70,6 @@ rule sample:
     resources:
         mem_mb=4000,
     params:
-        repro=lambda wildcards: repro(f"sample@{wildcards.run}"),
+        repro=lambda wildcards: repro(stage_of("sample", PARAMS.run(wildcards.run))),
     shell:
         "({params.repro}) > {log} 2>&1"

@@ -1,8 +1,9 @@
 rule train:
     """Train one run, or continue where its training stopped."""
     input:
-        lambda wildcards: asked(f"train@{wildcards.run}"),
+        lambda wildcards: asked(stage_of("train", PARAMS.run(wildcards.run))),
         data=lambda wildcards: dataset(PARAMS.run(wildcards.run).dataset),
+        start=lambda wildcards: starting_files(PARAMS.run(wildcards.run)),
     output:
         model="results/checkpoints/{run}/model.safetensors",
         record="results/checkpoints/{run}/train.json",
@@ -19,7 +20,7 @@ rule train:
         mem_mb=6000,
     params:
         clock=clock,
-        repro=lambda wildcards: repro(f"train@{wildcards.run}"),
+        repro=lambda wildcards: repro(stage_of("train", PARAMS.run(wildcards.run))),
     # Snakemake removes a job's log before it starts the job. Here it removes only a link, so that
     # the log of an interrupted training is kept.
     shell:

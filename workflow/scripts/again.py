@@ -9,6 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
+from vlae.config.stages import split_stage
 from vlae.storage import paths
 
 PUT_ASIDE = "before-again"  # folder in scratch/RUN
@@ -20,7 +21,7 @@ def mark(stage: str) -> Path | None:
 
     Returns None for a stage that leaves no files in scratch/.
     """
-    step, _, run = stage.partition("@")
+    step, run = split_stage(stage)
     return paths.scratch(run) / f"{step}-again" if step in LEFTOVERS else None
 
 
@@ -37,7 +38,7 @@ def begin(stage: str) -> None:
         return
     aside = path.parent / PUT_ASIDE
     aside.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(LEFTOVERS[stage.partition("@")[0]]):
+    for left in path.parent.glob(LEFTOVERS[split_stage(stage)[0]]):
         target = aside / left.name
         if target.is_dir():
             shutil.rmtree(target)

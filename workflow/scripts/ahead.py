@@ -14,6 +14,7 @@ from dvc_state import DATA, Record
 from estimate import DAY, Estimate, Speed, duration, estimate, speeds
 from plan import reason
 from vlae.config.schema import Params
+from vlae.config.stages import split_stage
 
 
 class Ahead:
@@ -89,7 +90,7 @@ class Ahead:
         candidates = [
             stage
             for stage in stages
-            if stage.startswith("train@")
+            if split_stage(stage)[0] == "train"
             and stage not in perhaps_recorded
             and name_of(stage) not in self.left
         ]
@@ -102,6 +103,12 @@ class Ahead:
             if time and time.seconds > DAY and not asked:
                 long[run] = f"{run} ({'more than' if time.at_least else 'about'} "
                 long[run] += f"{duration(time.seconds)})"
+        for run in map(name_of, candidates):
+            base = self.params.runs[run].start
+            while base and run not in long:
+                if base.name in long:
+                    long[run] = f"{run} (begins with {base.name})"
+                base = base.start
         if long:
             self.left |= long.keys()
             self.long |= long
@@ -131,12 +138,12 @@ class Ahead:
     def speeds(self, record: Record) -> list[Speed]:
         """Return the speeds of the recorded trainings on this type of device."""
         found = self.records(record).items()
-        trained = [content for stage, content in found if stage.startswith("train@")]
+        trained = [content for stage, content in found if split_stage(stage)[0] == "train"]
         return speeds(trained, self.params, self.device)
 
     def time(self, record: Record, stage: str) -> Estimate | None:
         """Estimate the time of a stage; None if it is unknown, as for all but trainings."""
-        step, _, name = stage.partition("@")
+        step, name = split_stage(stage)
         if step != "train":
             return None
         run = self.params.runs[name]
@@ -172,7 +179,7 @@ class Ahead:
                 continue
             time = self.time(record, stage)
             words = time.text(name_of(stage)) if time else ""
-            if not time and stage.startswith("train@"):
+            if not time and split_stage(stage)[0] == "train":
                 words = "time unknown: no similar training is recorded"
             elif time and self.begun(record, stage):
                 words += ", less the epochs that its state in scratch/ has done"
@@ -191,5 +198,5 @@ def stages_of(record: Record, name: str) -> set[str]:
     return {
         stage
         for stage in record.results
-        if stage.partition("@")[0] == name or path in record.outs[stage]
+        if split_stage(stage)[0] == name or path in record.outs[stage]
     }

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from vlae.config.schema import Params
+from vlae.config.stages import split_stage
 from vlae.storage import paths
 from vlae.storage.paths import CHECKPOINT_FILES, MODEL, RECORD, RECORDED
 from vlae.storage.write import sha256, write_atomically, write_json
@@ -19,7 +20,7 @@ from vlae.training.identity import decay_epochs, recipe_sha256
 
 def wanted(stage) -> bool:
     """Return True for a recorded training stage whose run has no training state here."""
-    step, _, run = stage.addressing.partition("@")
+    step, run = split_stage(stage.addressing)
     recorded = step == "train" and all(out.hash_info for out in stage.outs)
     return recorded and not has_state(run)
 

@@ -11,7 +11,7 @@ import again
 from dvc_state import Record
 from estimate import duration
 from vlae.config.schema import Params
-from vlae.config.stages import configurations
+from vlae.config.stages import configurations, split_stage
 
 MOST_LINES = 8  # for stages with the same reason; more become one line
 NOUN = {"train": "training", "evaluate": "evaluation", "sample": "samples"}
@@ -34,7 +34,7 @@ def reason(record: Record, stage: str, params: Params, recorded: dict | None) ->
 
     recorded: its recorded JSON file, such as train.json; None if it cannot be read.
     """
-    step, _, name = stage.partition("@")
+    step, name = split_stage(stage)
     outs = record.stages[stage].outs
     if stage in record.forced:
         if again.begun(stage):
@@ -106,7 +106,7 @@ def lines(plan: dict[str, dict], stages: Iterable[str]) -> list[str]:
     alike: dict[tuple[str, str], list[str]] = {}
     for stage in plan:
         if stage in stages:
-            alike.setdefault((stage.partition("@")[0], plan[stage]["why"]), []).append(stage)
+            alike.setdefault((split_stage(stage)[0], plan[stage]["why"]), []).append(stage)
     return [line for (step, why), some in alike.items() for line in _lines(plan, step, why, some)]
 
 

@@ -45,7 +45,7 @@ from console import say, stop
 from dvc_remote import Remote
 from dvc_state import DATA, RECIPES, Record
 from vlae.config.load import load_params
-from vlae.config.stages import reconfigured
+from vlae.config.stages import reconfigured, split_stage
 
 dvc_patched.patch()  # DVC replaces dvc.lock as a whole
 for name in ("dvc", "dvc_data", "dvc_objects"):  # this script reports their errors, in one line
@@ -228,7 +228,7 @@ def answer(record, ahead, here, restore):
     to_run = {name: record.outs[name] for name in record.results if name not in here}
     steps = {}  # run -> its first step that is not recorded; later steps are implied
     for name in to_run:
-        step, run = name.split("@")
+        step, run = split_stage(name)
         if not name.startswith(DATA) and run in ahead.options.leave:
             steps.setdefault(run, step)
     if steps:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from vlae.config.rules import check_run
+from vlae.config.rules import check_run, check_start
 from vlae.config.schema import (
     ClassifierConfig,
     CodelengthConfig,
@@ -31,7 +31,7 @@ LONGEST_SCALAR = 10_000  # characters of one value in the file
 
 # The settings of a run, by the kind of its images.
 SECTIONS = {"datasets", "labels", "defaults", "runs", "classifiers", "codelengths", "lossy"}
-SECTIONS |= {"probes"}
+SECTIONS |= {"probes", "refined"}
 PARTS = ("model", "training", "evaluation")
 SETTINGS = {
     "binary": dict(zip(PARTS, (ModelConfig, TrainingConfig, EvaluationConfig), strict=True)),
@@ -115,6 +115,16 @@ def _params(tree: object) -> Params:
     for name, block in blocks.items():
         if name not in originals:
             runs[name] = _repetition(name, block, originals, seeds)
+    refined = mapping(top["refined"], "refined")
+    for name, block in refined.items():
+        if name in runs:
+            raise VlaeError(f"refined.{name}: runs has a run of that name")
+        runs[name] = _run(name, block, defaults, datasets, "refined")
+    runs = {name: runs[name] for name in [*blocks, *refined]}
+    for name, run in runs.items():
+        check_start(run, "refined" if name in refined else "runs", runs)
+    for name in runs:
+        _link(name, runs)
     classifiers = {
         name: _classifier(name, block, datasets)
         for name, block in mapping(top["classifiers"], "classifiers").items()
@@ -131,13 +141,26 @@ def _params(tree: object) -> Params:
         for name, block in mapping(top["probes"], "probes").items()
     }
     inherited = {kind: defaults[kind] for kind in kinds}
-    ordered = {name: runs[name] for name in blocks}
-    return Params(datasets, labels, ordered, classifiers, codelengths, lossy, probes, inherited)
+    return Params(datasets, labels, runs, classifiers, codelengths, lossy, probes, inherited)
 
 
-def _run(name: typing.Any, block: dict, defaults: dict, datasets: dict[str, dict]) -> Run:
-    check_name(name, "runs")
-    where = f"runs.{name}"
+def _link(name: str, runs: dict[str, Run]) -> Run:
+    """Set `start` of a run, and of all before it, to the runs that they begin with."""
+    run = runs[name]
+    if run.training.start_from and run.start is None:
+        runs[name] = run = replace(run, start=_link(run.training.start_from, runs))
+    return run
+
+
+def _run(
+    name: typing.Any,
+    block: dict,
+    defaults: dict,
+    datasets: dict[str, dict],
+    section: str = "runs",
+) -> Run:
+    check_name(name, section)
+    where = f"{section}.{name}"
     optional = {"gpus": defaults["gpus"], "comparison": ""}
     block = mapping(optional | block, where, {"dataset", *optional, *PARTS})
     if not isinstance(block["dataset"], str) or block["dataset"] not in datasets:

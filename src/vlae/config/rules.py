@@ -1,7 +1,10 @@
 """Checks settings that have to agree with each other."""
 
+from dataclasses import fields, is_dataclass
+from typing import Any
+
 from vlae.config.schema import ColourModelConfig, ModelConfig, Run
-from vlae.errors import VlaeError
+from vlae.errors import VlaeError, suggestion
 from vlae.images import COLOUR, FIXED
 
 
@@ -24,6 +27,8 @@ def check_run(run: Run, where: str) -> None:
             f"{where}.training.free_bits must be at most {kind.uniform_loss:.0f} (the nats of an "
             f"image with equally probable values), not {run.training.free_bits}"
         )
+    if run.training.bound_samples > 1:
+        _check_bound(run, where)
     if run.training.polyak >= 1:
         raise VlaeError(f"{where}.training.polyak must be below 1")
     evaluation = run.evaluation
@@ -43,6 +48,64 @@ def check_run(run: Run, where: str) -> None:
         raise VlaeError(
             f"{where}.evaluation.adaptive_samples must be 0 or at least {each}, the samples of "
             f"every such image, not {evaluation.adaptive_samples}"
+        )
+
+
+def check_start(run: Run, section: str, runs: dict[str, Run]) -> None:
+    """Raise VlaeError, naming the key, if a run cannot begin with the weights of the run it names.
+
+    section: its section of params.yaml. runs: all runs by name.
+    """
+    where, base = f"{section}.{run.name}.training.start_from", run.training.start_from
+    if section == "runs":
+        if base and run.repeats is None:
+            raise VlaeError(f"{where}: move the run to `refined`, as it begins with {base!r}")
+        return
+    if not base:
+        raise VlaeError(f"{where}: name a run, or move this one to `runs`")
+    if base not in runs:
+        raise VlaeError(f"{where}: no run {base!r} to begin with; {suggestion(base, runs)}")
+    other, passed = runs[base], [run.name]
+    while base in runs:
+        if base in passed:
+            circle = " → ".join([*passed, base])
+            raise VlaeError(f"{where}: {circle} is a circle; one of them has to be in `runs`")
+        passed.append(base)
+        base = runs[base].training.start_from
+    if other.dataset != run.dataset:
+        raise VlaeError(
+            f"{section}.{run.name}.dataset must be {other.dataset}, on which {other.name} is "
+            f"trained, not {run.dataset}: it begins with those weights"
+        )
+    if different := _differences(run.model, other.model):
+        raise VlaeError(
+            f"{section}.{run.name}.model must be that of {other.name}, with whose weights it "
+            f"begins, but {', '.join(different)}"
+        )
+
+
+def _differences(ours: Any, theirs: Any, prefix: str = "") -> list[str]:
+    found = []
+    for one in fields(ours):
+        mine, other = getattr(ours, one.name), getattr(theirs, one.name)
+        if is_dataclass(mine):
+            found += _differences(mine, other, f"{prefix}{one.name}.")
+        elif mine != other:
+            found.append(f"{prefix}{one.name} is {mine} here and {other} there")
+    return found
+
+
+def _check_bound(run: Run, where: str) -> None:
+    samples = f"bound_samples {run.training.bound_samples}"
+    if run.training.free_bits:
+        raise VlaeError(
+            f"{where}.training.free_bits must be 0 with {samples}, not "
+            f"{run.training.free_bits}: the importance-weighted bound has no separate KL"
+        )
+    if not run.model.latent_dim:
+        raise VlaeError(
+            f"{where}.training.bound_samples must be 1 without a latent variable, not "
+            f"{run.training.bound_samples}: the likelihood is exact"
         )
 
 

@@ -19,6 +19,7 @@ DEEPEST = 1000  # layers, blocks, steps of a flow
 MOST_EPOCHS = 10_000_000
 LARGEST_BATCH = 100_000  # images in one step
 MOST_SAMPLES = 1_000_000  # importance samples of an image
+MOST_BOUND_SAMPLES = 10_000  # of an image in one training step
 MOST_FREE_BITS = math.ceil(COLOUR.uniform_loss)  # nats; more than an image can have
 CODE_SIDE = 8  # side of the latent maps of a colour image, a quarter of its side
 
@@ -39,6 +40,10 @@ def _choice(*choices: str, unsaid: str | None = None) -> Any:
     so that those results keep their settings.
     """
     return field(metadata={"choices": choices, "unsaid": unsaid})
+
+
+def _name(unsaid: str) -> Any:
+    return field(metadata={"unsaid": unsaid})
 
 
 def _flag(unsaid: bool | None = None) -> Any:
@@ -126,7 +131,12 @@ class ColourModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of a run's training; free_bits in nats per image."""
+    """Settings of a run's training; free_bits in nats per image.
+
+    bound_samples: samples of each image in the importance-weighted bound; 1: the ELBO
+    (vlae.models.objective). start_from: the run whose weights it begins with, "" for random ones
+    (vlae.training.start).
+    """
 
     epochs: int = _range(low=1, high=MOST_EPOCHS)
     decay_epochs: int = _range(low=0, high=MOST_EPOCHS, unsaid=0)  # the last epochs
@@ -137,6 +147,8 @@ class TrainingConfig:
     betas: tuple[float, ...] = _range(low=0, high=1)
     polyak: float = _range(low=0, high=1)
     free_bits: float = _range(low=0, high=MOST_FREE_BITS)  # vlae.config.rules
+    bound_samples: int = _range(low=1, high=MOST_BOUND_SAMPLES, unsaid=1)
+    start_from: str = _name(unsaid="")
     split: str = _choice("train", "train+valid")
     init_images: int = _range(low=2, high=LARGEST_BATCH)
     seed: int = _range(low=0)
@@ -221,6 +233,7 @@ class Run:
     repeats: the run that this one repeats with another training seed, or None.
     gpus: the number of GPUs that train it together. It does not change the result.
     comparison: the name of a comparison whose runs are drawn apart from other runs, or "".
+    start: the run whose weights its training begins with (training.start_from), or None.
     """
 
     name: str
@@ -231,6 +244,12 @@ class Run:
     repeats: str | None
     gpus: int
     comparison: str = ""
+    start: "Run | None" = None
+
+    @property
+    def block(self) -> str:
+        """The place of its settings in params.yaml, for messages."""
+        return f"{'refined' if self.training.start_from else 'runs'}.{self.name}"
 
 
 @dataclass(frozen=True)
@@ -238,8 +257,8 @@ class Params:
     """The content of params.yaml.
 
     datasets: name -> plain mapping, as in the file. labels: data set -> plain mapping likewise.
-    runs: name -> Run. classifiers: data set -> ClassifierConfig. codelengths: run ->
-    CodelengthConfig. lossy: run -> LossyConfig. probes: run -> ProbeConfig.
+    runs: name -> Run, of `runs:` and `refined:`. classifiers: data set -> ClassifierConfig.
+    codelengths: run -> CodelengthConfig. lossy: run -> LossyConfig. probes: run -> ProbeConfig.
     defaults: kind of images -> plain mapping, as in the file.
     """
 

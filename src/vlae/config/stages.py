@@ -12,13 +12,18 @@ from vlae.errors import VlaeError
 from vlae.storage import paths
 from vlae.storage.read import read_json
 
+REFINED = "_refined"  # ends the names of stages of the runs in `refined:`
+
 
 def configurations(run: Run) -> dict[str, dict]:
     """Return {"train": …, "evaluate": …, "sample": …}, as in the recipes.
 
-    Sampling has no settings there: the numbers of its recipe depend on its seed.
+    That of a training contains that of the run it begins with. Sampling has no settings there: the
+    numbers of its recipe depend on its seed.
     """
     training = {"model": as_dict(run.model), "training": as_dict(run.training)}
+    if run.start is not None:
+        training["start"] = configurations(run.start)["train"]
     evaluation = as_dict(run.evaluation)
     if not (run.model.latent_dim and run.evaluation.deep_images):
         del evaluation["deep_images"], evaluation["deep_samples"]  # not used without a deep level
@@ -29,13 +34,24 @@ def configurations(run: Run) -> dict[str, dict]:
     }
 
 
+def stage_of(step: str, run: Run) -> str:
+    """Return the name in dvc.yaml of a run's step: train, evaluate or sample."""
+    return f"{step}{REFINED if run.training.start_from else ''}@{run.name}"
+
+
+def split_stage(stage: str) -> tuple[str, str]:
+    """Return the step of a stage and its run, data set or classifier."""
+    step, _, name = stage.partition("@")
+    return step.removesuffix(REFINED), name
+
+
 def reconfigured(params: Params) -> set[str]:
     """Return the stages, such as train@RUN, whose recipe lacks their present configuration.
 
     Changes of the code are not considered.
     """
     runs = {
-        f"{step}@{run.name}"
+        stage_of(step, run)
         for run in params.runs.values()
         for step in ("train", "evaluate", "sample")
         if not in_recipe(run, step)

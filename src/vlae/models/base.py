@@ -26,6 +26,17 @@ class Posterior:
     log_std: Tensor
     context: Tensor | None
 
+    def repeated(self, count: int) -> "Posterior":
+        """Return each row `count` times in succession: (B * count, …)."""
+        if count == 1:
+            return self
+        context = None if self.context is None else self.context.repeat_interleave(count, 0)
+        return Posterior(
+            self.mean.repeat_interleave(count, 0),
+            self.log_std.repeat_interleave(count, 0),
+            context,
+        )
+
 
 class Model(nn.Module, ABC):
     """q(z|x), p(z) and p(x|z). Code outside of this package uses only these methods.
@@ -59,8 +70,12 @@ class Model(nn.Module, ABC):
         """Return z = f(noise) ~ p(z) for standard normal noise."""
 
     @abstractmethod
-    def log_likelihood(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """Return log p(x|z), or log p(x) without a latent variable, nats (B,)."""
+    def log_likelihood(self, x: Tensor, z: Tensor | None, weighted: bool = False) -> Tensor:
+        """Return log p(x|z), or log p(x) without a latent variable, nats (B,).
+
+        weighted: True if the gradients that flow back will differ between the images. It changes
+        no value; a model may need it to compute the gradient once instead of twice.
+        """
 
     @property
     @abstractmethod
@@ -72,12 +87,18 @@ class Model(nn.Module, ABC):
         """Sample x ~ p(x|z), (B, C, H, W), from noise in [0, 1), (B, *noise_shape)."""
 
     def bound_terms(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return one-sample estimates (B,), nats: log p(x|z) and log q(z|x) - log p(z).
+        """Return one-sample estimates, nats: log p(x|z) and log q(z|x) - log p(z).
 
-        The expectation of the second is the KL.
+        The expectation of the second is the KL. Each result is (B * K,) for noise
+        (B * K, latent_dim): K samples of each image, in succession, from one pass of the encoder.
         """
-        z, log_q = self.sample_posterior(self.encode(x), noise)
-        return self.log_likelihood(x, z), log_q - self.log_prior(z)
+        samples = len(noise) // len(x)
+        posterior = self.encode(x).repeated(samples)
+        z, log_q = self.sample_posterior(posterior, noise)
+        if samples == 1:
+            return self.log_likelihood(x, z), log_q - self.log_prior(z)
+        x = x.repeat_interleave(samples, 0)
+        return self.log_likelihood(x, z, weighted=True), log_q - self.log_prior(z)
 
 
 def needed(part: Part | None) -> Part:
@@ -95,9 +116,14 @@ def standard_normal_log_density(x: Tensor) -> Tensor:
     return -0.5 * (x.square().sum(-1) + x.shape[-1] * LOG_2PI)
 
 
-def latent_noise(latent_dim: int, x: Tensor, random: torch.Generator) -> Tensor | None:
-    """Return standard normal noise (B, latent_dim) for the batch x, or None if latent_dim is 0."""
+def latent_noise(
+    latent_dim: int, x: Tensor, random: torch.Generator, samples: int = 1
+) -> Tensor | None:
+    """Return standard normal noise for the batch x, or None if latent_dim is 0.
+
+    (B * samples, latent_dim): the noise of an image's samples in succession.
+    """
     if not latent_dim:
         return None
-    shape = (len(x), latent_dim)
+    shape = (len(x) * samples, latent_dim)
     return torch.randn(shape, generator=random, device=x.device).to(x.dtype)

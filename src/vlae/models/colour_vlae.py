@@ -79,8 +79,8 @@ class ColourVLAE(Model):
         """Map noise (B, latent_dim) to codes; the flow generates them pixel by pixel."""
         return self.prior_flow.generate(self._maps(noise)).flatten(1)
 
-    def log_likelihood(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """Return log p(x|z), nats (B,)."""
+    def log_likelihood(self, x: Tensor, z: Tensor | None, weighted: bool = False) -> Tensor:
+        """Return log p(x|z), nats (B,); `weighted` makes no difference here."""
         return self.pixelcnn.log_likelihood(x, self.trunk(self._maps(needed(z))))
 
     @property

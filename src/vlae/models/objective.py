@@ -5,7 +5,17 @@
 1. reconstruction = -E_q(z|x)[log p(x|z)], estimated with one sample of z per image
 2. KL = E_q(z|x)[log q(z|x) - log p(z)], estimated with the same sample
 3. cost(KL) = max(free_bits, KL) with free bits, gamma KL with soft free bits
+
+With K > 1 samples of each image the loss is the importance-weighted bound of Burda et al. (2016,
+arXiv:1509.00519), which is between -ELBO (K = 1) and -log p(x):
+
+    loss = -log 1/K sum_k w_k,    w_k = p(x|z_k) p(z_k) / q(z_k|x)
+
+Reconstruction and KL are then the means over the K samples. So reconstruction + KL is -ELBO with
+any number of samples, and at least the loss.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -18,32 +28,45 @@ def objective(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss () of images x (B, C, H, W) and its detached terms (2,): reconstruction, KL.
 
-    All are nats per image. noise: standard normal (B, latent_dim); None for a model without a
-    latent variable.
+    All are nats per image. noise: standard normal (B * K, latent_dim) for K samples of each image;
+    None for a model without a latent variable.
     """
     terms = negative_bound(model, x, noise)
-    return loss(terms, free_bits if model.latent_dim else 0.0, gamma), terms.detach()
+    return loss(terms, free_bits if model.latent_dim else 0.0, gamma), terms[:2].detach()
 
 
 def negative_bound(model: Model, x: Tensor, noise: Tensor | None) -> Tensor:
     """Return the minibatch means (reconstruction, KL), nats (2,); their sum is -ELBO.
 
+    With K > 1 samples of each image, (3,): the third is the negative importance-weighted bound.
     Without a latent variable the KL is 0 and the reconstruction is -log p(x).
     """
     if noise is None:
         reconstruction = -model.log_likelihood(x, None).mean()
         return torch.stack([reconstruction, torch.zeros_like(reconstruction)])
     log_likelihood, kl = model.bound_terms(x, noise)
-    return torch.stack([-log_likelihood.mean(), kl.mean()])
+    terms = [-log_likelihood.mean(), kl.mean()]
+    if len(noise) > len(x):
+        terms.append(-importance_weighted((log_likelihood - kl).view(len(x), -1)).mean())
+    return torch.stack(terms)
+
+
+def importance_weighted(log_weights: Tensor) -> Tensor:
+    """Return log 1/K sum_k w_k, nats (B,), for the log-weights (B, K) of each image's samples."""
+    return torch.logsumexp(log_weights, 1) - math.log(log_weights.shape[1])
 
 
 def loss(terms: Tensor, free_bits: float, gamma: Tensor | None = None) -> Tensor:
     """Return reconstruction + cost(KL), nats, for the terms (2,) of the whole minibatch.
 
+    Of terms (3,) it is the third, the negative importance-weighted bound. That has no free bits.
+
     Free bits treat the code as one group and apply the maximum to the minibatch mean (Kingma et
     al. 2016, appendix C). Soft free bits ignore `free_bits` here: the controller of gamma, a
     tensor () above 0 and at most 1, enforces the floor (vlae.training.free_bits).
     """
+    if len(terms) == 3:
+        return terms[2]
     reconstruction, kl = terms
     cost = kl.clamp(min=free_bits) if gamma is None else gamma * kl
     return reconstruction + cost

@@ -108,14 +108,17 @@ class VLAE(Model):
         """
         return needed(maps) if self.pixelcnn is None else self.pixelcnn(x, maps)
 
-    def log_likelihood(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """Return log p(x|z), or log p(x) without a latent variable, nats (B,)."""
+    def log_likelihood(self, x: Tensor, z: Tensor | None, weighted: bool = False) -> Tensor:
+        """Return log p(x|z), or log p(x) without a latent variable, nats (B,).
+
+        With `weighted` the C++ core computes no gradient before it knows the images' weights.
+        """
         maps = None if z is None else needed(self.trunk)(z)
         core = None if self.pixelcnn is None else core_of(self.pixelcnn, x)
         if core is None:
             return bernoulli_log_likelihood(self.logits(x, maps), x)
         inputs = x if maps is None else torch.cat([x, maps], 1)
-        return core.log_likelihood(inputs.permute(0, 2, 3, 1), x.squeeze(1))
+        return core.log_likelihood(inputs.permute(0, 2, 3, 1), x.squeeze(1), weighted)
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:

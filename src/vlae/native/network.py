@@ -125,14 +125,15 @@ class Core:
         """x (B, side, side, channels) -> float32 output of the last operation, same layout."""
         return _Stack.apply(self, torch.is_grad_enabled(), x.float().contiguous(), *self.tensors)
 
-    def log_likelihood(self, x: Tensor, target: Tensor) -> Tensor:
+    def log_likelihood(self, x: Tensor, target: Tensor, weighted: bool = False) -> Tensor:
         """Return log p(target | x), nats (B,); the stack's single output channel holds the logits.
 
-        x: (B, side, side, channels). target: (B, side, side) of 0/1.
+        x: (B, side, side, channels). target: (B, side, side) of 0/1. weighted: the gradients that
+        flow back will differ between the images.
         """
         return _LogLikelihood.apply(
             self,
-            torch.is_grad_enabled(),
+            torch.is_grad_enabled() and not weighted,
             x.float().contiguous(),
             target.float().contiguous(),
             *self.tensors,
@@ -247,14 +248,18 @@ class _Stack(torch.autograd.Function):
 
 
 class _LogLikelihood(torch.autograd.Function):
-    """Computes the gradient in the forward pass, while an image's features are in CPU cache."""
+    """Computes the gradient in the forward pass, while an image's features are in CPU cache.
+
+    That gradient is the sum over the images. If they turn out to have different weights, it is
+    of no use, and the backward pass computes both again. So with `ahead` False it is not computed.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, core: Core, recording: bool, x: Tensor, target: Tensor, *tensors: Tensor
+        ctx: Any, core: Core, ahead: bool, x: Tensor, target: Tensor, *tensors: Tensor
     ) -> Tensor:
         result, gradient, dx = _LogLikelihood.compute(
-            core, x, target, recording and any(ctx.needs_input_grad)
+            core, x, target, ahead and any(ctx.needs_input_grad)
         )
         ctx.core = core
         ctx.save_for_backward(x, target, gradient, dx)
@@ -279,7 +284,7 @@ class _LogLikelihood(torch.autograd.Function):
     def backward(ctx: Any, d: Tensor) -> Any:
         x, target, gradient, dx = ctx.saved_tensors
         core = ctx.core
-        if torch.equal(d, d[:1].expand_as(d)):  # true for a mean over the batch
+        if gradient is not None and torch.equal(d, d[:1].expand_as(d)):  # a mean over the batch
             gradient, dx = gradient * d[0], dx * d[0]
         else:
             _, gradient, dx = _LogLikelihood.compute(core, x, target, True, d.contiguous())

@@ -161,6 +161,8 @@ def _data(params: "Params", run: "Run", training: dict) -> Iterator[tuple[str, o
 
 def _training(training: dict, evaluation: dict) -> Iterator[tuple[str, object]]:
     yield "Epochs", training["epochs"]
+    if isinstance(start := training.get("start"), dict):
+        yield "Begun with the weights of", f"`{start.get('run')}`, {start.get('epochs')} epochs"
     yield "Steps", training.get("steps")
     yield "Images seen", training.get("images_seen")
     yield "Hours", rounded(training["seconds"] / 3600) if "seconds" in training else None

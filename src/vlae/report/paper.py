@@ -136,11 +136,13 @@ def printed_nll(run: str) -> float | None:
     """Return the NLL that the paper prints for our `run`, in the table's unit, or None.
 
     If two tables print one (the VLAE on dynamic MNIST: Table 2 and the ablation), the first is
-    used. A value that we derived does not count as printed.
+    used. A value that we derived does not count as printed, nor does one beside a model of ours
+    that the paper does not have.
     """
     for name in table_names():
         for row in paper_table(name).rows:
-            if row.run == run and row.value is not None and not row.derived:
+            printed = row.value is not None and not row.derived and not row.ours_alone
+            if row.run == run and printed:
                 return row.value
     return None
 

@@ -25,19 +25,22 @@ WARM_UP = 3  # steps before capture, in which libraries choose kernels and alloc
 
 
 class StaticInputs:
-    """A batch in fixed memory: image indices (B,) and latent noise (B, latent_dim).
+    """A batch in fixed memory: image indices (B,) and latent noise (B * samples, latent_dim).
 
     A data set with dynamic binarization adds uniform noise (B, 28, 28), which binarizes the
     images.
     """
 
-    def __init__(self, images: Tensor, kind: ImageKind, size: int, latent_dim: int) -> None:
+    def __init__(
+        self, images: Tensor, kind: ImageKind, size: int, latent_dim: int, samples: int = 1
+    ) -> None:
         on = images.device
         self.images, self.kind = images, kind
         self.indices = torch.zeros(size, dtype=torch.int64, device=on)
         dynamic = kind.binarization == "dynamic"
         self.uniform = torch.zeros((size, *images.shape[1:]), device=on) if dynamic else None
-        self.noise = torch.zeros((size, latent_dim), device=on) if latent_dim else None
+        noise = (size * samples, latent_dim)
+        self.noise = torch.zeros(noise, device=on) if latent_dim else None
 
     def fill(self, indices: Tensor, random: torch.Generator) -> None:
         """Take the batch `indices` (B,) and draw the noise of as_input and latent_noise."""
@@ -70,7 +73,8 @@ def unchanged(tensors: Sequence[Tensor]) -> Iterator[None]:
 class CapturedStep:
     """step(indices, random) does one training step with a single launch.
 
-    `update(x, noise)` does the work for input x (B, C, H, W) and noise (B, latent_dim) or None.
+    `update(x, noise)` does the work for input x (B, C, H, W) and noise (B * samples,
+    latent_dim) or None.
     `changed` lists all tensors that it changes, each in place.
     """
 

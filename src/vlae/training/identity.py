@@ -10,6 +10,7 @@ from vlae.config.schema import Run, as_dict
 from vlae.errors import VlaeError
 from vlae.storage import paths
 from vlae.storage.read import read_json
+from vlae.training.start import start_of
 
 FORMAT = 1
 
@@ -37,8 +38,10 @@ def identity(run: Run, data_sha256: str) -> dict:
     """Return everything that the weights after a given step depend on.
 
     Machine and library versions are not included. The identity holds for a training that started
-    from random weights. data_sha256: hash of the training images (Dataset.training_sha256).
+    from random weights, or from those of another run (start). data_sha256: hash of the training
+    images (Dataset.training_sha256). Raises VlaeError if that run has no checkpoint.
     """
+    start = start_of(run)
     return {
         "format": FORMAT,
         "run": run.name,
@@ -47,7 +50,7 @@ def identity(run: Run, data_sha256: str) -> dict:
         "recipe": recipe_numbers(run),
         "model": as_dict(run.model),
         "training": settings(as_dict(run.training)),
-    }
+    } | ({} if start is None else {"start": start})
 
 
 def recipe_sha256(run: Run) -> str | None:

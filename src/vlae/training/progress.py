@@ -86,7 +86,7 @@ class Progress:
             raise VlaeError(
                 f"{self.run.name}: training diverged at step {step} (mean loss {loss:.1f} nats); "
                 f"the last good state is kept in {saved}; lower "
-                f"runs.{self.run.name}.training.learning_rate"
+                f"{self.run.block}.training.learning_rate"
             )
         self.bar.set_postfix_str(
             f"ELBO {-reconstruction - kl:.2f} KL {kl:.2f} nats, "

@@ -32,6 +32,7 @@ from vlae.storage.write import sha256, write_atomically
 from vlae.training.identity import decay_epochs, recipe_sha256, settings
 from vlae.training.saved_state import SavedState
 from vlae.training.schedule import Schedule
+from vlae.training.start import start_of
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,8 @@ def _read(run: Run, dataset: Dataset, folder: Path) -> Published:
     data = dataset.training_sha256 if by_content else dataset.sha256
     if record["training_sha256" if by_content else "data_sha256"] != data:
         raise VlaeError("it was trained on other data")
+    if record.get("start") != start_of(run):
+        raise VlaeError(f"it began with other weights of {run.training.start_from}")
     if record.get("recipe_sha256") != numbers:
         raise VlaeError("it was trained with another model or code, or does not record which")
     if sha256(folder / MODEL) != record["checkpoint_sha256"]:

@@ -19,10 +19,12 @@ def write_results(
     saved: SavedState,
     average: dict[str, Tensor],
     steps_per_epoch: int,
+    start: dict | None = None,
 ) -> None:
     """Write results/checkpoints/RUN: averaged weights, learning curve and train.json.
 
-    `saved` is the training state after the last step.
+    `saved` is the training state after the last step. start: the other run whose weights it began
+    with (vlae.training.start).
     """
     folder = paths.checkpoint(run.name)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in average.items()}
@@ -43,6 +45,7 @@ def write_results(
             "run": run.name,
             "dataset": run.dataset,
             "epochs": saved.step // steps_per_epoch,
+            **({} if start is None else {"start": start}),
             "steps": saved.step,
             "images_seen": saved.step * run.training.batch_size,
             "seconds": round(sum(part["seconds"] for part in stretches), 1),

@@ -79,13 +79,13 @@ def _on_schedule(
     done = state.step // schedule.steps_per_epoch
     if state.step > schedule.last_step:
         raise VlaeError(
-            f"{path} has {done} epochs, more than runs.{run.name}.training.epochs = "
+            f"{path} has {done} epochs, more than {run.block}.training.epochs = "
             f"{schedule.epochs}; raise that number, or move the state away"
         )
     if state.step > schedule.decay_from:
         raise VlaeError(
             f"{path} has {done} epochs, but the last {schedule.decay_epochs} of "
-            f"runs.{run.name}.training.epochs = {schedule.epochs} are for the decay; "
+            f"{run.block}.training.epochs = {schedule.epochs} are for the decay; "
             "raise epochs, lower decay_epochs, or move the state away"
         )
     return state

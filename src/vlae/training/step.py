@@ -44,7 +44,8 @@ def training_step(
 ) -> Tensor:
     """Update the state once; return (loss, reconstruction, KL), nats per image, float64 (3,).
 
-    x: network input (B, C, H, W). noise: standard normal (B, latent_dim), or None. With several
+    x: network input (B, C, H, W). noise: standard normal (B * K, latent_dim) for a bound with K
+    samples, or None. The loss, ELBO and KL are those of vlae.models.objective. With several
     processes they are this process's shard; the update and the returned values are for the whole
     batch. `bound` is negative_bound, or its compiled form.
     """
@@ -57,7 +58,7 @@ def training_step(
     group.average_gradients(list(state.model.parameters()))
     step_and_average(state.optimizer, list(state.average.values()), training, precision)
     state.optimizer.zero_grad(set_to_none=True)
-    reconstruction, kl = terms.detach().double()
+    reconstruction, kl = terms[:2].detach().double()
     if soft is not None:
         soft.note(kl)
     return torch.stack([total.detach().double(), reconstruction, kl])
@@ -77,18 +78,19 @@ def new_step(
     `state.sums`. A CUDA graph or compiler that is requested but not available is not used.
     """
     precision, latent_dim = arithmetic.precision, run.model.latent_dim
+    samples = run.training.bound_samples
 
     def update(x: Tensor, noise: Tensor | None, bound: Callable = negative_bound) -> None:
         state.sums.add_(training_step(state, x, noise, precision, group, bound))
 
     def step(indices: Tensor, random: torch.Generator) -> None:
         x = as_input(images[indices], kind, random)
-        noise = latent_noise(latent_dim, x, random)
+        noise = latent_noise(latent_dim, x, random, samples)
         update(group.local_shard(x), None if noise is None else group.local_shard(noise))
 
     name = backend_name(run.model, images.device.type, precision)
     if arithmetic.graph:
-        inputs = StaticInputs(images, kind, run.training.batch_size, latent_dim)
+        inputs = StaticInputs(images, kind, run.training.batch_size, latent_dim, samples)
         changed = state.changed()
         if arithmetic.compiled:
             fused = compiled_bound()

@@ -24,7 +24,8 @@ from vlae.hardware import choose_device, choose_precision, describe, set_arithme
 from vlae.models.build import backend_name, build_model
 from vlae.randomness import generator
 from vlae.revision import revision
-from vlae.storage.tensors import copy_into
+from vlae.storage import paths
+from vlae.storage.tensors import copy_into, with_prefix
 from vlae.threads import use_free_processors
 from vlae.training.distributed import SINGLE, ProcessGroup, in_processes, processes_for
 from vlae.training.identity import identity
@@ -41,6 +42,7 @@ from vlae.training.saved_state import (
     state_path,
 )
 from vlae.training.schedule import Schedule, schedule_of
+from vlae.training.start import starting_weights
 from vlae.training.step import Arithmetic, new_step
 from vlae.training.train_state import TrainState, new_train_state
 from vlae.training.validation import validation_bound
@@ -78,7 +80,8 @@ def train(
     """Train `run` up to its number of epochs.
 
     Training continues from the run's state in scratch/, else from its published checkpoint
-    (vlae.training.published), else from random weights. With `from_scratch`, neither a published
+    (vlae.training.published), else it begins with the weights of the run that
+    `training.start_from` names, or with random weights. With `from_scratch`, neither a published
     checkpoint nor a state that continues one is used.
 
     Returns True when training is finished and the results are written. Returns False when the
@@ -121,7 +124,7 @@ def _train(job: Job, group: ProcessGroup) -> bool:
             return True
         path, saved = begun
         state = new_train_state(run, images, kind, device)
-        _restore(state, saved, path)
+        _restore(state, saved, path, run)
         group.broadcast([*state.weights.values(), *state.average.values()])
         step, backend = new_step(state, images, kind, run, _arithmetic(job, group), group)
         keeper = Keeper(job, state, saved, path, backend, group)
@@ -172,7 +175,8 @@ def _train(job: Job, group: ProcessGroup) -> bool:
         if saved.step < last:
             keeper.tell_where_it_stopped(interrupt.reason, last)
         elif group.is_main:
-            write_results(run, job.dataset, saved, state.average, per_epoch)
+            start = keeper.belongs_to.get("start")
+            write_results(run, job.dataset, saved, state.average, per_epoch, start)
         return saved.step == last
 
 
@@ -202,12 +206,16 @@ def _begin(
     return begun
 
 
-def _restore(state: TrainState, saved: SavedState, path: Path) -> None:
+def _restore(state: TrainState, saved: SavedState, path: Path, run: Run) -> None:
+    """Restore a saved state; before the first step, take the weights that the run begins with."""
     if saved.step > saved.first_step:
         state.load_state_dict(saved.tensors, saved.step - saved.first_step, str(path))
     elif saved.step:
         gamma = saved.curve[-1].get("gamma", 1.0)
         state.start_from_average(saved.tensors, gamma, str(path))
+    elif run.start is not None:
+        weights = with_prefix("average", starting_weights(run))
+        state.start_from_average(weights, 1.0, str(paths.model(run.start.name)))
 
 
 def _arithmetic(job: Job, group: ProcessGroup) -> Arithmetic:

@@ -19,8 +19,8 @@ class TrainState:
     """Model, optimizer, average and running sums of a training.
 
     average: exponential moving average of the weights, by name. free_bits: controller of the KL's
-    weight, only with soft free bits. sums: (loss, reconstruction, KL), nats per image, summed
-    over the steps of the current epoch, float64 (3,).
+    weight, only with soft free bits above 0. sums: (loss, reconstruction, KL), nats per image,
+    summed over the steps of the current epoch, float64 (3,).
     """
 
     training: TrainingConfig
@@ -104,7 +104,7 @@ def new_train_state(
     training = run.training
     model = new_model(run, images, kind, device, dtype)
     free_bits = None
-    if isinstance(training, ColourTrainingConfig):
+    if isinstance(training, ColourTrainingConfig) and training.free_bits:
         free_bits = RunningGamma(training.free_bits, training.gamma_steps, device)
     return TrainState(
         training=training,

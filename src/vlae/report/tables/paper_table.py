@@ -142,7 +142,7 @@ def _our_cells(row: PaperRow, table: PaperTable, params: "Params", root: Path) -
         return {}
     if row.instead and _training(row.run, params, root) is None:
         row = replace(row, run=row.instead)
-        remarks = _paper_remarks(row) + ([row.note] if row.note else [])
+        remarks = [*dict.fromkeys([*_paper_remarks(row), *([row.note] if row.note else [])])]
         return {"run": row.run} | _cells_of(row, remarks, table, params, root)
     dataset = params.runs[row.run].dataset if row.run in params.runs else table.dataset
     if dataset != table.dataset:
@@ -237,11 +237,16 @@ def _budget(training: dict, evaluation: dict, row: PaperRow, table: PaperTable) 
 
 
 def _course(training: dict) -> str:
-    """Return a remark on a training's learning-rate decay and number of stretches, or ""."""
+    """Return a remark on a training's start, bound, decay and number of stretches, or ""."""
     stretches = training.get("stretches") or [{}]
     decay = stretches[-1].get("decay_epochs", 0)
     decaying = f" (the learning rate decays over the last {decay})" if decay else ""
-    return decaying + (f" in {len(stretches)} stretches" if len(stretches) > 1 else "")
+    several = f" in {len(stretches)} stretches" if len(stretches) > 1 else ""
+    begun = training.get("start")
+    begins = f" after the {begun['epochs']} of {begun['run']}" if begun else ""
+    samples = training.get("config", {}).get("training", {}).get("bound_samples", 1)
+    bound = f" with a K = {samples} importance-weighted bound" if samples > 1 else ""
+    return decaying + begins + bound + several
 
 
 def _paper_remarks(row: PaperRow) -> list[str]:
@@ -289,6 +294,8 @@ def _legend(table: PaperTable, keys: list[str], frame: "pd.DataFrame") -> str:
         )
     if frame["doubt"].notna().any():
         sentences.append("†: the importance sampling is not reliable (docs/evaluation.md).")
+    if any(row.ours_alone and row.value is not None for row in table.rows):
+        sentences.append("VLAE+ is ours; beside it stands the paper's best VLAE of the table.")
     if any(row.derived or row.kl_derived for row in table.rows):
         sentences.append("≈: derived here from printed numbers.")
     return " ".join(sentences)
