@@ -22,7 +22,10 @@ from vlae.storage.write import write_atomically
 
 logger = logging.getLogger(__name__)
 
-SOURCES = ("library.cpp", "elementwise.h", "network.h", "tiles.h", "weights.h")
+SOURCES = (
+    *("library.cpp", "elementwise.h", "lanes.h", "network.h"),
+    *("planes.h", "tiles.h", "vectors.h", "weights.h"),
+)
 FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-std=c++17"),
     *("-fopenmp", "-shared", "-fPIC", "-w"),
