@@ -38,7 +38,9 @@ struct Sums {
             for (int v = 0; v < FULL; ++v) full[r][v] = _mm256_load_ps(at(r) + 8 * v);
             if (!SHARED || r % 2) continue;
             const float* second = at(r + 1 < ROWS ? r + 1 : r);
-            shared[r / 2] = _mm256_loadu2_m128(second + 8 * FULL, at(r) + 8 * FULL);
+            shared[r / 2] = _mm256_insertf128_ps(
+                _mm256_castps128_ps256(_mm_load_ps(at(r) + 8 * FULL)),
+                _mm_load_ps(second + 8 * FULL), 1);
         }
     }
     template <class At>
