@@ -19,61 +19,74 @@ constexpr int width_for(int outputs) { return outputs <= 8 ? 8 : outputs <= 12 ?
 constexpr int rows_for(int width) { return width == 8 ? 14 : width == 12 ? 8 : 6; }
 constexpr int ROW_POINTERS = 8;  // rows of a weight's gradient: each needs an address of its own
 
+// Calls each(0), each(1), ... with constants; GCC keeps arrays in registers only if it sees them.
+template <class Each, int... I>
+[[gnu::always_inline]] inline void repeat(std::integer_sequence<int, I...>, Each each) {
+    (each(std::integral_constant<int, I>()), ...);
+}
+template <int COUNT, class Each>
+[[gnu::always_inline]] inline void repeat(Each each) {
+    repeat(std::make_integer_sequence<int, COUNT>(), each);
+}
+#define INLINED __attribute__((always_inline))
+
 // (rows, outputs). If the last outputs are but four, two rows share a vector.
 template <int ROWS, int WIDTH>
 struct Sums {
     static constexpr bool SHARED = WIDTH % 8 != 0;
-    static constexpr int FULL = WIDTH / 8, PAIRS = SHARED ? (ROWS + 1) / 2 : 1;
-    __m256 full[ROWS][FULL], shared[PAIRS];
+    static constexpr int FULL = WIDTH / 8, PAIRS = SHARED ? (ROWS + 1) / 2 : 0;
+    __m256 full[ROWS][FULL], shared[PAIRS + 1];
 
-    void zero() {
-        for (auto& row : full)
-            for (auto& v : row) v = _mm256_setzero_ps();
-        for (auto& v : shared) v = _mm256_setzero_ps();
+    INLINED void zero() {
+        repeat<ROWS>([&](auto r) INLINED {
+            repeat<FULL>([&](auto v) INLINED { full[r][v] = _mm256_setzero_ps(); });
+        });
+        repeat<PAIRS>([&](auto p) INLINED { shared[p] = _mm256_setzero_ps(); });
     }
     template <class At>  // at(row): address of 16 floats
-    void load(At at) {
-#pragma GCC unroll 16
-        for (int r = 0; r < ROWS; ++r) {
-            for (int v = 0; v < FULL; ++v) full[r][v] = _mm256_load_ps(at(r) + 8 * v);
-            if (!SHARED || r % 2) continue;
-            const float* second = at(r + 1 < ROWS ? r + 1 : r);
-            shared[r / 2] = _mm256_insertf128_ps(
-                _mm256_castps128_ps256(_mm_load_ps(at(r) + 8 * FULL)),
-                _mm_load_ps(second + 8 * FULL), 1);
-        }
+    INLINED void load(At at) {
+        repeat<ROWS>([&](auto r) INLINED {
+            repeat<FULL>([&](auto v) INLINED { full[r][v] = _mm256_load_ps(at(r) + 8 * v); });
+        });
+        repeat<PAIRS>([&](auto p) INLINED {
+            const __m128 low = _mm_load_ps(at(2 * p) + 8 * FULL);
+            const __m128 high = _mm_load_ps(at(std::min(2 * p + 1, ROWS - 1)) + 8 * FULL);
+            shared[p] = _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+        });
     }
     template <class At>
-    void store(At at) const {
-#pragma GCC unroll 16
-        for (int r = 0; r < ROWS; ++r) {
-            for (int v = 0; v < FULL; ++v) _mm256_store_ps(at(r) + 8 * v, full[r][v]);
-            if (!SHARED) continue;
-            const __m256 both = shared[r / 2];
-            _mm_store_ps(at(r) + 8 * FULL,
-                         r % 2 ? _mm256_extractf128_ps(both, 1) : _mm256_castps256_ps128(both));
-        }
+    INLINED void store(At at) const {
+        repeat<ROWS>([&](auto r) INLINED {
+            repeat<FULL>([&](auto v) INLINED { _mm256_store_ps(at(r) + 8 * v, full[r][v]); });
+        });
+        repeat<PAIRS>([&](auto p) INLINED {
+            _mm_store_ps(at(2 * p) + 8 * FULL, _mm256_castps256_ps128(shared[p]));
+            if (2 * p + 1 < ROWS)
+                _mm_store_ps(at(2 * p + 1) + 8 * FULL, _mm256_extractf128_ps(shared[p], 1));
+        });
     }
     // sums (row, output) += *x(row) by[output]
     template <class X>
-    void add(X x, const float* by) {
-        __m256 w[FULL], last;
-        for (int v = 0; v < FULL; ++v) w[v] = _mm256_load_ps(by + 8 * v);
+    INLINED void add(X x, const float* by) {
+        __m256 w[FULL], last = {};
+        repeat<FULL>([&](auto v) INLINED { w[v] = _mm256_load_ps(by + 8 * v); });
         if (SHARED) last = _mm256_broadcast_ps((const __m128*)(by + 8 * FULL));
-#pragma GCC unroll 16
-        for (int r = 0; r < ROWS; r += 2) {
-            const __m256 a = _mm256_broadcast_ss(x(r));
-            for (int v = 0; v < FULL; ++v) full[r][v] = _mm256_fmadd_ps(a, w[v], full[r][v]);
-            if (r + 1 == ROWS) {
-                if (SHARED) shared[r / 2] = _mm256_fmadd_ps(a, last, shared[r / 2]);
-                break;
+        repeat<(ROWS + 1) / 2>([&](auto p) INLINED {
+            constexpr int R = 2 * p;
+            const __m256 a = _mm256_broadcast_ss(x(R));
+            repeat<FULL>(
+                [&](auto v) INLINED { full[R][v] = _mm256_fmadd_ps(a, w[v], full[R][v]); });
+            if constexpr (R + 1 < ROWS) {
+                const __m256 b = _mm256_broadcast_ss(x(R + 1));
+                repeat<FULL>([&](auto v) INLINED {
+                    full[R + 1][v] = _mm256_fmadd_ps(b, w[v], full[R + 1][v]);
+                });
+                if (SHARED)
+                    shared[p] = _mm256_fmadd_ps(_mm256_blend_ps(a, b, 0xf0), last, shared[p]);
+            } else if (SHARED) {
+                shared[p] = _mm256_fmadd_ps(a, last, shared[p]);
             }
-            const __m256 b = _mm256_broadcast_ss(x(r + 1));
-            for (int v = 0; v < FULL; ++v)
-                full[r + 1][v] = _mm256_fmadd_ps(b, w[v], full[r + 1][v]);
-            if (SHARED)
-                shared[r / 2] = _mm256_fmadd_ps(_mm256_blend_ps(a, b, 0xf0), last, shared[r / 2]);
-        }
+        });
     }
 };
 
@@ -83,7 +96,7 @@ inline int next_rows(int left, int most, int width) {
     return width == 12 ? std::min(left, (rows + 1) / 2 * 2) : rows;
 }
 
-// Calls function.template of<ROWS>() for 1 <= rows <= MOST.
+// Calls function(rows) with a constant, for 1 <= rows <= MOST.
 template <int MOST, class Function>
 void with_rows(int rows, Function function) {
     if (rows == MOST) function(std::integral_constant<int, MOST>());
