@@ -136,6 +136,7 @@ def processors(monkeypatch):
         (16, 6.2, 16, "C++ (AVX-512)", 6),
         (16, 16.0, 4, "C++ (AVX-512)", 4),  # OMP_NUM_THREADS=4
         (3, 16.0, 16, "C++ (AVX-512)", 3),  # a quota
+        (4, 0.5, 4, "C++ (AVX2)", 4),  # PyTorch's share of the work is in single precision
         (4, 0.5, 4, "PyTorch", 4),  # its sums depend on the number
         (4, 0.5, 4, "PyTorch, between convolutions C++ (AVX-512)", 4),
     ],

@@ -4,7 +4,9 @@ import functools
 import os
 import platform
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
 import torch
 
@@ -38,22 +40,52 @@ def _native() -> bool:
 
 @functools.cache
 def processor_flags() -> frozenset[str]:
-    """Return the features of the first processor in /proc/cpuinfo; none if there is no such
-    file."""
+    """Return the features of the first processor in /proc/cpuinfo; none if there is no such file.
+
+    With VLAE_NATIVE=avx2 those beyond AVX2 are left out, so that everything is computed as on a
+    processor without them (vlae.native.library).
+    """
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
             line = next((line for line in file if line.startswith(("flags", "Features"))), "")
     except OSError:
         return frozenset()
-    return frozenset(line.split())
+    flags = frozenset(line.split())
+    if os.environ.get("VLAE_NATIVE") == "avx2":
+        flags = frozenset(
+            flag for flag in flags if not flag.startswith(("avx512", "amx", "avx10"))
+        )
+    return flags
+
+
+_single: ContextVar[bool] = ContextVar("_single", default=False)
+
+
+@contextmanager
+def _in_single_precision() -> Iterator[None]:
+    before = _single.set(True)
+    try:
+        yield
+    finally:
+        _single.reset(before)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Return the context of a forward pass in `precision`; weights and likelihood stay float32."""
+    """Return the context of a forward pass in `precision`; weights and likelihood stay float32.
+
+    Only inside of it, the C++ core may compute (`forward_precision`).
+    """
     if precision == "float32":
-        return nullcontext()
+        return _in_single_precision() if device.type == "cpu" else nullcontext()
     # A CUDA graph must not refer to casts that another forward pass has cached.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type == "cpu")
+
+
+def forward_precision() -> str | None:
+    """Return the precision of the forward pass on the CPU that we are in; None outside of any."""
+    if torch.is_autocast_enabled("cpu"):
+        return "bfloat16" if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
+    return "float32" if _single.get() else None
 
 
 def set_arithmetic(device: torch.device, precision: str) -> None:

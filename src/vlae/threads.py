@@ -30,15 +30,16 @@ def use_free_processors(backend: str) -> None:
     """Let PyTorch and the core use the processors that other programs leave free.
 
     The limit is the initial number of threads (OMP_NUM_THREADS) and the number of processors that
-    this process may use. With OMP_DYNAMIC=false, or with a `backend` other than the C++ core, all
-    processors up to the limit are used: PyTorch's sums depend on the number of threads, and a
-    training has to continue with the same arithmetic.
+    this process may use. With OMP_DYNAMIC=false, or with a `backend` other than the C++ core in
+    bfloat16, all processors up to the limit are used: PyTorch's sums in single precision depend on
+    the number of threads, and a training has to continue with the same arithmetic.
     """
     import torch
 
     most = min(_threads_at_first(), allowed_processors())
     threads = most
-    if backend.startswith("C++") and os.environ.get("OMP_DYNAMIC", "").lower() != "false":
+    rounded = backend in ("C++ (AMX)", "C++ (AVX-512)")
+    if rounded and os.environ.get("OMP_DYNAMIC", "").lower() != "false":
         threads = max(1, min(most, round(free_processors()))) if most > 1 else 1
     if threads < most:
         logger.info("%d of %d processors are free; using %d threads", threads, most, threads)

@@ -224,7 +224,7 @@ def test_training_learns_and_averages(project):
 
 
 def test_average_is_the_exponential_one(tmp_path):
-    """By hand from the weights after each step, in another precision than the core's."""
+    """By hand from the weights after each step."""
     training = small_params(tmp_path, {"polyak": 0.9}).run(RUN).training
     weight = torch.nn.Parameter(torch.tensor([3.0]))
     optimizer, average = new_optimizer([weight], training), [torch.tensor([1.0])]

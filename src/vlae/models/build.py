@@ -4,7 +4,7 @@ from vlae.config.schema import ColourModelConfig, ModelConfig
 from vlae.models.base import Model
 from vlae.models.colour_vlae import ColourVLAE
 from vlae.models.vlae import VLAE
-from vlae.native.library import backend
+from vlae.native.library import backend, instructions
 
 MODELS: dict[type, type[Model]] = {ModelConfig: VLAE, ColourModelConfig: ColourVLAE}
 
@@ -23,5 +23,5 @@ def backend_name(config: ModelConfig | ColourModelConfig, device: str, precision
     """
     name = backend(device, precision)
     if MODELS[type(config)] is ColourVLAE and name != "PyTorch":
-        return "PyTorch, between convolutions C++ (AVX-512)"
+        return f"PyTorch, between convolutions C++ ({instructions()})"
     return name

@@ -1,7 +1,7 @@
 """The operations between the convolutions of the colour model, computed by the C++ core.
 
-Each takes one pass over memory; PyTorch takes four to ten. Features are bfloat16 with channels
-last. Other tensors are converted.
+Each takes one pass over memory; PyTorch takes four to ten. Features have the type of the core's
+mode (bfloat16, or float32 with AVX2) and channels last. Other tensors are converted.
 """
 
 import ctypes
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vlae.native.library import loaded
+from vlae.native.library import loaded, mode
 
 Border = tuple[int, int, int, int]  # left, right, top, bottom, as in torch.nn.functional.pad
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """Convert x to bfloat16, channels last; no copy if x has that form already."""
-    return x.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    """Convert x to the features' type, channels last; no copy if x has that form already."""
+    return x.to(mode().features).contiguous(memory_format=torch.channels_last)
 
 
 def _new(*shape: int) -> Tensor:
-    return torch.empty(shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=mode().features, memory_format=torch.channels_last)
 
 
 def _address(x: Tensor | None) -> int | None:
@@ -115,7 +115,7 @@ class _Gated(torch.autograd.Function):
 
 
 def elu(x: Tensor) -> Tensor:
-    """Return elu(x) for a bfloat16 tensor of any shape."""
+    """Return elu(x) for a tensor of any shape, of the features' type."""
     return _Elu.apply(x)
 
 

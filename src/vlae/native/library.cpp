@@ -57,31 +57,29 @@ void in_chunks(Handle& handle, int64_t images, int64_t threads, Work work) {
 }
 
 // log(1 + e) for 0 <= e <= 1, with an absolute error below 2e-7
-__m512 log1p_fraction(__m512 e) {
-    const __m512 s = _mm512_div_ps(e, _mm512_add_ps(e, _mm512_set1_ps(2.f)));
-    const __m512 square = _mm512_mul_ps(s, s);
-    __m512 p = _mm512_set1_ps(2.f / 13);
+Lanes log1p_fraction(Lanes e) {
+    const Lanes s = divide(e, add(e, all(2.f)));
+    const Lanes square = multiply(s, s);
+    Lanes p = all(2.f / 13);
     for (float c : {2.f / 11, 2.f / 9, 2.f / 7, 2.f / 5, 2.f / 3, 2.f})
-        p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(c));
-    return _mm512_mul_ps(p, s);
+        p = multiply_add(p, square, all(c));
+    return multiply(p, s);
 }
 
 // Returns the sum of log p(target) over pixels (a multiple of 16) and overwrites the logits with
 // their gradient.
 float bernoulli(int pixels, const float* target, float* logits) {
-    const __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.f);
-    __m512 total = zero;
+    const Lanes one = all(1.f);
+    Lanes total = zeros();
     for (int i = 0; i < pixels; i += LANES) {
-        const __m512 l = _mm512_loadu_ps(logits + i), t = _mm512_loadu_ps(target + i);
-        const __m512 e = exp_negative(_mm512_sub_ps(zero, _mm512_abs_ps(l)));
-        const __m512 positive = _mm512_max_ps(l, zero);
-        total = _mm512_add_ps(
-            total, _mm512_sub_ps(_mm512_fmsub_ps(t, l, positive), log1p_fraction(e)));
-        const __m512 above = _mm512_mask_blend_ps(_mm512_cmp_ps_mask(l, zero, _CMP_GE_OQ), e, one);
-        const __m512 p = _mm512_div_ps(above, _mm512_add_ps(one, e));
-        _mm512_storeu_ps(logits + i, _mm512_sub_ps(t, p));
+        const Lanes l = load_anywhere(logits + i), t = load_anywhere(target + i);
+        const Lanes e = exp_negative(negative(magnitude(l)));
+        const Lanes positive = larger(l, zeros());
+        total = add(total, subtract(multiply_subtract(t, l, positive), log1p_fraction(e)));
+        const Lanes p = divide(unless_negative(l, one, e), add(one, e));
+        store_anywhere(logits + i, subtract(t, p));
     }
-    return _mm512_reduce_add_ps(total);
+    return sum(total);
 }
 
 }  // namespace
@@ -108,26 +106,26 @@ void vlae_adamax(int64_t count, const StepEntry* entries, float rate, float beta
     });
 }
 
-void vlae_concat_elu(const Part* parts, int64_t count, const bf16* plus, const Bordered* b,
-                     bf16* out, int64_t threads) {
+void vlae_concat_elu(const Part* parts, int64_t count, const Feature* plus, const Bordered* b,
+                     Feature* out, int64_t threads) {
     concat_elu(parts, count, plus, *b, out, threads);
 }
-void vlae_concat_elu_back(const bf16* y, const bf16* gradient, const Bordered* b,
+void vlae_concat_elu_back(const Feature* y, const Feature* gradient, const Bordered* b,
                           const Part* parts, int64_t count, int64_t threads) {
     concat_elu_back(y, gradient, *b, parts, count, threads);
 }
-void vlae_gated(int64_t pixels, int64_t channels, const bf16* x, const bf16* h, const bf16* plus,
-                bf16* out, int64_t threads) {
+void vlae_gated(int64_t pixels, int64_t channels, const Feature* x, const Feature* h, const Feature* plus,
+                Feature* out, int64_t threads) {
     gated(pixels, channels, x, h, plus, out, threads);
 }
-void vlae_gated_back(int64_t pixels, int64_t channels, const bf16* gradient, const bf16* h,
-                     const bf16* plus, bf16* dh, int64_t threads) {
+void vlae_gated_back(int64_t pixels, int64_t channels, const Feature* gradient, const Feature* h,
+                     const Feature* plus, Feature* dh, int64_t threads) {
     gated_back(pixels, channels, gradient, h, plus, dh, threads);
 }
-void vlae_elu(int64_t count, const bf16* x, bf16* y, int64_t threads) {
+void vlae_elu(int64_t count, const Feature* x, Feature* y, int64_t threads) {
     elu(count, x, y, threads);
 }
-void vlae_elu_back(int64_t count, const bf16* y, const bf16* gradient, bf16* dx,
+void vlae_elu_back(int64_t count, const Feature* y, const Feature* gradient, Feature* dx,
                    int64_t threads) {
     elu_back(count, y, gradient, dx, threads);
 }

@@ -1,8 +1,14 @@
 """Builds the C++ core, once per machine, and loads it.
 
-The core needs a C++ compiler and an x86 processor with bfloat16 dot products (AVX512-BF16). It
-uses AMX tiles if the processor has them. On other machines PyTorch's operations do the same work.
-Every record names the backend that was used.
+The core needs a C++ compiler and an x86 processor. It has two modes (`instructions`):
+
+- "AVX-512", for processors with bfloat16 dot products (AVX512-BF16): networks in bfloat16. It uses
+  AMX tiles if the processor has them.
+- "AVX2", for processors with AVX2 and FMA but without AVX-512: networks in single precision.
+
+On other machines PyTorch's operations do the same work. Every record names the backend that was
+used. VLAE_NATIVE=avx2 chooses the second mode on any processor that has both (`processor_flags`);
+VLAE_NATIVE=0 switches the core off.
 """
 
 import ctypes
@@ -12,6 +18,7 @@ import logging
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,12 +29,35 @@ from vlae.storage.write import write_atomically
 
 logger = logging.getLogger(__name__)
 
-SOURCES = ("library.cpp", "elementwise.h", "network.h", "tiles.h", "weights.h")
-FLAGS = (
-    *("-O3", "-march=native", "-fno-math-errno", "-std=c++17"),
-    *("-fopenmp", "-shared", "-fPIC", "-w"),
+SOURCES = (
+    *("library.cpp", "elementwise.h", "lanes.h", "network.h"),
+    *("planes.h", "tiles.h", "vectors.h", "weights.h"),
 )
-NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
+FLAGS = ("-O3", "-fno-math-errno", "-std=c++17", "-fopenmp", "-shared", "-fPIC", "-w")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A way to compute: what it needs of the processor, and how it is compiled.
+
+    features: the type in which the networks' features are stored.
+    """
+
+    needed: tuple[str, ...]
+    flags: tuple[str, ...]
+    precision: str
+    features: torch.dtype
+
+
+MODES = {
+    "AVX-512": Mode(
+        ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"),
+        ("-march=native",),
+        "bfloat16",
+        torch.bfloat16,
+    ),
+    "AVX2": Mode(("avx2", "fma"), ("-mavx2", "-mfma"), "float32", torch.float32),
+}
 
 pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 real = ctypes.c_float
@@ -75,11 +105,28 @@ def loaded() -> ctypes.CDLL:
     return core
 
 
+@functools.cache
+def instructions() -> str:
+    """Return the mode for this processor: "AVX-512" or "AVX2".
+
+    The processor may lack the instructions; then the core is not available.
+    """
+    return "AVX-512" if "avx512f" in processor_flags() else "AVX2"
+
+
+def mode() -> Mode:
+    """Return the core's mode on this processor, whether or not it is available."""
+    return MODES[instructions()]
+
+
 def backend(device: str, precision: str) -> str:
-    """Return the backend's name for the record: "C++ (AMX)", "C++ (AVX-512)" or "PyTorch"."""
-    if device != "cpu" or precision != "bfloat16" or library() is None:
+    """Return the backend's name for the record.
+
+    It is "C++ (AMX)", "C++ (AVX-512)", "C++ (AVX2)" or "PyTorch".
+    """
+    if device != "cpu" or precision != mode().precision or library() is None:
         return "PyTorch"
-    return f"C++ ({'AMX' if loaded().vlae_has_tiles() else 'AVX-512'})"
+    return f"C++ ({'AMX' if loaded().vlae_has_tiles() else instructions()})"
 
 
 @functools.cache
@@ -87,7 +134,7 @@ def unavailable_reason() -> str:
     """Return why the core is not available, in a few words; empty if it is available."""
     if os.environ.get("VLAE_NATIVE") == "0":
         return "switched off by VLAE_NATIVE=0"
-    missing = [flag for flag in NEEDED if flag not in processor_flags()]
+    missing = [flag for flag in mode().needed if flag not in processor_flags()]
     if missing:
         return f"the processor lacks {missing[-1]}"
     if not _compiler():
@@ -119,11 +166,11 @@ def _built() -> Path:
     compiler = _compiler()
     if compiler is None:
         raise VlaeError("no C++ compiler")
-    version = _run(compiler, "--version").stdout
+    version, flags = _run(compiler, "--version").stdout, (*FLAGS, *mode().flags)
     parts = [*(here / name for name in SOURCES)]
     key = hashlib.sha256(
         "\0".join(
-            [*(p.read_text() for p in parts), version, *FLAGS, *sorted(processor_flags())]
+            [*(p.read_text() for p in parts), version, *flags, *sorted(processor_flags())]
         ).encode()
     ).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "vlae"
@@ -132,7 +179,7 @@ def _built() -> Path:
     target = cache / f"core-{key}.so"
 
     def build(path: Path) -> None:
-        _run(compiler, *FLAGS, "-o", str(path), str(here / "library.cpp"))
+        _run(compiler, *flags, "-o", str(path), str(here / "library.cpp"))
 
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)

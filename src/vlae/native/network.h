@@ -1,18 +1,20 @@
 // A stack of convolutions and residual blocks on one image: forward pass and gradient.
 //
 // Between blocks the features are in single precision (a Stream). The inputs of a convolution are
-// rounded to bfloat16 (Planes); its sums are in single precision.
+// stored as features (Planes: bfloat16 with AVX-512); its sums are in single precision.
 #pragma once
 #include <map>
 #include <tuple>
 
+#ifdef __AVX512F__
 #include "tiles.h"
+#else
+#include "vectors.h"
+#endif
 
 // Python describes a network by one row of eight numbers per operation.
 enum Kind { CONV = 0, ELU_CONV = 1, ELU = 2, BLOCK = 3, DOWN = 4, UP = 5 };
 struct OpRow { int32_t kind, inputs, outputs, side_in, side_out, kernel, causal, thousandths; };
-
-using Planes = std::vector<Plane>;
 
 inline Planes new_planes(const Grid& grid, int count) {
     Planes planes;
@@ -42,8 +44,9 @@ struct Conv {
         : grid(grid), inputs(inputs), outputs(outputs), groups_in((inputs + 15) / 16),
           groups_out((outputs + 15) / 16), planes_in(parities_in * groups_in),
           planes_out(parities_out * groups_out), taps(taps), transposed(parities_out > 1),
-          terms(terms), forward(terms, planes_out), backward(reversed(terms), planes_in) {
-        for (const Term& t : terms)
+          terms(sized(terms)), forward(this->terms, planes_out),
+          backward(reversed(this->terms), planes_in) {
+        for (const Term& t : this->terms)
             for (int i = 0; i < LANES; ++i)
                 for (int o = 0; o < LANES; ++o)
                     places.push_back(int32_t(index(t.tap, t.in, t.out, i, o)));
@@ -51,8 +54,15 @@ struct Conv {
         backward.place([&](const Term& t, int o, int i) { return index(t.tap, t.out, t.in, i, o); });
     }
 
+    std::vector<Term> sized(std::vector<Term> terms) const {
+        for (Term& t : terms) {
+            t.inputs = std::min(LANES, inputs - t.in % groups_in * LANES);
+            t.outputs = std::min(LANES, outputs - t.out % groups_out * LANES);
+        }
+        return terms;
+    }
     static std::vector<Term> reversed(std::vector<Term> terms) {
-        for (Term& t : terms) t = {t.out, t.in, -t.offset, t.tap};
+        for (Term& t : terms) t = {t.out, t.in, -t.offset, t.tap, t.outputs, t.inputs};
         return terms;
     }
     // The place of a weight in its tensor, or -1.
@@ -86,8 +96,7 @@ struct Tape { std::vector<Planes> planes; };  // the features of one image that 
 struct Scratch {
     std::map<int, Stream> streams;   // by side
     std::map<int, Planes> dy, inner; // gradients as inputs of convolutions, by side
-    std::map<int, std::vector<Transposed>> transposed;
-    std::map<int, std::vector<Pairs>> pairs;
+    std::map<int, Rearranged> rearranged;
     Aligned<float> blocks;           // weight gradients, (16, 16) per term
     explicit Scratch(size_t terms) : blocks(terms * 256) {}
 };
@@ -95,7 +104,7 @@ struct Scratch {
 class Network {
   public:
     Network(const OpRow* rows, int count) {
-        for (int i = 0; i < count; ++i) add(rows[i]);
+        for (int i = 0; i < count; ++i) append(rows[i]);
     }
     Network(const Network&) = delete;
 
@@ -121,12 +130,7 @@ class Network {
             s.streams.emplace(side, Stream(grid, widest));
             s.dy.emplace(side, new_planes(grid, 4 * widest));
             s.inner.emplace(side, new_planes(grid, 4 * widest));
-            auto& transposed = s.transposed[side];
-            auto& pairs = s.pairs[side];
-            for (int i = 0; i < 4 * widest; ++i) {
-                transposed.emplace_back(grid);
-                pairs.emplace_back(grid);
-            }
+            s.rearranged.emplace(side, Rearranged(grid, 4 * widest));
         }
         return s;
     }
@@ -183,15 +187,21 @@ class Network {
     // True for an operation that reads elu of its input as one set of planes on the same grid.
     static bool plain(const Op& op) { return op.row.kind == BLOCK || op.row.kind == ELU_CONV; }
 
-    int conv(const Grid* g, int inputs, int outputs, int kernel, bool causal) {
+    // masked: the weight is 0 at the taps behind the pixel itself.
+    int conv(const Grid* g, const OpRow& row, bool masked) {
+        return conv(g, row.inputs, row.outputs, row.kernel, row.causal, masked);
+    }
+    int conv(const Grid* g, int inputs, int outputs, int kernel, bool causal, bool masked) {
         const int gi = (inputs + 15) / 16, go = (outputs + 15) / 16, half = kernel / 2;
         const int rows = causal ? half + 1 : kernel;
         std::vector<Term> list;
         for (int i = 0; i < gi; ++i)
             for (int o = 0; o < go; ++o)
                 for (int r = 0; r < rows; ++r)
-                    for (int c = 0; c < kernel; ++c)
-                        list.push_back({i, o, g->place(r - half, c - half), r * kernel + c});
+                    for (int c = 0; c < kernel; ++c) {
+                        if (SKIP_MASKED && masked && r == half && c > half) continue;
+                        list.push_back({i, o, g->place(r - half, c - half), r * kernel + c, 0, 0});
+                    }
         return keep(Conv(g, inputs, outputs, 1, 1, rows * kernel, list));
     }
     int strided(const Grid* small, int inputs, int outputs, bool up) {
@@ -205,8 +215,8 @@ class Network {
                         const auto [column_parity, column] = halved(c);
                         const int parity = 2 * row_parity + column_parity;
                         const int offset = small->place(row, column);
-                        if (up) list.push_back({i, parity * go + o, -offset, 3 * r + c});
-                        else list.push_back({parity * gi + i, o, offset, 3 * r + c});
+                        if (up) list.push_back({i, parity * go + o, -offset, 3 * r + c, 0, 0});
+                        else list.push_back({parity * gi + i, o, offset, 3 * r + c, 0, 0});
                     }
         std::stable_sort(list.begin(), list.end(), [](const Term& a, const Term& b) {
             return std::tie(a.in, a.out) < std::tie(b.in, b.out);
@@ -224,7 +234,7 @@ class Network {
         return int(convs.size()) - 1;
     }
 
-    void add(const OpRow& row) {
+    void append(const OpRow& row) {
         Op op{row, grid(row.side_in), grid(row.side_out), {}, -1, -1, -1,
               float(row.thousandths) / 1000};
         const int gi = (row.inputs + 15) / 16, go = (row.outputs + 15) / 16;
@@ -232,11 +242,11 @@ class Network {
         switch (row.kind) {
             case CONV:
                 op.x = planes(op.in, gi);
-                op.convs = {conv(op.in, row.inputs, row.outputs, row.kernel, row.causal)};
+                op.convs = {conv(op.in, row, false)};
                 break;
             case ELU_CONV:
                 op.a = planes(op.in, gi);
-                op.convs = {conv(op.in, row.inputs, row.outputs, row.kernel, row.causal)};
+                op.convs = {conv(op.in, row, row.causal)};
                 break;
             case ELU:
                 op.a = planes(op.in, gi);
@@ -245,7 +255,7 @@ class Network {
                 op.a = planes(op.in, gi);
                 op.u = planes(op.in, gi);
                 for (int k = 0; k < 2; ++k)
-                    op.convs.push_back(conv(op.in, row.inputs, row.outputs, row.kernel, row.causal));
+                    op.convs.push_back(conv(op.in, row, row.causal));
                 break;
             default: {
                 const bool up = row.kind == UP;
@@ -255,7 +265,7 @@ class Network {
                 op.u = planes(op.out, go);
                 for (int k = 0; k < 2; ++k)
                     op.convs.push_back(strided(small, row.inputs, row.outputs, up));
-                op.convs.push_back(conv(op.out, row.outputs, row.outputs, 3, false));
+                op.convs.push_back(conv(op.out, row.outputs, row.outputs, 3, false, false));
             }
         }
         ops.push_back(op);
@@ -270,51 +280,31 @@ class Network {
     }
     static void read(const Grid& g, int channels, const float* from, Stream& h) {
         for (int first = 0; first < channels; first += LANES) {
-            const int n = std::min(LANES, channels - first);
-            const __mmask16 mask = __mmask16((1u << n) - 1);
+            const First lanes = first_lanes(channels - first);
             everywhere(g, [&](int place, int r, int c) {
-                _mm512_store_ps(h.at(first / LANES, place),
-                                _mm512_maskz_loadu_ps(
-                                    mask, from + (r * g.side + c) * channels + first));
+                store(h.at(first / LANES, place),
+                      load(from + (r * g.side + c) * channels + first, lanes));
             });
         }
     }
     static void write(const Grid& g, int channels, Stream& h, float* to) {
         for (int first = 0; first < channels; first += LANES) {
-            const int n = std::min(LANES, channels - first);
-            const __mmask16 mask = __mmask16((1u << n) - 1);
+            const First lanes = first_lanes(channels - first);
             everywhere(g, [&](int place, int r, int c) {
-                _mm512_mask_storeu_ps(to + (r * g.side + c) * channels + first, mask,
-                                      _mm512_load_ps(h.at(first / LANES, place)));
+                store(to + (r * g.side + c) * channels + first, load(h.at(first / LANES, place)),
+                      lanes);
             });
         }
     }
-    __m512 bias(const Conv& c, int group) const {
-        const int n = std::min(LANES, c.outputs - group * LANES);
-        return _mm512_maskz_loadu_ps(__mmask16((1u << n) - 1),
-                                     current + c.bias_at + group * LANES);
+    Lanes bias(const Conv& c, int group) const {
+        return load(current + c.bias_at + group * LANES, first_lanes(c.outputs - group * LANES));
     }
-    static void add_bias(const Conv& c, int group, __m512 sum, float* gradient) {
-        const int n = std::min(LANES, c.outputs - group * LANES);
-        const __mmask16 mask = __mmask16((1u << n) - 1);
+    static void add_bias(const Conv& c, int group, Lanes sum, float* gradient) {
+        const First lanes = first_lanes(c.outputs - group * LANES);
         float* at = gradient + c.bias_at + group * LANES;
-        _mm512_mask_storeu_ps(at, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), sum));
+        store(at, add(load(at, lanes), sum), lanes);
     }
 
-    // Calls each(place, value) for the image's pixels in one plane of outputs.
-    template <class Each>
-    static void run(const Grid& g, const Planes& in, const Packed& conv, int out, Each each) {
-        const Run* next = g.runs.data();
-        const Run* end = next + g.runs.size();
-        convolve(g, in, conv, out, [&](int tile, const float* acc) {
-            for (; next != end && next->tile < tile + 2; ++next) {
-                const int first = next->tile * LANES + next->first;
-                const float* from = acc + (first - tile * LANES) * LANES;
-                for (int i = 0; i < next->length; ++i)
-                    each(first + i, _mm512_load_ps(from + LANES * i));
-            }
-        });
-    }
     // The place in the large image of a pixel of one of its four parities; -1: none.
     static int large_place(const Grid& small, const Grid& large, int parity, int place) {
         const int r = 2 * (place / small.pitch) + parity / 2;
@@ -328,8 +318,8 @@ class Network {
         Stream& h = s.streams.at(op.row.side_in);
         Stream& to = s.streams.at(op.row.side_out);
         const int gi = (op.row.inputs + 15) / 16, go = (op.row.outputs + 15) / 16;
-        auto put = [&](int group, int place, __m512 v) {
-            _mm512_store_ps(to.at(group, place), v);
+        auto put = [&](int group, int place, Lanes v) {
+            store(to.at(group, place), v);
             if (next) store((*next)[group].pixel(place), elu(v));
         };
         if (op.row.kind <= BLOCK) {
@@ -338,30 +328,30 @@ class Network {
             if (!elu_done)
                 for (int g = 0; g < gi; ++g)
                     everywhere(*op.in, [&](int place, int, int) {
-                        const __m512 v = _mm512_load_ps(h.at(g, place));
+                        const Lanes v = load(h.at(g, place));
                         store(in[g].pixel(place), activated ? elu(v) : v);
                     });
             if (op.row.kind == ELU) {
                 for (int g = 0; g < gi; ++g)
                     everywhere(*op.in, [&](int place, int, int) {
-                        _mm512_store_ps(h.at(g, place), elu(_mm512_load_ps(h.at(g, place))));
+                        store(h.at(g, place), elu(load(h.at(g, place))));
                     });
                 return;
             }
             const Conv& first = convs[op.convs[0]];
             if (op.row.kind != BLOCK) {
                 for (int g = 0; g < go; ++g) {
-                    const __m512 b = bias(first, g);
-                    run(*op.in, in, first.forward, g,
-                        [&](int place, __m512 v) { put(g, place, _mm512_add_ps(v, b)); });
+                    const Lanes b = bias(first, g);
+                    convolve(*op.in, in, first.forward, g,
+                        [&](int place, Lanes v) { put(g, place, add(v, b)); });
                 }
                 return;
             }
             Planes& inner = tape.planes[op.u];
             for (int g = 0; g < go; ++g) {
-                const __m512 b = bias(first, g);
-                run(*op.in, in, first.forward, g, [&](int place, __m512 v) {
-                    store(inner[g].pixel(place), elu(_mm512_add_ps(v, b)));
+                const Lanes b = bias(first, g);
+                convolve(*op.in, in, first.forward, g, [&](int place, Lanes v) {
+                    store(inner[g].pixel(place), elu(add(v, b)));
                 });
             }
             branch(op, tape, h, put);
@@ -372,7 +362,7 @@ class Network {
         Planes &x = tape.planes[op.x], &a = tape.planes[op.a], &u = tape.planes[op.u];
         for (int g = 0; g < gi; ++g)
             everywhere(*op.in, [&](int place, int r, int c) {
-                const __m512 v = _mm512_load_ps(h.at(g, place));
+                const Lanes v = load(h.at(g, place));
                 const int plane = up ? g : (r % 2 * 2 + c % 2) * gi + g;
                 const int at = up ? place : small.place(r / 2, c / 2);
                 store(x[plane].pixel(at), v);
@@ -381,14 +371,14 @@ class Network {
         const Conv &shortcut = convs[op.convs[0]], &first = convs[op.convs[1]];
         for (int out = 0; out < shortcut.planes_out; ++out) {
             const int g = out % go, parity = out / go;
-            const __m512 b = bias(shortcut, g), b_first = bias(first, g);
-            run(small, x, shortcut.forward, out, [&](int place, __m512 v) {
+            const Lanes b = bias(shortcut, g), b_first = bias(first, g);
+            convolve(small, x, shortcut.forward, out, [&](int place, Lanes v) {
                 const int at = up ? large_place(small, large, parity, place) : place;
-                if (at >= 0) _mm512_store_ps(to.at(g, at), _mm512_add_ps(v, b));
+                if (at >= 0) store(to.at(g, at), add(v, b));
             });
-            run(small, a, first.forward, out, [&](int place, __m512 v) {
+            convolve(small, a, first.forward, out, [&](int place, Lanes v) {
                 const int at = up ? large_place(small, large, parity, place) : place;
-                if (at >= 0) store(u[g].pixel(at), elu(_mm512_add_ps(v, b_first)));
+                if (at >= 0) store(u[g].pixel(at), elu(add(v, b_first)));
             });
         }
         branch(op, tape, to, put);
@@ -398,12 +388,12 @@ class Network {
     template <class Put>
     void branch(const Op& op, const Tape& tape, Stream& h, Put put) const {
         const Conv& second = convs[op.convs.back()];
-        const __m512 scale = _mm512_set1_ps(op.scale);
+        const Lanes scale = all(op.scale);
         for (int g = 0; g < second.groups_out; ++g) {
-            const __m512 b = bias(second, g);
-            run(*op.out, tape.planes[op.u], second.forward, g, [&](int place, __m512 v) {
-                put(g, place, _mm512_fmadd_ps(_mm512_add_ps(v, b), scale,
-                                              _mm512_load_ps(h.at(g, place))));
+            const Lanes b = bias(second, g);
+            convolve(*op.out, tape.planes[op.u], second.forward, g, [&](int place, Lanes v) {
+                put(g, place, multiply_add(add(v, b), scale,
+                                              load(h.at(g, place))));
             });
         }
     }
@@ -413,35 +403,20 @@ class Network {
     // Writes scale * g to planes in bfloat16 and adds the bias gradient of `c`.
     static void round_gradient(const Grid& grid, Stream& g, float scale, Planes& dy,
                                const Conv& c, float* gradient) {
-        const __m512 by = _mm512_set1_ps(scale);
+        const Lanes by = all(scale);
         for (int group = 0; group < c.groups_out; ++group) {
-            __m512 sum = _mm512_setzero_ps();
+            Lanes sum = zeros();
             everywhere(grid, [&](int place, int, int) {
-                const __m512 v = _mm512_mul_ps(_mm512_load_ps(g.at(group, place)), by);
-                sum = _mm512_add_ps(sum, v);
+                const Lanes v = multiply(load(g.at(group, place)), by);
+                sum = add(sum, v);
                 store(dy[group].pixel(place), v);
             });
             add_bias(c, group, sum, gradient);
         }
     }
-    void weights_gradient(const Conv& c, const Planes& x, const Planes& dy, Scratch& s) const {
-        auto& transposed = s.transposed.at(c.grid->side);
-        auto& pairs = s.pairs.at(c.grid->side);
-        for (int i = 0; i < c.planes_in; ++i) transposed[i].from(*c.grid, x[i]);
-        for (int o = 0; o < c.planes_out; ++o) pairs[o].from(*c.grid, dy[o]);
-        float* block = s.blocks.at + c.blocks_at;
-        for (size_t t = 0; t < c.terms.size();) {
-            const int in = c.terms[t].in, out = c.terms[t].out;
-            int offsets[4], count = 0;
-            while (count < 4 && t + count < c.terms.size() && c.terms[t + count].in == in &&
-                   c.terms[t + count].out == out) {
-                offsets[count] = c.terms[t + count].offset;
-                ++count;
-            }
-            weight_gradient(*c.grid, transposed[in], pairs[out], offsets, count, block);
-            block += 256 * count;
-            t += count;
-        }
+    static void weights_gradient(const Conv& c, const Planes& x, const Planes& dy, Scratch& s) {
+        weight_gradients(*c.grid, c.terms, x, dy, s.rearranged.at(c.grid->side),
+                         s.blocks.at + c.blocks_at);
     }
 
     void step_back(const Op& op, const Tape& tape, Scratch& s, float* gradient,
@@ -451,8 +426,8 @@ class Network {
             for (int group = 0; group < (op.row.inputs + 15) / 16; ++group)
                 everywhere(*op.in, [&](int place, int, int) {
                     float* at = g.at(group, place);
-                    _mm512_store_ps(
-                        at, _mm512_mul_ps(_mm512_load_ps(at),
+                    store(
+                        at, multiply(load(at),
                                           elu_slope(load(tape.planes[op.a][group].pixel(place)))));
                 });
             return;
@@ -466,9 +441,9 @@ class Network {
             weights_gradient(c, in, dy, s);
             if (!input_needed) return;
             for (int group = 0; group < c.groups_in; ++group)
-                run(*op.in, dy, c.backward, group, [&](int place, __m512 v) {
-                    if (activated) v = _mm512_mul_ps(v, elu_slope(load(in[group].pixel(place))));
-                    _mm512_store_ps(g.at(group, place), v);
+                convolve(*op.in, dy, c.backward, group, [&](int place, Lanes v) {
+                    if (activated) v = multiply(v, elu_slope(load(in[group].pixel(place))));
+                    store(g.at(group, place), v);
                 });
             return;
         }
@@ -482,10 +457,10 @@ class Network {
         weights_gradient(second, u, dy, s);
         Planes& inner = s.inner.at(small.side);
         for (int group = 0; group < go; ++group) {
-            __m512 sum = _mm512_setzero_ps();
-            run(*op.out, dy, second.backward, group, [&](int place, __m512 v) {
-                v = _mm512_mul_ps(v, elu_slope(load(u[group].pixel(place))));
-                sum = _mm512_add_ps(sum, v);
+            Lanes sum = zeros();
+            convolve(*op.out, dy, second.backward, group, [&](int place, Lanes v) {
+                v = multiply(v, elu_slope(load(u[group].pixel(place))));
+                sum = add(sum, v);
                 store(place_of(op, inner, go, group, place), v);
             });
             add_bias(first, group, sum, gradient);
@@ -493,20 +468,20 @@ class Network {
         weights_gradient(first, a, inner, s);
         if (block) {
             for (int group = 0; group < gi; ++group)
-                run(*op.in, inner, first.backward, group, [&](int place, __m512 v) {
+                convolve(*op.in, inner, first.backward, group, [&](int place, Lanes v) {
                     float* at = g.at(group, place);
-                    _mm512_store_ps(at, _mm512_fmadd_ps(v, elu_slope(load(a[group].pixel(place))),
-                                                        _mm512_load_ps(at)));
+                    store(at, multiply_add(v, elu_slope(load(a[group].pixel(place))),
+                                                        load(at)));
                 });
             return;
         }
         const Conv& shortcut = convs[op.convs[0]];
         Planes& direct = s.dy.at(small.side);
         for (int group = 0; group < go; ++group) {
-            __m512 sum = _mm512_setzero_ps();
+            Lanes sum = zeros();
             everywhere(*op.out, [&](int place, int, int) {
-                const __m512 v = _mm512_load_ps(g.at(group, place));
-                sum = _mm512_add_ps(sum, v);
+                const Lanes v = load(g.at(group, place));
+                sum = add(sum, v);
                 store(place_of(op, direct, go, group, place), v);
             });
             add_bias(shortcut, group, sum, gradient);
@@ -516,21 +491,21 @@ class Network {
         Stream& to = s.streams.at(op.row.side_in);
         for (int in = 0; in < shortcut.planes_in; ++in) {
             const int group = in % gi, parity = in / gi;
-            run(small, direct, shortcut.backward, in, [&](int place, __m512 v) {
+            convolve(small, direct, shortcut.backward, in, [&](int place, Lanes v) {
                 const int at = up ? place : large_place(small, large, parity, place);
-                if (at >= 0) _mm512_store_ps(to.at(group, at), v);
+                if (at >= 0) store(to.at(group, at), v);
             });
-            run(small, inner, first.backward, in, [&](int place, __m512 v) {
+            convolve(small, inner, first.backward, in, [&](int place, Lanes v) {
                 const int at = up ? place : large_place(small, large, parity, place);
                 if (at < 0) return;
-                _mm512_store_ps(to.at(group, at),
-                                _mm512_fmadd_ps(v, elu_slope(load(a[in].pixel(place))),
-                                                _mm512_load_ps(to.at(group, at))));
+                store(to.at(group, at),
+                                multiply_add(v, elu_slope(load(a[in].pixel(place))),
+                                                load(to.at(group, at))));
             });
         }
     }
     // The address, in the input of the first layers' gradient, of a pixel of the block's output.
-    static bf16* place_of(const Op& op, Planes& planes, int groups, int group, int place) {
+    static Feature* place_of(const Op& op, Planes& planes, int groups, int group, int place) {
         if (op.row.kind != UP) return planes[group].pixel(place);
         const int r = place / op.out->pitch, c = place % op.out->pitch;
         return planes[(r % 2 * 2 + c % 2) * groups + group].pixel(op.in->place(r / 2, c / 2));

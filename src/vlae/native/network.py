@@ -2,8 +2,8 @@
 
 A module that the core can replace lists its `operations`. `core_of(module, x)` then returns the
 core's counterpart, which uses the module's own parameters. It returns None where PyTorch does the
-work: on a GPU, in single or double precision, and where the core is not available
-(`library.unavailable_reason`).
+work: on a GPU, in a precision other than that of the core's mode (`library.mode`), outside of
+`vlae.hardware.autocast`, and where the core is not available (`library.unavailable_reason`).
 """
 
 import weakref
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vlae.native.library import library, loaded
+from vlae.hardware import forward_precision
+from vlae.native.library import library, loaded, mode
 from vlae.native.structures import OpRow, WeightEntry, array_of
 
 WIDEST = 9  # largest kernel: the rows of a plane end in only four zeros (tiles.h)
@@ -69,12 +70,11 @@ class Operation:
 
 
 def active(x: Tensor) -> bool:
-    """Return True if the core computes with x: on the CPU, in mixed precision, if available."""
+    """Return True if the core computes with x: on the CPU, in its precision, if available."""
     return (
         x.device.type == "cpu"
         and x.dtype != torch.float64
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and forward_precision() == mode().precision
         and library() is not None
     )
 
@@ -294,7 +294,7 @@ class _LogLikelihood(torch.autograd.Function):
 class _Fold(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: Layer, direction: Tensor, gain: Tensor) -> Tensor:
-        weight = torch.empty_like(direction, dtype=torch.bfloat16)
+        weight = torch.empty_like(direction, dtype=mode().features)
         _Fold.call("vlae_fold", layer, direction, weight, [0, 0, 0])
         ctx.layer = layer
         ctx.save_for_backward(direction, gain)
@@ -305,7 +305,7 @@ class _Fold(torch.autograd.Function):
     def backward(ctx: Any, dw: Tensor) -> Any:
         direction, gain = ctx.saved_tensors
         d_direction, d_gain = torch.empty_like(direction), torch.empty_like(gain)
-        dw = torch.empty_like(direction, dtype=torch.bfloat16).copy_(dw)
+        dw = torch.empty_like(direction, dtype=mode().features).copy_(dw)
         into = [d_direction.data_ptr(), d_gain.data_ptr(), 0]
         _Fold.call("vlae_unfold", ctx.layer, direction, dw, into)
         return None, d_direction, d_gain
@@ -314,7 +314,8 @@ class _Fold(torch.autograd.Function):
     def call(
         function: str, layer: Layer, direction: Tensor, weight: Tensor, into: list[int]
     ) -> None:
-        one = entry(layer, direction, weight.data_ptr(), 0, into, False, True)
+        rounded = weight.dtype == torch.bfloat16
+        one = entry(layer, direction, weight.data_ptr(), 0, into, False, rounded)
         getattr(loaded(), function)(1, array_of([one]), torch.get_num_threads())
 
 
@@ -332,5 +333,5 @@ def foldable(layer: Layer) -> bool:
 
 
 def folded(layer: Layer) -> Tensor:
-    """Return the layer's weight g v / ||v||, rounded to bfloat16, computed in one pass."""
+    """Return the layer's weight g v / ||v|| in the features' type, computed in one pass."""
     return _Fold.apply(layer, layer.direction, layer.gain)

@@ -1,103 +1,12 @@
 // Convolutions of small images, 16 channels at a time, on a CPU that multiplies bfloat16. AMX
 // tiles, or else AVX-512, compute 16 pixels x 16 channels at a time.
-//
-// A plane holds 16 channels of an image in bfloat16. The length of its rows is a half, one or two
-// tiles. Rows end in zeros, which pad this row on the right and the next one on the left. A tap is
-// therefore one offset: the input of 16 output pixels is loaded from the output's place plus that
-// offset.
 #pragma once
-#include <immintrin.h>
 #ifdef __AMX_BF16__
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
 
-#include <algorithm>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <new>
-#include <tuple>
-#include <utility>
-#include <vector>
-
-using bf16 = uint16_t;
-constexpr int LANES = 16;
-
-template <class T>
-struct Aligned {  // a zeroed array, aligned to cache lines
-    T* at;
-    explicit Aligned(size_t n) {
-        const size_t bytes = (n * sizeof(T) + 63) / 64 * 64;
-        at = static_cast<T*>(std::aligned_alloc(64, bytes));
-        if (!at) throw std::bad_alloc();
-        std::memset(at, 0, bytes);
-    }
-    Aligned(Aligned&& other) noexcept : at(other.at) { other.at = nullptr; }
-    Aligned(const Aligned&) = delete;
-    ~Aligned() { std::free(at); }
-};
-
-struct Run { int tile, first, length; };  // consecutive pixels of a tile that belong to the image
-
-// The places of a square image's pixels in a plane.
-struct Grid {
-    int side, pitch, tiles, guard;
-    std::vector<Run> runs;
-    explicit Grid(int side) : side(side) {
-        pitch = side > 16 ? 32 : side > 8 ? 16 : 8;
-        tiles = (side * pitch + 31) / 32 * 2;  // even, because tiles are processed in pairs
-        guard = pitch == 32 ? 4 * pitch + 16 : 2 * pitch;
-        for (int r = 0; r < side; ++r)
-            for (int c = 0; c < side; c += LANES)
-                runs.push_back({(r * pitch + c) / LANES, (r * pitch + c) % LANES,
-                                std::min(side - c, LANES)});
-    }
-    int pixels() const { return tiles * LANES; }
-    int place(int r, int c) const { return r * pitch + c; }
-};
-
-struct Plane {
-    Aligned<bf16> data;
-    bf16* at;  // address of the first pixel
-    explicit Plane(const Grid& g)
-        : data((g.pixels() + 2 * g.guard) * LANES), at(data.at + g.guard * LANES) {}
-    bf16* pixel(int place) { return at + place * LANES; }
-    const bf16* pixel(int place) const { return at + place * LANES; }
-};
-
-inline void store(bf16* at, __m512 v) {
-    _mm256_store_si256((__m256i*)at, (__m256i)_mm512_cvtneps_pbh(v));
-}
-inline __m512 load(const bf16* at) {
-    return _mm512_castsi512_ps(
-        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i*)at)), 16));
-}
-inline bf16 to_bf16(float v) {
-    uint32_t bits;
-    std::memcpy(&bits, &v, 4);
-    return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-// exp(x) for x <= 0, with a relative error below 4e-6
-inline __m512 exp_negative(__m512 x) {
-    const __m512 t = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
-    const __m512 n = _mm512_roundscale_ps(t, 0), r = _mm512_sub_ps(t, n);  // 2^t = 2^n 2^r
-    __m512 p = _mm512_set1_ps(1.3398874e-3f);
-    for (float c : {9.6184374e-3f, 5.5503324e-2f, 2.4022648e-1f, 6.9314720e-1f, 1.f})
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
-    return _mm512_scalef_ps(p, n);
-}
-// If an operand is NaN, minimum and maximum return the second operand; the order below keeps NaN.
-inline __m512 elu(__m512 x) {
-    const __m512 e = exp_negative(_mm512_min_ps(_mm512_setzero_ps(), x));
-    return _mm512_max_ps(_mm512_sub_ps(e, _mm512_set1_ps(1.f)), x);
-}
-// d elu / dx, from y = elu(x)
-inline __m512 elu_slope(__m512 y) {
-    const __m512 one = _mm512_set1_ps(1.f);
-    return _mm512_min_ps(one, _mm512_add_ps(y, one));
-}
+#include "planes.h"
 
 #ifdef __AMX_BF16__
 inline bool amx_allowed() {  // a process has to ask the kernel for permission to use tiles
@@ -127,8 +36,7 @@ struct TileConfig {
 };
 #endif
 
-// One tap between two planes of 16 channels: out[p] += weight[tap] in[p + offset].
-struct Term { int in, out, offset, tap; };
+constexpr bool SKIP_MASKED = false;  // the taps that a causal mask removes have weight 0
 
 // A convolution packed for one direction. Each plane of outputs has steps of one or two adjacent
 // taps; the weights of a step are (16 pairs of inputs, 16 outputs, 2).
@@ -146,7 +54,7 @@ struct Packed {
             return std::tie(a.out, a.in, a.offset) < std::tie(b.out, b.in, b.offset);
         });
         for (size_t t = 0; t < terms.size(); ++t) {
-            const Term &a = terms[t], none{0, 0, 0, -1};
+            const Term &a = terms[t], none{0, 0, 0, -1, 0, 0};
             const bool both = t + 1 < terms.size() && terms[t + 1].out == a.out &&
                               terms[t + 1].in == a.in && terms[t + 1].offset == a.offset + 1;
             Output& output = outputs[a.out];
@@ -183,7 +91,7 @@ inline __m512bh broadcast_pair(const bf16* at) {
 }
 
 // Computes acc (2, 16 pixels, 16 outputs) of a tile and the next without tile instructions.
-inline void convolve_vectors(const std::vector<Plane>& in, const Packed::Output& output,
+inline void convolve_vectors(const Planes& in, const Packed::Output& output,
                              const bf16* weights, int tile, float* acc) {
     for (int half = 0; half < 2; ++half) {
         __m512 sum[LANES];
@@ -206,8 +114,7 @@ inline void convolve_vectors(const std::vector<Plane>& in, const Packed::Output&
 
 // Calls each(tile, acc) with acc (2, 16 pixels, 16 outputs) of this tile and the next.
 template <class Each>
-void convolve(const Grid& grid, const std::vector<Plane>& in, const Packed& conv, int out,
-              Each each) {
+void convolve_tiles(const Grid& grid, const Planes& in, const Packed& conv, int out, Each each) {
     const auto& output = conv.outputs[out];
     const bf16* weights = conv.weights.at + output.weights;
 #ifdef __AMX_BF16__
@@ -243,6 +150,20 @@ void convolve(const Grid& grid, const std::vector<Plane>& in, const Packed& conv
         convolve_vectors(in, output, weights, tile, acc);
         each(tile, acc);
     }
+}
+
+// Calls each(place, value) for the image's pixels in one plane of outputs.
+template <class Each>
+void convolve(const Grid& g, const Planes& in, const Packed& conv, int out, Each each) {
+    const Run* next = g.runs.data();
+    const Run* end = next + g.runs.size();
+    convolve_tiles(g, in, conv, out, [&](int tile, const float* acc) {
+        for (; next != end && next->tile < tile + 2; ++next) {
+            const int first = next->tile * LANES + next->first;
+            const float* from = acc + (first - tile * LANES) * LANES;
+            for (int i = 0; i < next->length; ++i) each(first + i, load(from + LANES * i));
+        }
+    });
 }
 
 // A plane with the pixels of a channel contiguous: (16 channels, guard + pixels + guard).
@@ -352,5 +273,42 @@ inline void weight_gradient(const Grid& grid, const Transposed& x, const Pairs& 
                 sum[i] = _mm512_dpbf16_ps(sum[i], broadcast_pair(row + i * x.stride), b);
         }
         for (int i = 0; i < LANES; ++i) _mm512_store_ps(block + LANES * i, sum[i]);
+    }
+}
+
+// The features as the gradient of weights needs them.
+struct Rearranged {
+    std::vector<Transposed> transposed;
+    std::vector<Pairs> pairs;
+    Rearranged(const Grid& g, int planes) {
+        for (int i = 0; i < planes; ++i) {
+            transposed.emplace_back(g);
+            pairs.emplace_back(g);
+        }
+    }
+};
+
+// blocks (terms, 16 inputs, 16 outputs) += sum over pixels p of x[p + offset][input] dy[p][output].
+// The terms are sorted by (in, out).
+inline void weight_gradients(const Grid& g, const std::vector<Term>& terms, const Planes& x,
+                             const Planes& dy, Rearranged& r, float* blocks) {
+    int planes_in = 0, planes_out = 0;
+    for (const Term& t : terms) {
+        planes_in = std::max(planes_in, t.in + 1);
+        planes_out = std::max(planes_out, t.out + 1);
+    }
+    for (int i = 0; i < planes_in; ++i) r.transposed[i].from(g, x[i]);
+    for (int o = 0; o < planes_out; ++o) r.pairs[o].from(g, dy[o]);
+    for (size_t t = 0; t < terms.size();) {
+        const int in = terms[t].in, out = terms[t].out;
+        int offsets[4], count = 0;
+        while (count < 4 && t + count < terms.size() && terms[t + count].in == in &&
+               terms[t + count].out == out) {
+            offsets[count] = terms[t + count].offset;
+            ++count;
+        }
+        weight_gradient(g, r.transposed[in], r.pairs[out], offsets, count, blocks);
+        blocks += 256 * count;
+        t += count;
     }
 }

@@ -3,7 +3,7 @@
 #pragma once
 #include <cmath>
 
-#include "tiles.h"
+#include "planes.h"
 
 // Pointers and sizes of one layer, filled in by Python. A pointer is 0 if the layer has no such
 // tensor. v, mask, w, dw and dv share a layout: element e of unit u is at
@@ -20,13 +20,6 @@ struct WeightEntry {
 };
 
 constexpr float NORM_FLOOR = 1e-12f;  // added to squared norms, which are 0 if all is masked
-
-inline float from_bf16(bf16 v) {
-    const uint32_t bits = uint32_t(v) << 16;
-    float f;
-    std::memcpy(&f, &bits, 4);
-    return f;
-}
 
 // For layers that store the elements of a unit contiguously.
 template <bool MASK, bool ROUNDED>

@@ -2,8 +2,8 @@
 
 The vectorised `expm1` of PyTorch's CPU build takes about twenty times as long as its `exp`, and
 the paper's networks have an ELU between any two layers. The absolute error of exp(x) - 1 is one
-rounding unit of 1, far below that of the convolutions. bfloat16 features go through the C++ core
-where it is available.
+rounding unit of 1, far below that of the convolutions. The C++ core does the work
+where it is available, for features of its type.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vlae.native import elementwise
+from vlae.native.library import mode
 from vlae.native.network import active
 
 
@@ -33,6 +34,6 @@ def elu(x: Tensor) -> Tensor:
     """Return max(x, exp(min(x, 0)) - 1) elementwise, for any shape."""
     if x.is_cuda:
         return torch.nn.functional.elu(x)
-    if x.dtype == torch.bfloat16 and active(x):
+    if x.dtype == mode().features and active(x):
         return elementwise.elu(x)
     return _Elu.apply(x)

@@ -23,7 +23,7 @@ class OptimizerKind:
 
     build: the PyTorch class. moments: the state tensors with a weight's shape, which PyTorch keeps
     beside the step count. fused: a function of the C++ core that does the step and averages the
-    weights in one pass, on a CPU in bfloat16; None if the core has no such function.
+    weights in one pass, where the core computes; None if the core has no such function.
     """
 
     build: Callable[..., torch.optim.Optimizer]
@@ -83,7 +83,8 @@ def step_and_average(
     The average is the final model.
     """
     fused = OPTIMIZERS[training.optimizer].fused
-    if fused is not None and backend(average[0].device.type, precision) != "PyTorch":
+    name = backend(average[0].device.type, precision)
+    if fused is not None and name != "PyTorch" and average[0].dtype == torch.float32:
         fused(optimizer, average, training.polyak)
         return
     optimizer.step()

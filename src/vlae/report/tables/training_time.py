@@ -15,6 +15,7 @@ NAME = "training_time"
 KINDS = {
     "amx": "1 core with AMX",
     "avx512": "1 core without AMX",
+    "avx2": "1 core with AVX2 alone",
     "pytorch": "1 core, PyTorch alone",
     "gpu": "GPU",
 }
@@ -76,7 +77,8 @@ def _kind(stretch: dict) -> str:
     if stretch.get("device", "cpu") != "cpu":
         return "gpu"
     core = stretch.get("core", "PyTorch")
-    return "amx" if "AMX" in core else "avx512" if "AVX-512" in core else "pytorch"
+    names = {"AMX": "amx", "AVX-512": "avx512", "AVX2": "avx2"}
+    return next((kind for name, kind in names.items() if name in core), "pytorch")
 
 
 def _shown(hours: float) -> str:
