@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import tomllib
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -160,6 +161,8 @@ def test_numbers_in_sentences():
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     params = load_params(PROJECT / "params.yaml")
 
+    windows = pd.read_csv(PROJECT / "results/tables/decoder_windows.csv").set_index("run")
+
     def pixels(run):
         decoder = params.runs[run].model.decoder
         kernels = decoder.first_kernel, decoder.masked_blocks, decoder.last_masked
@@ -171,6 +174,8 @@ def test_numbers_in_sentences():
         "3.11": settings["project"]["requires-python"] == ">=3.11",
         "69": pixels("static_mnist-window_a") == 69,
         "402": pixels("static_mnist-vlae") == 402,
+        "11.66": round(windows.loc["dynamic_mnist-vlae_window_a", "kl"], 2) == 11.66,
+        "11.73": 11.73 in list(windows.loc[windows.index.isna(), "kl"]),
         "800": True,  # test_sizes_on_disk
         "6": True,
     }

@@ -133,7 +133,7 @@ def test_an_archive_knows_its_commit(clone, tmp_path_factory, monkeypatch, caplo
     commit = git("rev-parse", "HEAD")[:12]
     folder = tmp_path_factory.mktemp("archive")
     git("archive", "--output", str(folder / "it.tar"), "HEAD")
-    shutil.unpack_archive(folder / "it.tar", folder, filter="data")
+    subprocess.run(["tar", "-xf", folder / "it.tar", "-C", folder], check=True)
     monkeypatch.chdir(folder)
     assert revision() == f"{commit} (an archive)"
     assert not caplog.records

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,9 @@ def test_runs_that_are_not_trained_are_no_error_for_dvc(built, tmp_path):
         done = clone.call("dvc", *command)
         assert (done.returncode, done.stderr) == (0, ""), command
     clone.do("dvc", "exp", "show", "--only-changed")
-    assert max(map(len, clone.do("dvc", "dag", "--collapse-foreach-matrix").splitlines())) < 300
+    boxes = re.findall(r"\| (\S+) \|", clone.do("dvc", "dag", "--collapse-foreach-matrix"))
+    stages = yaml.safe_load((clone.folder / "dvc.yaml").read_text())["stages"]
+    assert len(boxes) == len(set(boxes)) and {"recipes", "train"} < set(boxes) <= set(stages)
     # What is recorded and cannot be had is an error still.
     content = model.read_bytes()
     model.unlink()
@@ -131,7 +134,9 @@ def test_runs_that_are_not_trained_are_no_error_for_dvc(built, tmp_path):
 def test_the_files_alone_without_git_draw(built, tmp_path):
     """A ZIP or an archive: `git archive` makes them."""
     built.do("git", "archive", "--output", str(tmp_path / "it.tar"), "HEAD")
-    shutil.unpack_archive(tmp_path / "it.tar", tmp_path / "files", filter="data")
+    (tmp_path / "files").mkdir()
+    unpack = ["tar", "-xf", tmp_path / "it.tar", "-C", tmp_path / "files"]
+    subprocess.run(unpack, check=True)
     files = Workflow(tmp_path / "files", "/nowhere")
     drawn = (TABLE1, TABLE2, "results/figures/learning_curves.png")
     for path in drawn:

@@ -70,7 +70,7 @@ def draw_information(params: "Params", root: Path, dpi: int) -> "Figure":
         ):
             look = {"color": "black", "linewidth": 0.9, "linestyle": style, "label": label}
             bit.step(_place(steps), [kl_at(reach) for reach in steps], where="post", **look)
-        bit.legend(frameon=False, fontsize=7)
+        bit.legend(frameon=False, fontsize=7, loc="center right")
     for axes, of in ((nll, small), (kl, small), (read, small), (bit, toy)):
         _finish(axes, [row["reach"] for row in of])
     return figure

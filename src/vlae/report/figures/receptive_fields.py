@@ -66,7 +66,13 @@ WINDOWS = {
 }
 NARROW = "Narrow networks (half the feature maps and half the decoder blocks), "
 FIGURE_3, FIGURE_4 = tuple(WINDOWS), ("4x2", "7x4")
-READINGS = {"A, 69 pixels": "a", "C, 159 pixels": "c", "D, 402 pixels": "d"}
+READINGS = {
+    "A, 69 pixels, tied": "a",
+    "A, 69 pixels, untied": "a_untied",
+    "D, 402 pixels, tied": "d",
+    "D, 402 pixels, untied": "d_untied",
+    "C, 159 pixels, untied": "c_untied",
+}
 PAIRS, SAMPLES = (("originals", "decompressions"), 7), (("samples",), SIDE)
 WINDOWS_OF = {
     "figure3_cifar10": Windows(
@@ -97,11 +103,7 @@ WINDOWS_OF = {
     ),
     "decoder_windows": Windows(
         "Statically binarized MNIST: readings of the decoder's window (table decoder_windows)",
-        {
-            f"{reading}, {weights}": f"static_mnist-window_{run}"
-            for reading, name in READINGS.items()
-            for weights, run in (("tied", name), ("untied", f"{name}_untied"))
-        },
+        {title: f"static_mnist-window_{name}" for title, name in READINGS.items()},
         *PAIRS,
         BINARY_IMAGE[1],
     ),

@@ -68,7 +68,6 @@ COMPARISONS = (
         (
             Reading(A, "static_mnist-window_a"),
             Reading(A, "static_mnist-window_a_untied", "dynamic_mnist-pixelcnn_a"),
-            Reading(C, "static_mnist-window_c"),
             Reading(C, "static_mnist-window_c_untied", "dynamic_mnist-pixelcnn_c"),
             Reading(D, "static_mnist-window_d", "dynamic_mnist-pixelcnn_tied"),
             Reading(D, "static_mnist-window_d_untied", "dynamic_mnist-pixelcnn"),
