@@ -65,12 +65,14 @@ def draw_information(params: "Params", root: Path, dpi: int) -> "Figure":
         ends = [min(row["reach"] for row in toy), max(row["reach"] for row in toy)]
         steps = [ends[0], one_bit.SPACING, ends[1]]
         for label, kl_at, style in (
-            ("exact, Gaussian code", lambda reach: one_bit.gaussian_code(reach)[1], "-"),
-            ("exact, any code", one_bit.exact_kl, ":"),
+            ("exact, Gaussian", lambda reach: one_bit.gaussian_code(reach)[1], "-"),
+            ("exact, any", one_bit.exact_kl, ":"),
         ):
             look = {"color": "black", "linewidth": 0.9, "linestyle": style, "label": label}
             bit.step(_place(steps), [kl_at(reach) for reach in steps], where="post", **look)
-        bit.legend(frameon=False, fontsize=7, loc="center right")
+        bit.legend(
+            frameon=False, fontsize=7, loc="center right", handlelength=1.5, borderaxespad=0
+        )
     for axes, of in ((nll, small), (kl, small), (read, small), (bit, toy)):
         _finish(axes, [row["reach"] for row in of])
     return figure
