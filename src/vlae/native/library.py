@@ -30,7 +30,7 @@ from vlae.storage.write import write_atomically
 logger = logging.getLogger(__name__)
 
 SOURCES = (
-    *("library.cpp", "elementwise.h", "lanes.h", "network.h"),
+    *("library.cpp", "dots.h", "elementwise.h", "lanes.h", "network.h"),
     *("planes.h", "tiles.h", "vectors.h", "weights.h"),
 )
 FLAGS = ("-O3", "-fno-math-errno", "-std=c++17", "-fopenmp", "-shared", "-fPIC", "-w")

@@ -187,7 +187,7 @@ class Network {
     // True for an operation that reads elu of its input as one set of planes on the same grid.
     static bool plain(const Op& op) { return op.row.kind == BLOCK || op.row.kind == ELU_CONV; }
 
-    // masked: the weight is 0 at the taps behind the pixel itself.
+    // masked: the taps behind the pixel itself are left out, since their weight is 0.
     int conv(const Grid* g, const OpRow& row, bool masked) {
         return conv(g, row.inputs, row.outputs, row.kernel, row.causal, masked);
     }
@@ -199,7 +199,7 @@ class Network {
             for (int o = 0; o < go; ++o)
                 for (int r = 0; r < rows; ++r)
                     for (int c = 0; c < kernel; ++c) {
-                        if (SKIP_MASKED && masked && r == half && c > half) continue;
+                        if (masked && r == half && c > half) continue;
                         list.push_back({i, o, g->place(r - half, c - half), r * kernel + c, 0, 0});
                     }
         return keep(Conv(g, inputs, outputs, 1, 1, rows * kernel, list));

@@ -12,8 +12,6 @@ struct TileConfig {
     TileConfig() {}
 };
 
-constexpr bool SKIP_MASKED = true;  // leave out the taps that a causal mask removes
-
 // The number of computed outputs of a plane, and of rows whose sums fit into the registers.
 constexpr int width_for(int outputs) { return outputs <= 8 ? 8 : outputs <= 12 ? 12 : 16; }
 constexpr int rows_for(int width) { return width == 8 ? 14 : width == 12 ? 8 : 6; }
