@@ -79,6 +79,7 @@ template <class Block>
 void convolve_block(const Planes& in, const Packed::Output& output, const bf16* weights, int place,
                     float* to) {
     __m512 sum[Block::PIXELS];
+#pragma GCC unroll 16
     for (auto& s : sum) s = _mm512_setzero_ps();
     for (const auto& step : output.steps) {
         const bf16* x = in[step.in].pixel(place + step.offset);
@@ -92,6 +93,7 @@ void convolve_block(const Planes& in, const Packed::Output& output, const bf16* 
             }
         weights += 512;
     }
+#pragma GCC unroll 16
     for (int i = 0; i < Block::PIXELS; ++i) _mm512_store_ps(to + LANES * i, sum[i]);
 }
 
@@ -140,6 +142,7 @@ struct Pairs {
 template <int INPUTS>
 void weight_gradient(const Grid& g, const Pairs& x, const Pairs& dy, int offset, float* block) {
     __m512 sum[INPUTS];
+#pragma GCC unroll 16
     for (int i = 0; i < INPUTS; ++i) sum[i] = _mm512_load_ps(block + LANES * i);
     for (int row = 0; row < g.side; ++row) {
         const bf16* from = x.at(g.place(row, 0) + offset);
@@ -151,6 +154,7 @@ void weight_gradient(const Grid& g, const Pairs& x, const Pairs& dy, int offset,
                 sum[i] = _mm512_dpbf16_ps(sum[i], broadcast_pair(from + 2 * i), b);
         }
     }
+#pragma GCC unroll 16
     for (int i = 0; i < INPUTS; ++i) _mm512_store_ps(block + LANES * i, sum[i]);
 }
 inline void weight_gradient(const Grid& g, const Pairs& x, const Pairs& dy, const Term& term,
