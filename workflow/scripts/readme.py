@@ -106,7 +106,11 @@ def compression():
 
 
 def rules():
-    """Return Snakemake's graph of the rules in mermaid's language, without colours."""
+    """Return Snakemake's graph of the rules in mermaid's language, without colours.
+
+    An arrow from a rule to itself is left out: `train` has one, for runs that begin with another
+    run's weights.
+    """
     command = [sys.executable, "-m", "snakemake", "--quiet", "all", "--rulegraph", "mermaid-js"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     names, arrows = {}, []
@@ -115,7 +119,9 @@ def rules():
             names[node[1]] = node[2]
         elif arrow := re.fullmatch(r"\s*(id\d+) --> (id\d+)", line):
             arrows.append((arrow[1], arrow[2]))
-    drawn = sorted(f"    {names[a]} --> {names[b]}" for a, b in arrows if names[b] != "all")
+    drawn = sorted(
+        f"    {names[a]} --> {names[b]}" for a, b in arrows if names[b] != "all" and a != b
+    )
     return "\n".join(["```mermaid", "flowchart LR", *drawn, "```", ""])
 
 

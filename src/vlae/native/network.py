@@ -20,7 +20,7 @@ from vlae.hardware import forward_precision
 from vlae.native.library import library, loaded, mode
 from vlae.native.structures import OpRow, WeightEntry, array_of
 
-WIDEST = 9  # largest kernel: the rows of a plane end in only four zeros (tiles.h)
+WIDEST = 9  # largest kernel: the rows of a plane end in only four zeros (planes.h)
 
 
 class Kind(IntEnum):

@@ -1,4 +1,5 @@
-// Convolutions of small images with AVX2, in single precision. It takes the place of tiles.h.
+// Convolutions of small images with AVX2, in single precision. It takes the place of tiles.h
+// and dots.h.
 //
 // The kernel adds products to the sums of up to 14 rows, each with 8, 12 or 16 outputs. A row is an
 // output pixel, or in a weight's gradient an input channel of a tap.

@@ -26,7 +26,7 @@ LINES: dict[str, dict[str, Any]] = {  # matplotlib's properties of lines
     PAPERS: {"linestyle": (0, (5, 3)), "linewidth": 0.7},
 }
 # Inches: width and heights of a panel, and the space around it for ticks, labels and titles.
-WIDTH, LEFT, RIGHT = 3.6, 0.6, 1.75
+WIDTH, LEFT, RIGHT = 3.6, 0.6, 2.1
 HEIGHTS, TOP, BETWEEN, BOTTOM = (3.2, 1.5), 0.75, 0.18, 0.45
 LABEL = 0.14  # minimal distance between labels, in inches
 KINDS = 0.2  # height of the legend of kinds

@@ -18,15 +18,10 @@ Edges = set[tuple[str, str]]
 
 
 def read_rules(root: Path) -> Edges:
-    """Return the arrows between two rules that `make readme` has drawn in README.md, or none.
-
-    A rule that also needs results of its own (train, for runs that begin with another run's
-    weights) has an arrow to itself there, which is left out.
-    """
+    """Return the arrows between two rules that `make readme` has drawn in README.md, or none."""
     path = Path(root, "README.md")
     block = BLOCK.search(read_text(path)) if path.exists() else None
-    found = set(ARROW.findall(block[0])) if block else set()
-    return {(first, second) for first, second in found if first != second}
+    return set(ARROW.findall(block[0])) if block else set()
 
 
 def layers(edges: Edges) -> dict[str, int]:

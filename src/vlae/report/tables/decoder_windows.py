@@ -44,7 +44,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Readings of the window with everything else equal.
+    """Readings of the window with everything but the length of training equal.
 
     paper, paper_alone: rows of the paper's tables, as (table, model), for the VLAE and for its
     decoder alone.
@@ -76,6 +76,11 @@ COMPARISONS = (
         ("table2_dynamic_mnist", "Unconditional decoder"),
     ),
     Comparison(
+        "Static MNIST, training and validation images",
+        (Reading(A, "static_mnist-vlae_window_a"), Reading(D, "static_mnist-vlae")),
+        STATIC,
+    ),
+    Comparison(
         "Dynamic MNIST, training and validation images",
         (Reading(A, "dynamic_mnist-vlae_window_a"), Reading(D, "dynamic_mnist-vlae")),
         ("table6_ablation", "PixelCNN decoder + AF prior"),
@@ -83,8 +88,8 @@ COMPARISONS = (
 )
 TITLE = "Three readings of the decoder's window"
 LEGEND = (
-    "VLAEs that, within a group, differ only in their masked convolutions: images and budget are "
-    "the same. Pixels: how many other pixels a pixel sees. Tied: yes if the masked 3x3 "
+    "VLAEs that, within a group, differ only in their masked convolutions and in how long they were "
+    "trained (Epochs). In the first group that is the same too. Pixels: how many other pixels a pixel sees. Tied: yes if the masked 3x3 "
     "convolutions share their weights. NLL and KL(q(z|x) ‖ p(z)) are those of the test images. "
     "Bound: −ELBO of the training and validation images after the last epoch. All are in nats per "
     "image. Changed: how many of the 784 pixels differ between a test image and its "
@@ -194,6 +199,8 @@ def _row(reading: Reading, params: "Params", root: Path) -> dict:
         why = params.why_not_trained(reading.run)
         return row | {"note": f"not trained: {why}" if why else "not trained"}
     row |= {"epochs": training["epochs"], "hardware": training["hardware"]}
+    begun = training.get("start")
+    remarks = [f"begun after the {begun['epochs']} epochs of {begun['run']}"] if begun else []
     curve = read_curve(root, reading.run)
     if curve is not None:
         row["train_bound"] = -float(curve["elbo"][-1])
@@ -205,8 +212,8 @@ def _row(reading: Reading, params: "Params", root: Path) -> dict:
             images, Path(root, paths.samples(reading.run))
         )
     if evaluation is None:
-        return row | {"note": "not evaluated"}
-    row["note"] = doubt(evaluation)
+        return row | {"note": "; ".join([*remarks, "not evaluated"])}
+    row["note"] = "; ".join(filter(None, [*remarks, doubt(evaluation)]))
     return row | {key: evaluation[key] for key in ("nll", "nll_se", "kl", "kl_se")}
 
 
