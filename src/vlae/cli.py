@@ -197,19 +197,24 @@ def _evaluate(options: argparse.Namespace) -> None:
         changes,
         out,
         by_hand,
+        options.split,
     )
     _check_unchanged(options, run)
     if record is None:
         return
     from vlae.storage.records import estimator, evaluation_file
 
+    images = "test" if options.split == "test" else "validation"
+
     print(
         f"{run.name}: NLL {record['nll']:.2f} ± {record['nll_se']:.2f} nats "
         f"({estimator(record)}, "
-        f"{record['n_test']} test images), ELBO {record['elbo']:.2f}, KL {record['kl']:.2f}"
+        f"{record['n_test']} {images} images), ELBO {record['elbo']:.2f}, KL {record['kl']:.2f}"
     )
     if out:
         print(f"written to {out}; nothing recorded")
+    elif options.split != "test":
+        print("nothing recorded: results/ has likelihoods of test images only")
     elif by_hand or asked_for(run.evaluation, options.samples, changes) != run.evaluation:
         print(f"nothing recorded: these are not the settings of {run.block} in {PARAMS}")
     else:

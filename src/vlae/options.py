@@ -195,6 +195,13 @@ def _add_evaluation_options(sub: argparse.ArgumentParser) -> None:
         "if K is not as configured, the result is printed and not recorded",
     )
     sub.add_argument(
+        "--split",
+        choices=("test", "valid"),
+        default="test",
+        help="valid: the validation images, for choosing settings; for runs that were not trained "
+        "on them. Printed, not recorded (default: %(default)s)",
+    )
+    sub.add_argument(
         "--adaptive-samples",
         type=_count,
         metavar="K",

@@ -517,6 +517,37 @@ def test_other_settings_by_hand_are_printed_and_not_recorded(
     assert recorded_files(folder) == before
 
 
+def test_validation_images_are_evaluated_in_place_of_test_images(monkeypatch, tmp_path, capsys):
+    """The numbers are those of a data set whose test images they are; nothing records them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path / "scratch"))
+    name, out = "static_mnist-vlae", tmp_path / "valid.json"
+    params = small_params(tmp_path, training={"split": "train"})
+    write_data(tmp_path, params)
+    run = params.runs[name]
+    dataset = load(run.dataset, params.image_kind(run.dataset))
+    assert train(run, dataset, precision="float32")
+    before = recorded_files(tmp_path)
+    options = ["--split", "valid", "--precision", "float32", "--out", str(out)]
+    evaluate(run, dataset, precision="float32", by_hand=True)  # saves blocks of the test images
+    assert main(["evaluate", name, *options]) == 0
+    assert f"{len(dataset.valid)} validation images" in capsys.readouterr().out
+    monkeypatch.setenv("VLAE_SCRATCH", str(tmp_path / "other"))
+    moved = dataclasses.replace(dataset, test=dataset.valid)
+    expected = evaluate(run, moved, precision="float32", by_hand=True)
+    assert json.loads(out.read_text()) == expected | {"split": "valid"}
+    assert recorded_files(tmp_path) == before
+
+
+def test_images_of_the_training_are_no_validation_images(trained, monkeypatch, capsys):
+    folder, _ = trained
+    monkeypatch.chdir(folder)
+    assert main(["evaluate", "static_mnist-vlae", "--split", "valid"]) == 2
+    assert "was trained on the validation images too; set training.split of runs.static" in (
+        capsys.readouterr().err
+    )
+
+
 def test_another_params_file_records_nothing_of_a_run_that_is_configured_otherwise(
     trained, monkeypatch, tmp_path, capsys
 ):

@@ -87,6 +87,7 @@ def evaluate(
     changes: dict[str, Any] | None = None,
     out: Path | None = None,
     by_hand: bool = False,
+    split: str = "test",
 ) -> dict | None:
     """Evaluate the run's checkpoint, write results/evaluations/RUN.{json,npz}, return the record.
 
@@ -98,19 +99,23 @@ def evaluate(
     changes: other settings of the evaluation.
     out: the record is written to this file, and nothing to results/.
     by_hand: nothing is written to results/. The same holds if `samples` or `changes` differ from
-        the run's own settings.
+        the run's own settings, and for the split "valid".
+    split: "valid" takes the validation images in place of the test images, for choosing settings.
 
-    Raises VlaeError if the checkpoint is missing or belongs to another run or other data.
+    Raises VlaeError if the checkpoint is missing or belongs to another run or other data, and for
+    "valid" if the run was trained on these images too.
     """
     own = run.evaluation
     run = replace(run, evaluation=asked_for(own, samples, changes))
-    by_hand = by_hand or run.evaluation != own
+    by_hand = by_hand or run.evaluation != own or split != "test"
     on = choose_device(device)
     precision = choose_precision(precision, on)
     set_arithmetic(on, precision)
     use_free_processors(backend_name(run.model, on.type, precision))
     model = load_model(run, on)
-    plan = _plan(run, dataset, by_hand)
+    if split == "valid":
+        dataset = replace(dataset, test=dataset.valid)
+    plan = _plan(run, dataset, by_hand, split)
     test = cache(partial(test_input, dataset, run.evaluation))
     mine = plan.blocks if shard is None else shares(plan.blocks, shard[1])[shard[0] - 1]
     made_by = {
@@ -127,6 +132,8 @@ def evaluate(
         logger.info("%s: shard %d of %d, %d blocks", run.name, *shard, len(mine))
         return None
     record, arrays = _gather(run, dataset, plan, parts)
+    if split != "test":
+        record["split"] = split
     if out is not None:
         write_json(out, record)
     elif not by_hand:
@@ -147,12 +154,17 @@ def asked_for(
     return replace(config, importance_samples=samples, deep_images=0) if samples else config
 
 
-def _plan(run: Run, dataset: Dataset, by_hand: bool) -> Plan:
+def _plan(run: Run, dataset: Dataset, by_hand: bool, split: str) -> Plan:
     """Return the plan of an evaluation; with `by_hand`, its blocks get a separate folder."""
     config, training = run.evaluation, read_training(Path(), run.name, run.dataset)
     if training is None:
         raise VlaeError(f"{paths.model(run.name)}: {training_file(run.name)} is missing")
     dataset.check_trained_on(training)
+    if split == "valid" and training["config"]["training"]["split"] != "train":
+        raise VlaeError(
+            f"{run.name} was trained on the validation images too; set training.split of "
+            f"{run.block} to train, and train it again, for a likelihood on the validation images"
+        )
     images = len(dataset.test[: config.images] if config.images else dataset.test)
     wanted = config.deep_images if run.model.latent_dim else 0
     samples = config.importance_samples if run.model.latent_dim else 1
@@ -176,7 +188,8 @@ def _plan(run: Run, dataset: Dataset, by_hand: bool) -> Plan:
             "seed": config.seed,
             "binarization_seed": config.binarization_seed,
             "proposal_scale": config.proposal_scale,
-        },
+        }
+        | ({} if split == "test" else {"split": split}),
         folder / "by-hand" if by_hand else folder,
     )
 
