@@ -130,10 +130,10 @@ struct Pairs {
         const __m512i order =
             _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
                              22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-        bf16* to = data.at;
-        for (int place = first; place < last; place += step, to += 32)
-            _mm512_store_si512(
-                to, _mm512_permutexvar_epi16(order, _mm512_loadu_si512(plane.pixel(place))));
+        const bf16 *from = plane.pixel(first), *end = plane.pixel(last);
+        const int stride = step * LANES;  // a local copy, which the stores cannot change
+        for (bf16* to = data.at; from < end; from += stride, to += 32)
+            _mm512_store_si512(to, _mm512_permutexvar_epi16(order, _mm512_loadu_si512(from)));
     }
 };
 
