@@ -30,7 +30,7 @@ from vlae.evaluation.blocks import (
     shares,
 )
 from vlae.evaluation.likelihood import curve_points, estimates
-from vlae.evaluation.pareto import most_k
+from vlae.evaluation.pareto import of_all
 from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.hardware import choose_device, choose_precision, describe, set_arithmetic
 from vlae.models.base import Model
@@ -323,7 +323,7 @@ def _record(
         "deep": deep,
         "exact": is_exact,
         "ess": float(whole["ess"].mean()),
-        "pareto": None if is_exact else _pareto(whole if further is None else further),
+        "pareto": None if is_exact else of_all(whole if further is None else further),
         "n_test": len(whole["elbo"]),
         "curve": [{"k": k, "nll": value, "se": error} for k, value, error in curve],
         "epochs": plan.epochs,
@@ -332,22 +332,6 @@ def _record(
         "seed": run.evaluation.seed,
         "binarization_seed": run.evaluation.binarization_seed,
         "config": as_dict(run.evaluation),
-    }
-
-
-def _pareto(values: dict[str, np.ndarray]) -> dict | None:
-    """Summarise the Pareto k-hat of the images' weights; None if there are too few samples."""
-    k, ess = values["pareto_k"], values["ess"]
-    if np.isnan(k).any():
-        return None
-    limits = np.array([most_k(int(samples)) for samples in values["samples"]])
-    return {
-        "images": len(k),
-        "samples": int(values["samples"].max()),
-        "k_median": float(np.median(k)),
-        "k_most": float(limits.min()),
-        "failing": float((k > limits).mean()),
-        "ess_median": float(np.median(ess)),
     }
 
 

@@ -8,6 +8,7 @@ falls so slowly that no affordable number of samples is enough.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,3 +79,22 @@ def generalized_pareto_k(x: Tensor) -> Tensor:
 
 def _shape(theta: Tensor, x: Tensor) -> Tensor:
     return torch.log1p(-theta.unsqueeze(2) * x.unsqueeze(1)).mean(2)
+
+
+def of_all(values: dict[str, np.ndarray]) -> dict | None:
+    """Summarise the k-hat of all images for the record; None if there are too few samples.
+
+    values: pareto_k, ess and samples of each image (vlae.evaluation.likelihood.PerImage).
+    """
+    k, ess = values["pareto_k"], values["ess"]
+    if np.isnan(k).any():
+        return None
+    limits = np.array([most_k(int(samples)) for samples in values["samples"]])
+    return {
+        "images": len(k),
+        "samples": int(values["samples"].max()),
+        "k_median": float(np.median(k)),
+        "k_most": float(limits.min()),
+        "failing": float((k > limits).mean()),
+        "ess_median": float(np.median(ess)),
+    }

@@ -67,11 +67,11 @@ WINDOWS = {
 NARROW = "Narrow networks (half the feature maps and half the decoder blocks), "
 FIGURE_3, FIGURE_4 = tuple(WINDOWS), ("4x2", "7x4")
 READINGS = {
-    "A, 69 pixels, tied": "a",
-    "A, 69 pixels, untied": "a_untied",
-    "D, 402 pixels, tied": "d",
-    "D, 402 pixels, untied": "d_untied",
-    "C, 159 pixels, untied": "c_untied",
+    "A, 69 pixels, tied": "vlae_window_a",
+    "D, 402 pixels, tied": "vlae",
+    "A, 69 pixels, untied": "window_a_untied",
+    "D, 402 pixels, untied": "window_d_untied",
+    "C, 159 pixels, untied": "window_c_untied",
 }
 PAIRS, SAMPLES = (("originals", "decompressions"), 7), (("samples",), SIDE)
 WINDOWS_OF = {
@@ -103,7 +103,7 @@ WINDOWS_OF = {
     ),
     "decoder_windows": Windows(
         "Statically binarized MNIST: readings of the decoder's window (table decoder_windows)",
-        {title: f"static_mnist-window_{name}" for title, name in READINGS.items()},
+        {title: f"static_mnist-{name}" for title, name in READINGS.items()},
         *PAIRS,
         BINARY_IMAGE[1],
     ),
