@@ -107,17 +107,19 @@ def recorded_images(
 
 def _title(run: str, training: dict, evaluation: dict | None, unit: Unit) -> str:
     if evaluation is None:
-        return f"{run} · {count(training['epochs'])} · not evaluated"
+        return f"{run} · {length(training)} · not evaluated"
     nll, error = (unit.per_nat * evaluation[key] for key in ("nll", "nll_se"))
     return (
         f"{run} · NLL {nll:.2f} ± {rounded_error(error)} {unit.short} ({estimator(evaluation)}, "
-        f"{evaluation['n_test']:,} test images) · {count(evaluation['epochs'])}"
+        f"{evaluation['n_test']:,} test images) · {length(training)}"
     )
 
 
-def count(epochs: int) -> str:
-    """Return the number with its noun: 1 epoch, 30 epochs."""
-    return f"{epochs} epoch{'' if epochs == 1 else 's'}"
+def length(training: dict) -> str:
+    """Return a training's epochs: 1 epoch, 30 epochs, 60 + 6 epochs with those of its start."""
+    epochs = training["epochs"]
+    before = f"{training['start']['epochs']} + " if training.get("start") else ""
+    return f"{before}{epochs} epoch{'' if epochs == 1 and not before else 's'}"
 
 
 def _draw(title: str, panels: dict[str, np.ndarray], dpi: int) -> "Figure":

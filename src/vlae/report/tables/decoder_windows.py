@@ -92,8 +92,9 @@ COMPARISONS = (
 )
 TITLE = "Three readings of the decoder's window"
 LEGEND = (
-    "VLAEs that, within a group, differ only in their masked convolutions and in how long they were "
-    "trained (Epochs). In the first group that is the same too. Pixels: how many other pixels a pixel sees. Tied: yes if the masked 3x3 "
+    "VLAEs that, within a group, differ only in their masked convolutions and in the length of "
+    "training (Epochs); in the first group that is the same too. Pixels: how many other pixels a "
+    "pixel sees. Tied: yes if the masked 3x3 "
     "convolutions share their weights. NLL and KL(q(z|x) ‖ p(z)) are those of the test images. "
     "Bound: −ELBO of the training and validation images after the last epoch. All are in nats per "
     "image. Changed: how many of the 784 pixels differ between a test image and its "
