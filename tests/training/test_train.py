@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from miniature import PROJECT, small_params, write_data
 from processes import Command
 from vlae.config.load import load_params
-from vlae.data.batches import as_input, binarize, permutation
+from vlae.data.batches import as_input, binarize, permutation, training_images
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.images import DYNAMIC, FIXED
@@ -123,6 +123,23 @@ def test_more_epochs_continue_and_fewer_refuse(project):
     assert (project / f"results/checkpoints/{RUN}/model.safetensors").read_bytes() == expected
     with pytest.raises(VlaeError, match="has 4 epochs"):
         run_training(small_params(project, {"epochs": 3}))
+
+
+def test_a_state_within_an_epoch_says_how_far_beyond_it_is(project):
+    params = prepare(project, {"epochs": 4})
+    steps = 0
+    while steps <= steps_per_epoch(params):  # a time limit of 0 stops after every step
+        assert not run_training(params, minutes=0)
+        steps += 1
+    with pytest.raises(VlaeError, match=r"has 1\.\d epochs, more than .*epochs = 1;"):
+        run_training(small_params(project, {"epochs": 1}))
+
+
+def steps_per_epoch(params):
+    run = params.runs[RUN]
+    dataset = load(run.dataset, params.image_kind(run.dataset))
+    images = training_images(dataset, run.training.split)
+    return len(images) // run.training.batch_size
 
 
 def test_a_complete_state_becomes_results_without_training(project):

@@ -1,6 +1,7 @@
 """Finds the starting point of a training: its own state, a published checkpoint, or none."""
 
 import logging
+import math
 from pathlib import Path
 
 from vlae.config.schema import Run
@@ -76,7 +77,8 @@ def _on_schedule(
             state = before
         elif earlier == schedule:
             return state
-    done = state.step // schedule.steps_per_epoch
+    tenths = math.ceil(10 * state.step / schedule.steps_per_epoch)  # never less than was done
+    done = f"{tenths / 10:g}"
     if state.step > schedule.last_step:
         raise VlaeError(
             f"{path} has {done} epochs, more than {run.block}.training.epochs = "
