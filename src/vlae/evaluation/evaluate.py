@@ -30,7 +30,7 @@ from vlae.evaluation.blocks import (
     shares,
 )
 from vlae.evaluation.likelihood import curve_points, estimates
-from vlae.evaluation.pareto import of_all
+from vlae.evaluation.pareto import pareto_summary
 from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.hardware import choose_device, choose_precision, describe, set_arithmetic
 from vlae.models.base import Model
@@ -323,7 +323,7 @@ def _record(
         "deep": deep,
         "exact": is_exact,
         "ess": float(whole["ess"].mean()),
-        "pareto": None if is_exact else of_all(whole if further is None else further),
+        "pareto": None if is_exact else pareto_summary(whole if further is None else further),
         "n_test": len(whole["elbo"]),
         "curve": [{"k": k, "nll": value, "se": error} for k, value, error in curve],
         "epochs": plan.epochs,

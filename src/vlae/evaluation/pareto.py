@@ -81,7 +81,7 @@ def _shape(theta: Tensor, x: Tensor) -> Tensor:
     return torch.log1p(-theta.unsqueeze(2) * x.unsqueeze(1)).mean(2)
 
 
-def of_all(values: dict[str, np.ndarray]) -> dict | None:
+def pareto_summary(values: dict[str, np.ndarray]) -> dict | None:
     """Summarise the k-hat of all images for the record; None if there are too few samples.
 
     values: pareto_k, ess and samples of each image (vlae.evaluation.likelihood.PerImage).
