@@ -1,9 +1,8 @@
 """Writes the results of a finished training to results/checkpoints/RUN."""
 
-from torch import Tensor
-
 from vlae.config.schema import Run, as_dict
 from vlae.data.dataset import Dataset
+from vlae.models.weights import packed
 from vlae.revision import UNKNOWN, named, revision
 from vlae.storage import paths
 from vlae.storage.paths import CURVE, MODEL, RECORD
@@ -11,23 +10,25 @@ from vlae.storage.write import sha256, write_json, write_safetensors, write_text
 from vlae.training.identity import recipe_sha256
 from vlae.training.progress import COLUMNS
 from vlae.training.saved_state import SavedState
+from vlae.training.train_state import TrainState
 
 
 def write_results(
     run: Run,
     dataset: Dataset,
     saved: SavedState,
-    average: dict[str, Tensor],
+    state: TrainState,
     steps_per_epoch: int,
     start: dict | None = None,
 ) -> None:
     """Write results/checkpoints/RUN: averaged weights, learning curve and train.json.
 
-    `saved` is the training state after the last step. start: the other run whose weights it began
+    `state` is the training after the last step, and `saved` what is saved of it. start: the other run whose weights it began
     with (vlae.training.start).
     """
     folder = paths.checkpoint(run.name)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in average.items()}
+    average = {name: tensor.detach().cpu() for name, tensor in state.average.items()}
+    tensors = {k: v.contiguous() for k, v in packed(state.model, average).items()}
     about = {"run": run.name}  # a single entry: safetensors writes several in random order
     write_safetensors(folder / MODEL, tensors, about)
     columns = [*COLUMNS, "gamma"] if "gamma" in saved.curve[-1] else COLUMNS

@@ -176,7 +176,7 @@ def _train(job: Job, group: ProcessGroup) -> bool:
             keeper.tell_where_it_stopped(interrupt.reason, last)
         elif group.is_main:
             start = keeper.belongs_to.get("start")
-            write_results(run, job.dataset, saved, state.average, per_epoch, start)
+            write_results(run, job.dataset, saved, state, per_epoch, start)
         return saved.step == last
 
 

@@ -9,6 +9,7 @@ from vlae.config.schema import ColourTrainingConfig, Run, TrainingConfig
 from vlae.images import ImageKind
 from vlae.models.base import Model
 from vlae.models.initialise import new_model
+from vlae.models.weights import unpacked
 from vlae.storage.tensors import copy_into, with_prefix, without_prefix
 from vlae.training.free_bits import RunningGamma
 from vlae.training.optimizer import OPTIMIZERS, new_optimizer, optimizer_tensors
@@ -82,12 +83,13 @@ class TrainState:
             copy_into({"values": self.free_bits.values}, values, source)
 
     def start_from_average(self, tensors: dict[str, Tensor], gamma: float, source: str) -> None:
-        """Start from the averaged weights of a published checkpoint and this gamma.
+        """Start from the averaged weights of a published checkpoint, average/…, and this gamma.
 
         The moments are zero, because a checkpoint does not contain them. Raises VlaeError, naming
         `source`, for tensors that do not fit this model.
         """
-        copy_into(self.average, without_prefix("average", tensors), source)
+        average = unpacked(self.model, without_prefix("average", tensors))
+        copy_into(self.average, average, source)
         copy_into(self.weights, self.average, source)
         if self.free_bits is not None:
             self.free_bits.values[0] = gamma
