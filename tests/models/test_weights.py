@@ -61,7 +61,7 @@ def test_a_model_computes_the_same_from_either_file(tmp_path):
     torch.manual_seed(2)
     model = build_model(run.model).eval()
     x = (torch.rand(5, 1, 28, 28) < 0.2).float()
-    noise = torch.randn(5, 1, run.model.latent_dim)
+    noise = torch.randn(5, run.model.latent_dim)
     weights = {name: weight.contiguous() for name, weight in weights_of(model).items()}
     for path, tensors in (("all", weights), ("packed", packed(model, weights))):
         write_safetensors(tmp_path / path, tensors, {"run": run.name})

@@ -9,14 +9,15 @@ from test_train import RUN, prepare, run_training, train_and_kill
 
 from miniature import small_params
 from processes import Command
+from vlae.config.load import load_params
 from vlae.data.batches import as_input, permutation, training_images
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.models.base import latent_noise
 from vlae.models.build import build_model
 from vlae.models.objective import negative_bound
+from vlae.models.weights import read_model
 from vlae.randomness import generator
-from vlae.storage.read import read_safetensors
 from vlae.storage.write import sha256
 from vlae.training.saved_state import state_path
 from vlae.training.step import training_step
@@ -30,7 +31,9 @@ def results(folder, name=PLUS):
 
 
 def weights_of(folder, name=PLUS):
-    return read_safetensors(results(folder, name) / "model.safetensors")[0]
+    run = load_params(folder / "params.yaml").run(name)
+    model = read_model(name, run.model, results(folder, name) / "model.safetensors")
+    return {key: weight.detach() for key, weight in model.named_parameters()}
 
 
 def record_of(folder, name=PLUS):

@@ -23,8 +23,8 @@ def write_results(
 ) -> None:
     """Write results/checkpoints/RUN: averaged weights, learning curve and train.json.
 
-    `state` is the training after the last step, and `saved` what is saved of it. start: the other run whose weights it began
-    with (vlae.training.start).
+    `state` is the training after the last step, and `saved` what is saved of it. start: the other
+    run whose weights it began with (vlae.training.start).
     """
     folder = paths.checkpoint(run.name)
     average = {name: tensor.detach().cpu() for name, tensor in state.average.items()}
