@@ -86,7 +86,5 @@ def _masks(model: Model) -> dict[str, Tensor]:
     return {
         f"{name}.direction": layer.mask.expand_as(layer.direction).bool().cpu()
         for name, layer in model.named_modules()
-        if isinstance(layer, WeightNorm)
-        and layer.mask is not None
-        and layer.direction is not None
+        if isinstance(layer, WeightNorm) and layer.mask is not None and layer.direction is not None
     }
