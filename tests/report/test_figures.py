@@ -196,6 +196,15 @@ def test_the_epochs_of_the_longest_run_are_all_shown(tmp_path):
     assert all(axes.get_xlim()[1] > 5 for axes in figure.axes)
 
 
+def test_a_refined_run_is_drawn_after_the_epochs_of_its_start(tmp_path):
+    write_curve(tmp_path, VLAE, [-90.0, -82.5], [9.0, 11.5])
+    write_training(tmp_path, VLAE, start={"run": AF, "epochs": 30, "checkpoint_sha256": "0"})
+    figure = build_figure("learning_curves", params(VLAE), tmp_path)
+    for axes in figure.axes:
+        assert axes.lines[0].get_xdata().tolist() == [31, 32]
+        assert axes.get_xlim()[1] > 32
+
+
 def test_other_seeds_are_thin_lines_of_the_same_colour(tmp_path):
     again = f"{VLAE}_seed1"
     runs = params(VLAE, PIXELCNN, repetitions={VLAE: [again, f"{VLAE}_seed2"]})
@@ -462,5 +471,7 @@ def test_inputs():
     ]
     assert figure_inputs("learning_curves", params(VLAE, PIXELCNN)) == [
         "results/checkpoints/static_mnist-vlae/curve.csv",
+        "results/checkpoints/static_mnist-vlae/train.json",
         "results/checkpoints/dynamic_mnist-pixelcnn/curve.csv",
+        "results/checkpoints/dynamic_mnist-pixelcnn/train.json",
     ]

@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -56,10 +57,21 @@ def markdown_cells(text: str, model: str) -> list[str]:
 )
 def test_paper_tables_are_complete(name, printed, best):
     table = paper_table(name)
-    rows = [row for row in table.rows if row.source == table.source]
+    rows = [row for row in table.rows if row.source == table.source and not row.reading_of]
     assert [row.value is not None for row in rows] == [True] * printed
     assert rows[-1].value == best
     assert all(row.run for row in table.rows if row.source != table.source)
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_another_reading_has_the_numbers_of_its_row(name):
+    """Only its name and its run are its own."""
+    rows = {row.model: row for row in paper_table(name).rows}
+    for row in rows.values():
+        if row.reading_of:
+            own = {"model": row.reading_of, "run": rows[row.reading_of].run, "reading_of": None}
+            assert replace(row, **own) == rows[row.reading_of]
+            assert row.run != rows[row.reading_of].run
 
 
 def test_paper_sums_agree_with_an_independent_count():
@@ -74,7 +86,8 @@ def test_paper_sums_agree_with_an_independent_count():
     }
     for name, expected in sums.items():
         table = paper_table(name)
-        values = [row.value for row in table.rows if row.source == table.source]
+        rows = [row for row in table.rows if not row.reading_of]
+        values = [row.value for row in rows if row.source == table.source]
         assert sum(values) == pytest.approx(expected, abs=1e-9), name
 
 
@@ -102,7 +115,8 @@ def test_quoted_effects_and_what_follows_from_them():
     assert rows[VLAE].kl == 13.3
     assert rows[VLAE].kl == pytest.approx(19.2 * math.log(2), abs=0.05)  # both are printed
     assert rows["static_mnist-vlae_factorized"].kl == pytest.approx(25.85, abs=0.005)
-    ablation = [row for row in paper_table("table6_ablation").rows if row.value is not None]
+    rows = [row for row in paper_table("table6_ablation").rows if not row.reading_of]
+    ablation = [row for row in rows if row.value is not None]
     assert [row.kl for row in ablation] == [0, 10.60, 11.73]
 
 
@@ -349,6 +363,18 @@ def test_a_decay_and_a_continuation_are_marked(tmp_path, stretches, note):
     line = line_of(build_frame("table1_static_mnist", TABLE_1, tmp_path), VLAE)
     assert line["note"].startswith(f"{note}; paper: IS-4096")
     assert line["epochs"] == 30
+
+
+def test_the_epochs_of_a_run_s_start_are_shown_with_its_own(tmp_path):
+    start = {"run": "static_mnist-window_a", "epochs": 61, "checkpoint_sha256": "0"}
+    write_training(tmp_path, VLAE, start=start)
+    write_evaluation(tmp_path, VLAE)
+    line = line_of(build_frame("table1_static_mnist", TABLE_1, tmp_path), VLAE)
+    assert (line["epochs"], line["epochs_before"]) == (30, 61)
+    markdown = write_table("table1_static_mnist", TABLE_1, tmp_path)[1].read_text()
+    assert "61 + 30" in markdown_cells(markdown, "**VLAE**")
+    headline = write_table("headline", TABLE_1, tmp_path)[1].read_text()
+    assert headline.count("61 + 30") == 2  # its NLL and its KL
 
 
 REBUILT = "OMNIGLOT 28x28 rebuilt by its recipe, not chardata.mat itself"

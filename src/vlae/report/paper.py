@@ -38,6 +38,7 @@ class PaperRow:
     kl_printed: str | None = None
     kl_derived: bool = False
     run: str | None = None
+    reading_of: str | None = None
     instead: str | None = None
     group: str | None = None
     note: str | None = None
@@ -109,11 +110,16 @@ def paper_table(name: str) -> PaperTable:
         raise VlaeError(f"no table {name!r}; {suggestion(name, table_names())}")
     table = dict(paper()["tables"][name])
     rows, bound = table.pop("rows"), table.pop("bound")
+    of_model = {row["model"]: row for row in rows}
     # A group applies to the following rows, until the next group.
     group, parsed = None, []
-    for row in rows:
-        group = row.get("group", group)
-        parsed.append(_row({"bound": bound, "source": table["source"]} | row | {"group": group}))
+    for entry in rows:
+        row = {"bound": bound, "source": table["source"]}
+        if "reading_of" in entry:
+            row |= of_model[entry["reading_of"]]
+        row |= entry
+        group = entry.get("group", group)
+        parsed.append(_row(row | {"group": group}))
     return PaperTable(name=name, rows=tuple(parsed), **table)
 
 

@@ -69,6 +69,11 @@ def read_training(root: Path, run: str, dataset: str) -> dict | None:
     return _record(root, training_file(run), run, dataset, TRAINING)
 
 
+def epochs_before(training: dict) -> int | None:
+    """Return the epochs of the run whose weights a training began with; None: random weights."""
+    return training["start"]["epochs"] if training.get("start") else None
+
+
 def read_evaluation(root: Path, run: str, dataset: str) -> dict | None:
     """Return the evaluation of `run` on `dataset`; nll, kl and their errors are nats per image."""
     record = _record(root, evaluation_file(run), run, dataset, EVALUATION)

@@ -9,7 +9,7 @@ import numpy as np
 from vlae.errors import VlaeError
 from vlae.images import KINDS
 from vlae.storage import paths
-from vlae.storage.records import estimator, read_results, read_samples
+from vlae.storage.records import epochs_before, estimator, read_results, read_samples
 from vlae.units import Unit, rounded_error
 
 if TYPE_CHECKING:
@@ -118,8 +118,10 @@ def _title(run: str, training: dict, evaluation: dict | None, unit: Unit) -> str
 def length(training: dict) -> str:
     """Return a training's epochs: 1 epoch, 30 epochs, 60 + 6 epochs with those of its start."""
     epochs = training["epochs"]
-    before = f"{training['start']['epochs']} + " if training.get("start") else ""
-    return f"{before}{epochs} epoch{'' if epochs == 1 and not before else 's'}"
+    before = epochs_before(training)
+    if before is None:
+        return f"{epochs} epoch{'' if epochs == 1 else 's'}"
+    return f"{before} + {epochs} epochs"
 
 
 def _draw(title: str, panels: dict[str, np.ndarray], dpi: int) -> "Figure":

@@ -9,7 +9,7 @@ import numpy as np
 
 from vlae.report.figures.colours import GREY, colours_of, kind_legend, kind_of, legible
 from vlae.report.paper import printed_kl
-from vlae.storage.records import read_curve
+from vlae.storage.records import epochs_before, read_curve, read_training
 from vlae.units import NATS, Unit
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def draw_curves(params: "Params", root: Path, dpi: int) -> "Figure":
 
 
 def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
-    """Read the curves of a panel's runs.
+    """Read the curves of a panel's runs. A refined run's begins after the epochs of its start.
 
     Test likelihoods are not among them: the bound of training images is another quantity.
     """
@@ -132,16 +132,20 @@ def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
             for repetition in params.repetitions(run)
             if (other := read_curve(root, repetition)) is not None
         ]
+        training = read_training(root, run, params.runs[run].dataset) or {}
+        before = epochs_before(training) or 0
         label, colour = short(run), colours[run]
         panels.bounds.append(
             Series(
                 label=label,
                 colour=colour,
-                epoch=curve["epoch"],
+                epoch=before + curve["epoch"],
                 training=-curve["elbo"] * unit.per_nat,
                 validation=-curve["valid_elbo"] * unit.per_nat,
                 paper=None,
-                repeated=[(other["epoch"], -other["elbo"] * unit.per_nat) for other in others],
+                repeated=[
+                    (before + other["epoch"], -other["elbo"] * unit.per_nat) for other in others
+                ],
             )
         )
         if np.any(curve["kl"] != 0):  # zero throughout: no latent variable
@@ -149,11 +153,11 @@ def read_panels(runs: list[str], params: "Params", root: Path) -> Panels:
                 Series(
                     label=label,
                     colour=colour,
-                    epoch=curve["epoch"],
+                    epoch=before + curve["epoch"],
                     training=curve["kl"],
                     validation=curve["valid_kl"],
                     paper=printed_kl(run),
-                    repeated=[(other["epoch"], other["kl"]) for other in others],
+                    repeated=[(before + other["epoch"], other["kl"]) for other in others],
                 )
             )
     return panels

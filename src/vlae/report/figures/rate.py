@@ -1,11 +1,13 @@
 """The figure of rate and loss: what is kept of an image, by the bits that its code takes."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlae.report.figures.colours import GREY
 from vlae.report.figures.image_grids import empty
+from vlae.report.figures.learning_curves import place_labels
 from vlae.report.tables.information import SERIES, rows
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ PANELS = {
     "changed": ("pixels that a decompression changes, %", 100 / PIXELS),
 }
 SIZE = (7.6, 3.2)  # inches
+# Bits between neighbours whose labels could overlap; distance of their labels, as a share of the
+# axis; bits from the rightmost of them to the labels.
+NEAR, APART, ASIDE = 1.2, 0.055, 0.9
 
 
 def draw_rate(params: "Params", root: Path, dpi: int) -> "Figure":
@@ -41,8 +46,10 @@ def draw_rate(params: "Params", root: Path, dpi: int) -> "Figure":
     figure = Figure(figsize=SIZE, dpi=dpi, layout="constrained")
     for axes, (key, (title, factor)) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
         axes.set_title(title, loc="left")
+        known = [row for row in found if row["kl"] is not None and row[key] is not None]
         for series in LOOKS:
-            _draw(axes, [row for row in found if row["series"] == series], key, factor)
+            _draw(axes, [row for row in known if row["series"] == series], key, factor)
+        _label(axes, [(_bits(row), factor * row[key], str(row["reach"])) for row in known])
         axes.set_xlabel("rate: KL(q(z|x) ‖ p(z)), bits an image")
         axes.grid(color="#e6e6e6", linewidth=0.5)
         axes.set_axisbelow(True)
@@ -51,15 +58,38 @@ def draw_rate(params: "Params", root: Path, dpi: int) -> "Figure":
     return figure
 
 
-def _draw(axes: "Axes", found: list[dict], key: str, factor: float) -> None:
-    known = [row for row in found if row["kl"] is not None and row[key] is not None]
+def _bits(row: dict) -> float:
+    return row["kl"] / math.log(2)
+
+
+def _draw(axes: "Axes", known: list[dict], key: str, factor: float) -> None:
     if not known:
         return
-    x = [row["kl"] / math.log(2) for row in known]
-    y = [factor * row[key] for row in known]
+    x, y = [_bits(row) for row in known], [factor * row[key] for row in known]
     error = [factor * (row[f"{key}_se"] or 0.0) for row in known]
     look = LOOKS[known[0]["series"]]
     axes.errorbar(x, y, yerr=error, markersize=4, linewidth=0.8, **look)
-    for row, left, low in zip(known, x, y, strict=True):
-        where: dict[str, Any] = {"textcoords": "offset points", "color": GREY, "fontsize": 6.5}
-        axes.annotate(str(row["reach"]), (left, low), (4, 3), **where)
+
+
+def _label(axes: "Axes", points: list[tuple[float, float, str]]) -> None:
+    """Write each point's text at its right, apart from those of its neighbours."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)  # the lines to the labels change nothing
+    points = sorted(points)
+    starts = [0] + [i for i in range(1, len(points)) if points[i][0] - points[i - 1][0] > NEAR]
+    for start, end in pairwise([*starts, len(points)]):
+        near = points[start:end]
+        placed = place_labels([(y - low) / (high - low) for _, y, _ in near], APART)
+        left = near[-1][0] + ASIDE
+        for (x, y, text), at in zip(near, placed, strict=True):
+            height = low + at * (high - low)
+            axes.plot([x, left], [y, height], color=GREY, linewidth=0.4, zorder=1)
+            axes.annotate(
+                text,
+                (left, height),
+                (1.5, 0),
+                textcoords="offset points",
+                color=GREY,
+                fontsize=6.5,
+                va="center",
+            )

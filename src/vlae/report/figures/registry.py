@@ -100,7 +100,7 @@ FIGURES = (
         "information": Entry((), draw_information, inputs=information_inputs),
         "rate": Entry((), draw_rate, inputs=information_inputs),
         "lossy": Entry((), draw_lossy, inputs=lossy_inputs),
-        "learning_curves": Entry((curve_file,), draw_curves),
+        "learning_curves": Entry((curve_file, training_file), draw_curves),
         "nll_against_k": Entry((training_file, evaluation_file), draw_against_k),
         "per_image_nll": Entry(
             (training_file, evaluation_file, images_file, paths.samples), draw_per_image

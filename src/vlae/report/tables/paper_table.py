@@ -11,7 +11,12 @@ from vlae.report.doubt import doubt
 from vlae.report.paper import PaperRow, PaperTable, citation, paper_table
 from vlae.report.repetitions import repeated_evaluations
 from vlae.report.tables.table import Table
-from vlae.storage.records import evaluation_file, read_results, training_file
+from vlae.storage.records import (
+    epochs_before,
+    evaluation_file,
+    read_results,
+    training_file,
+)
 from vlae.units import rounded, rounded_error
 
 if TYPE_CHECKING:
@@ -35,6 +40,7 @@ COLUMNS = {  # columns of build_frame's frame and of the csv
     "kl_ours": "Float64",
     "kl_standard_error": "Float64",
     "epochs": "Int64",
+    "epochs_before": "Int64",
     "importance_samples": "string",
     "hardware": "string",
     "test_images": "Int64",
@@ -111,9 +117,10 @@ def build_frame(name: str, params: "Params", root: Path | str = ".") -> "pd.Data
     errors are means too. They describe a single training, over the test images, which all
     trainings share.
 
-    `bound` is the sign before the paper's value: <, ≤, or ≈ for a value that we derived from
-    printed ones. Cells that do not apply are missing. A run without a recorded result has the note
-    "not trained". `doubt` says why the importance sampling of a row is not reliable.
+    `epochs_before` are those of the run whose weights a training began with. `bound` is the sign
+    before the paper's value: <, ≤, or ≈ for a value that we derived from printed ones. Cells that
+    do not apply are missing. A run without a recorded result has the note "not trained". `doubt`
+    says why the importance sampling of a row is not reliable.
 
     Raises VlaeError for an unknown table and for a record that cannot be used.
     """
@@ -170,6 +177,7 @@ def _cells_of(
         trained = f"trained for {_count(training['epochs'], 'epoch')}, not evaluated"
         return {
             "epochs": training["epochs"],
+            "epochs_before": epochs_before(training),
             "hardware": training["hardware"],
             "note": "; ".join([trained, *remarks]),
         }
@@ -194,12 +202,19 @@ def _cells_of(
         "kl_ours": mean("kl"),
         "kl_standard_error": mean("kl_se"),
         "epochs": evaluation["epochs"],
+        "epochs_before": epochs_before(training),
         "importance_samples": _samples(evaluation),
         "hardware": _hardware(training, evaluation),
         "test_images": evaluation["n_test"],
         "doubt": doubtful,
         "note": "; ".join([*_budget(training, evaluation, row, table), *of_seeds, *remarks]),
     }
+
+
+def epochs(record: dict) -> str:
+    """Return the cell of the epochs in a row of `build_frame`: "30", "61 + 60", or ""."""
+    count, before = record["epochs"], record["epochs_before"]
+    return "" if count is None else f"{before} + {count}" if before is not None else str(count)
 
 
 def _samples(evaluation: dict) -> str:
@@ -318,6 +333,7 @@ def _cells(record: dict, row: PaperRow) -> dict[str, str]:
         cells["ours"] += " †"
     for key in ("standard_error", "spread"):
         cells[key] = rounded_error(record[key])
+    cells["epochs"] = epochs(record)
     cells["difference"] = rounded(record["difference"], sign="+")
     cells["kl_paper"] = ("≈ " if row.kl_derived else "") + rounded(record["kl_paper"])
     cells["paper"] = rounded(record["paper"])
