@@ -33,7 +33,8 @@ def headline():
     legend, table = shown.split("\n\n")[1:3]
     counts = rows["status"].value_counts()
     parts = [f"{counts[status]} {status}" for status in STATUSES if status in counts]
-    total = f"Of {len(rows)} numbers that the paper prints for these models: {', '.join(parts)}."
+    total = f"Of {len(rows)} comparisons with numbers of the paper: {', '.join(parts)}."
+    total += " The VLAE on MNIST is there with two readings of its decoder's window."
     origin = "Each of our numbers leads to the card of its run: settings, data, seed, machine."
     return f"{total} {origin}\n\n{_columns(table)}\n\n<sub>{legend}</sub>\n"
 
