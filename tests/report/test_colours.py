@@ -37,7 +37,7 @@ def test_kinds(run, kind):
 
 
 def test_runs_of_a_kind_are_shades_of_its_colour():
-    names = [f"static_mnist-window_{reading}" for reading in ("a", "c_untied", "d_untied")]
+    names = [f"static_mnist-window_{reading}" for reading in ("a", "a_untied", "d_untied")]
     colours = colours_of([*(RUNS[name] for name in names), RUNS["static_mnist-vae_iaf"]])
     assert colours["static_mnist-vae_iaf"] == lighter("#D55E00", 0)
     base = COLOUR_OF["VLAE"]

@@ -71,7 +71,6 @@ READINGS = {
     "D, 402 pixels, tied": "vlae",
     "A, 69 pixels, untied": "window_a_untied",
     "D, 402 pixels, untied": "window_d_untied",
-    "C, 159 pixels, untied": "window_c_untied",
 }
 PAIRS, SAMPLES = (("originals", "decompressions"), 7), (("samples",), SIDE)
 WINDOWS_OF = {
