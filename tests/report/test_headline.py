@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from recorded import params, write_evaluation, write_training
+from vlae.config.load import load_params
 from vlae.report.paper import paper_table, table_names
 from vlae.report.tables.headline import build, lines, status
 
@@ -78,3 +79,16 @@ def test_the_figure_has_a_dot_for_each_recorded_number(tmp_path):
     written = [text.get_text() for panel in figure.axes for text in panel.texts]
     assert "79.53, paper 79.03" in written and "12.80, paper 13.30" in written
     assert written.count("not trained") == len(written) - 2
+
+
+def test_every_name_in_the_figure_is_inside_it(request, tmp_path):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from vlae.report.figures.registry import build_figure
+
+    real = load_params(request.config.rootpath / "params.yaml")
+    figure = build_figure("headline", real, tmp_path)
+    FigureCanvasAgg(figure).draw()
+    names = [name for panel in figure.axes for name in panel.get_yticklabels()]
+    assert len(names) == len(lines(real, tmp_path))
+    assert all(name.get_window_extent().x0 > 0 for name in names)
