@@ -51,7 +51,7 @@ from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.tensors import with_prefix
 from vlae.storage.write import write_text
-from vlae.training.step import training_step
+from vlae.training.step import selection, training_step
 from vlae.training.train_state import TrainState, new_train_state
 
 DIGITS = 7
@@ -125,7 +125,8 @@ def _training(run: Run, images: torch.Tensor, kind: ImageKind) -> tuple[TrainSta
         indices = permutation(seed, 0, IMAGES)[step * 3 : step * 3 + 3]
         x = as_input(images[indices], kind, random).to(full)
         noise = latent_noise(model.latent_dim, x, random, run.training.bound_samples)
-        steps.append(training_step(state, x, noise, "float32").tolist())
+        uniform = selection(run.training, x, random)
+        steps.append(training_step(state, x, noise, "float32", uniform=uniform).tolist())
         if soft is not None:
             soft.after((step + 1) * soft.steps)
     trained = {

@@ -12,7 +12,13 @@ from vlae.config.schema import ColourModelConfig
 from vlae.hardware import autocast
 from vlae.models.base import Posterior, latent_noise
 from vlae.models.colour_vlae import ColourVLAE
-from vlae.models.objective import importance_weighted, loss, negative_bound, objective
+from vlae.models.objective import (
+    drawn,
+    importance_weighted,
+    loss,
+    negative_bound,
+    objective,
+)
 from vlae.native.library import unavailable_reason
 
 IMAGES, SAMPLES = 5, 4
@@ -65,6 +71,66 @@ def test_the_gradient_is_that_of_the_weighted_log_weights():
     (-(softmax(weights.detach(), 1) * weights).sum(1).mean()).backward()
     for name, weight in model.named_parameters():
         torch.testing.assert_close(found[name], weight.grad, rtol=1e-9, atol=1e-12)
+
+
+def gradients(model, terms) -> dict:
+    model.zero_grad()
+    terms[2].backward()
+    return {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", ["af", "iaf"])
+def test_the_gradient_of_a_drawn_sample_has_the_expectation_of_that_of_all(kind):
+    """Exactly: every sample of an image drawn once, and weighted with its probability."""
+    model = small_vlae(kind).double()
+    images, noise = batch(model.latent_dim)
+    x, noise = images[:1], noise[:SAMPLES]
+    terms = negative_bound(model, x, noise)
+    expected = gradients(model, terms)
+    with torch.no_grad():
+        probabilities = softmax(log_weights(model, x, noise), 1)[0]
+    mean = {name: torch.zeros_like(gradient) for name, gradient in expected.items()}
+    for number, probability in enumerate(probabilities):
+        uniform = (probabilities[:number].sum() + probability / 2)[None]
+        one = negative_bound(model, x, noise, uniform)
+        assert torch.equal(one, terms)  # in value it is the same bound
+        found = gradients(model, one)
+        with torch.no_grad():
+            assert drawn(log_weights(model, x, noise), uniform).tolist() == [number]
+        for name, gradient in found.items():
+            mean[name] += probability * gradient
+    for name, gradient in expected.items():
+        torch.testing.assert_close(mean[name], gradient, rtol=1e-9, atol=1e-12)
+    single = found["mean.gain"] - expected["mean.gain"]
+    assert single.norm() > 0.1 * expected["mean.gain"].norm()  # one sample alone is not the mean
+
+
+def test_samples_are_drawn_in_proportion_to_their_weights():
+    weights = torch.tensor([0.1, 0.0, 0.6, 0.3])
+    uniform = (torch.arange(1000) + 0.5) / 1000
+    numbers = drawn(weights.log().expand(1000, 4) - 5000, uniform)
+    assert numbers.bincount(minlength=4).tolist() == [100, 0, 600, 300]
+    # float32 sums of softmax may end below 1: the last sample is taken, not one beyond it.
+    below_one = torch.full((200, 4096), -1.0)
+    below_one[:, ::3] = -2.5
+    last = torch.nextafter(torch.ones(200), torch.zeros(200))
+    assert drawn(below_one, last).max() <= 4095
+
+
+def test_each_image_draws_among_its_own_samples():
+    """The gradient of a batch is the mean of its images' gradients."""
+    model = small_vlae("af").double()
+    x, noise = batch(model.latent_dim)
+    uniform = torch.linspace(0.05, 0.95, IMAGES, dtype=torch.float64)
+    whole = gradients(model, negative_bound(model, x, noise, uniform))
+    own = noise.view(IMAGES, SAMPLES, -1)
+    parts = [
+        gradients(model, negative_bound(model, x[i : i + 1], own[i], uniform[i : i + 1]))
+        for i in range(IMAGES)
+    ]
+    for name, gradient in whole.items():
+        mean = torch.stack([part[name] for part in parts]).mean(0)
+        torch.testing.assert_close(gradient, mean, rtol=1e-9, atol=1e-12)
 
 
 def test_one_sample_is_the_old_objective():

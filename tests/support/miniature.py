@@ -95,7 +95,7 @@ def small_params(
     for run in tree["refined"].values():
         begun = tree["runs"][run["training"]["start_from"]]
         run["model"] = copy.deepcopy(begun["model"])
-        kept = {"start_from", "bound_samples", "free_bits"}
+        kept = {"start_from", "bound_samples", "bound_gradient", "free_bits"}
         run["training"] = {key: value for key, value in run["training"].items() if key in kept}
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False))

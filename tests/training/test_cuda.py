@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -27,7 +28,7 @@ from vlae.randomness import generator
 from vlae.training.cuda_graph import CapturedStep, StaticInputs, unchanged
 from vlae.training.free_bits import RunningGamma
 from vlae.training.optimizer import new_optimizer, optimizer_tensors, set_learning_rate
-from vlae.training.step import Arithmetic, new_step, training_step
+from vlae.training.step import Arithmetic, new_step, selection, training_step
 from vlae.training.train import train
 from vlae.training.train_state import TrainState, new_train_state
 
@@ -40,7 +41,7 @@ def needs_gpu(test):
 
 RUN = "static_mnist-vlae"
 RUNS = [RUN, "static_mnist-vlae_iaf_relu", "static_mnist-vae_af", "dynamic_mnist-pixelcnn"]
-RUNS += ["cifar10-resnet_vlae", "cifar10-vlae_7x4gray"]
+RUNS += ["static_mnist-vlae_plus", "cifar10-resnet_vlae", "cifar10-vlae_7x4gray"]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
@@ -144,8 +145,11 @@ def test_adamax_starts_from_zero_state_as_it_would_by_itself(folder):
 @pytest.mark.parametrize("name", [RUN, "dynamic_mnist-pixelcnn"])
 def test_static_inputs_hold_what_a_step_draws(folder, name, kind):
     run = small_params(folder).run(name)
+    training = replace(run.training, batch_size=8)
+    if run.model.latent_dim:
+        training = replace(training, bound_samples=3, bound_gradient="drawn")
     images = torch.from_numpy(made_up_arrays(kind.binarization)["train"])
-    inputs = StaticInputs(images, kind, 8, run.model.latent_dim)
+    inputs = StaticInputs(images, kind, training, run.model.latent_dim)
     tensors = [value for value in vars(inputs).values() if isinstance(value, torch.Tensor)]
     held = {tensor.data_ptr() for tensor in tensors}
     for step in range(3):
@@ -153,9 +157,11 @@ def test_static_inputs_hold_what_a_step_draws(folder, name, kind):
         inputs.fill(indices, generator(0, "step", step))
         random = generator(0, "step", step)
         x = as_input(images[indices], kind, random)
-        noise = latent_noise(run.model.latent_dim, x, random)
+        noise = latent_noise(run.model.latent_dim, x, random, training.bound_samples)
+        uniform = selection(training, x, random)
         assert torch.equal(inputs.x(), x)
-        assert inputs.noise is None if noise is None else torch.equal(inputs.noise, noise)
+        for held_there, drawn in ((inputs.noise, noise), (inputs.selection, uniform)):
+            assert held_there is None if drawn is None else torch.equal(held_there, drawn)
     tensors = [value for value in vars(inputs).values() if isinstance(value, torch.Tensor)]
     assert held == {tensor.data_ptr() for tensor in tensors}
 
@@ -206,7 +212,8 @@ def test_the_body_never_asks_the_device_for_a_value(folder, monkeypatch, name, d
                 lambda loss: [setattr(w, "grad", torch.zeros_like(w)) for w in model.parameters()],
             )
         images = torch.empty(training.images.shape, dtype=torch.uint8, device=device)
-        inputs = StaticInputs(images, training.kind, 8, training.run.model.latent_dim)
+        settings = replace(training.run.training, batch_size=8)
+        inputs = StaticInputs(images, training.kind, settings, training.run.model.latent_dim)
         free_bits = training.state.free_bits
         if free_bits is not None:
             free_bits = RunningGamma(free_bits.floor, free_bits.steps, torch.device(device))
@@ -214,8 +221,8 @@ def test_the_body_never_asks_the_device_for_a_value(folder, monkeypatch, name, d
         state = TrainState(training.run.training, model, optimizer, average, None, free_bits)
         results = []
 
-        def update(x, noise):
-            results.append(training_step(state, x, noise, "float32"))
+        def update(x, noise, uniform):
+            results.append(training_step(state, x, noise, "float32", uniform=uniform))
 
         CapturedStep(update, inputs, []).body()
         assert results[0].device.type == device and results[0].shape == (3,)

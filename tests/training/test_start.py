@@ -68,7 +68,8 @@ def test_it_takes_the_averaged_weights_and_no_moments(begun):
         random = generator(run.training.seed, "step", step, "cpu")
         x = as_input(images[indices[8 * within : 8 * within + 8]], dataset.kind, random)
         noise = latent_noise(run.model.latent_dim, x, random, 8)
-        losses[epoch] += training_step(state, x, noise, "float32")
+        uniform = torch.rand(8, generator=random)
+        losses[epoch] += training_step(state, x, noise, "float32", uniform=uniform)
     after = weights_of(begun)
     assert after.keys() == state.average.keys()
     assert all(torch.equal(after[key], average) for key, average in state.average.items())
@@ -89,7 +90,8 @@ def test_the_record_says_where_it_began(begun):
     assert record["start"] == {"run": RUN, "epochs": 3, "checkpoint_sha256": sha256(model)}
     assert (record["epochs"], record["steps"]) == (1, 10)
     assert record["config"]["training"]["start_from"] == RUN
-    assert record["config"]["training"]["bound_samples"] == 8
+    training = record["config"]["training"]
+    assert (training["bound_samples"], training["bound_gradient"]) == (8, "drawn")
     base = record_of(begun, RUN)
     assert "start" not in base and "bound_samples" not in base["config"]["training"]
 

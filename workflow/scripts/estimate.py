@@ -25,7 +25,7 @@ class Speed:
     batch_size: int
     hardware: str
     images_per_second: float
-    samples: int = 1  # of each image, in the bound
+    bound: float = 1.0  # the cost of its bound (`bound_cost`)
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,19 @@ def _speed(record: dict, params: Params, device: str) -> Speed | None:
         record["config"]["training"]["batch_size"],
         last["hardware"],
         images / last["seconds"],
-        record["config"]["training"].get("bound_samples", 1),
+        bound_cost(record["config"]["training"]),
     )
+
+
+def bound_cost(training: dict) -> float:
+    """Return how many times as long a step takes as with the ELBO.
+
+    training: its settings, as in train.json. With the gradient of all K samples, K times
+    (measured: 4, 8.1 and 15 times with 4, 8 and 16). With that of a drawn one, 1 + K / 4 times
+    (2.9, 4.7 and 8.5 times with 8, 16 and 32).
+    """
+    samples = training.get("bound_samples", 1)
+    return 1 + samples / 4 if training.get("bound_gradient") == "drawn" else samples
 
 
 def estimate(
@@ -95,15 +106,15 @@ def estimate(
 ) -> Estimate | None:
     """Estimate the time for `epochs` of the run; None if no comparable training is recorded.
 
-    The time grows with the samples of the bound (measured: 4, 8.1 and 15 times as long with 4, 8
-    and 16). Of equally similar trainings, one on this `processor` is preferred.
+    The time grows with the samples of the bound. Of equally similar trainings, one on this
+    `processor` is preferred.
     """
     kind = params.image_kind(run.dataset).name
-    mine = dict(_flat(as_dict(run.model)))
+    mine, bound = dict(_flat(as_dict(run.model))), bound_cost(as_dict(run.training))
 
     def distance(speed: Speed) -> tuple:
         changes = len(_different(mine, speed)) + (speed.batch_size != run.training.batch_size)
-        changes += speed.samples != run.training.bound_samples
+        changes += speed.bound != bound
         return changes, processor not in speed.hardware, speed.run != run.name
 
     alike = [speed for speed in known if speed.kind == kind and speed.images_per_second > 0]
@@ -114,7 +125,7 @@ def estimate(
     images = splits["train"] + (splits["valid"] if run.training.split == "train+valid" else 0)
     sizes = [(old, new) for old, new in _different(mine, nearest) if _is_size(old, new)]
     smaller = bool(sizes) and all(old < new for old, new in sizes)
-    images *= run.training.bound_samples / nearest.samples
+    images *= bound / nearest.bound
     return Estimate(epochs * images / nearest.images_per_second, smaller, nearest)
 
 

@@ -29,6 +29,11 @@ def check_run(run: Run, where: str) -> None:
         )
     if run.training.bound_samples > 1:
         _check_bound(run, where)
+    elif run.training.bound_gradient != "all":
+        raise VlaeError(
+            f"{where}.training.bound_gradient must be all with bound_samples 1, not "
+            f"{run.training.bound_gradient}: there is one sample to take it of"
+        )
     if run.training.polyak >= 1:
         raise VlaeError(f"{where}.training.polyak must be below 1")
     evaluation = run.evaluation

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from vlae.config.schema import TrainingConfig
 from vlae.data.batches import bits_below
 from vlae.images import ImageKind, scaled
 
@@ -25,27 +26,33 @@ WARM_UP = 3  # steps before capture, in which libraries choose kernels and alloc
 
 
 class StaticInputs:
-    """A batch in fixed memory: image indices (B,) and latent noise (B * samples, latent_dim).
+    """A batch in fixed memory: image indices (B,) and latent noise (B * K, latent_dim).
 
     A data set with dynamic binarization adds uniform noise (B, 28, 28), which binarizes the
-    images.
+    images. Drawing the samples whose gradient is taken needs uniform noise (B,).
     """
 
     def __init__(
-        self, images: Tensor, kind: ImageKind, size: int, latent_dim: int, samples: int = 1
+        self, images: Tensor, kind: ImageKind, training: TrainingConfig, latent_dim: int
     ) -> None:
-        on = images.device
+        on, size = images.device, training.batch_size
         self.images, self.kind = images, kind
         self.indices = torch.zeros(size, dtype=torch.int64, device=on)
         dynamic = kind.binarization == "dynamic"
-        self.uniform = torch.zeros((size, *images.shape[1:]), device=on) if dynamic else None
-        noise = (size * samples, latent_dim)
+        self.greys = torch.zeros((size, *images.shape[1:]), device=on) if dynamic else None
+        noise = (size * training.bound_samples, latent_dim)
         self.noise = torch.zeros(noise, device=on) if latent_dim else None
+        draws = training.bound_gradient == "drawn"
+        self.selection = torch.zeros(size, device=on) if draws else None
 
     def fill(self, indices: Tensor, random: torch.Generator) -> None:
-        """Take the batch `indices` (B,) and draw the noise of as_input and latent_noise."""
+        """Take the batch `indices` (B,) and draw what a step draws, in the same order."""
         self.indices.copy_(indices)
-        for static, draw in ((self.uniform, torch.rand), (self.noise, torch.randn)):
+        for static, draw in (
+            (self.greys, torch.rand),
+            (self.noise, torch.randn),
+            (self.selection, torch.rand),
+        ):
             if static is not None:
                 draw(static.shape, generator=random, out=static)
 
@@ -54,7 +61,7 @@ class StaticInputs:
         images = self.images[self.indices]
         if self.kind.binarization == "none":
             return scaled(images)
-        bits = images.float() if self.uniform is None else bits_below(images, self.uniform)
+        bits = images.float() if self.greys is None else bits_below(images, self.greys)
         return bits.unsqueeze(1)
 
 
@@ -73,14 +80,14 @@ def unchanged(tensors: Sequence[Tensor]) -> Iterator[None]:
 class CapturedStep:
     """step(indices, random) does one training step with a single launch.
 
-    `update(x, noise)` does the work for input x (B, C, H, W) and noise (B * samples,
-    latent_dim) or None.
+    `update(x, noise, selection)` does the work for input x (B, C, H, W), noise (B * K, latent_dim)
+    or None, and uniform numbers (B,) or None.
     `changed` lists all tensors that it changes, each in place.
     """
 
     def __init__(
         self,
-        update: Callable[[Tensor, Tensor | None], None],
+        update: Callable[[Tensor, Tensor | None, Tensor | None], None],
         inputs: StaticInputs,
         changed: Sequence[Tensor],
     ) -> None:
@@ -89,7 +96,7 @@ class CapturedStep:
 
     def body(self) -> None:
         """Run the work that `capture` records; works on any device."""
-        self.update(self.inputs.x(), self.inputs.noise)
+        self.update(self.inputs.x(), self.inputs.noise, self.inputs.selection)
 
     def capture(self) -> "CapturedStep":
         """Capture the graph without changing any tensor; return self.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vlae.config.schema import Run
+from vlae.config.schema import Run, TrainingConfig
 from vlae.data.batches import as_input
 from vlae.hardware import autocast
 from vlae.images import ImageKind
@@ -41,18 +41,20 @@ def training_step(
     precision: str,
     group: ProcessGroup = SINGLE,
     bound: Callable = negative_bound,
+    uniform: Tensor | None = None,
 ) -> Tensor:
     """Update the state once; return (loss, reconstruction, KL), nats per image, float64 (3,).
 
     x: network input (B, C, H, W). noise: standard normal (B * K, latent_dim) for a bound with K
-    samples, or None. The loss, ELBO and KL are those of vlae.models.objective. With several
-    processes they are this process's shard; the update and the returned values are for the whole
-    batch. `bound` is negative_bound, or its compiled form.
+    samples, or None. uniform: (B,), to take the gradient of one of them (`selection`). The loss,
+    ELBO and KL are those of vlae.models.objective. With several processes x, noise and uniform are
+    this process's shard; the update and the returned values are for the whole batch. `bound` is
+    negative_bound, or its compiled form.
     """
     training, soft = state.training, state.free_bits
     free_bits = training.free_bits if state.model.latent_dim else 0.0
     with autocast(x.device, precision):
-        terms = group.mean_with_gradient(bound(state.model, x, noise))
+        terms = group.mean_with_gradient(bound(state.model, x, noise, uniform))
         total = loss(terms, free_bits, None if soft is None else soft.gamma)
     total.backward()
     group.average_gradients(list(state.model.parameters()))
@@ -62,6 +64,13 @@ def training_step(
     if soft is not None:
         soft.note(kl)
     return torch.stack([total.detach().double(), reconstruction, kl])
+
+
+def selection(training: TrainingConfig, x: Tensor, random: torch.Generator) -> Tensor | None:
+    """Return uniform numbers (B,) that draw the samples whose gradient is taken, or None."""
+    if training.bound_gradient == "all":
+        return None
+    return torch.rand(len(x), generator=random, device=x.device)
 
 
 def new_step(
@@ -78,24 +87,36 @@ def new_step(
     `state.sums`. A CUDA graph or compiler that is requested but not available is not used.
     """
     precision, latent_dim = arithmetic.precision, run.model.latent_dim
-    samples = run.training.bound_samples
+    training = run.training
 
-    def update(x: Tensor, noise: Tensor | None, bound: Callable = negative_bound) -> None:
-        state.sums.add_(training_step(state, x, noise, precision, group, bound))
+    def update(
+        x: Tensor,
+        noise: Tensor | None,
+        uniform: Tensor | None,
+        bound: Callable = negative_bound,
+    ) -> None:
+        state.sums.add_(training_step(state, x, noise, precision, group, bound, uniform))
 
     def step(indices: Tensor, random: torch.Generator) -> None:
         x = as_input(images[indices], kind, random)
-        noise = latent_noise(latent_dim, x, random, samples)
-        update(group.local_shard(x), None if noise is None else group.local_shard(noise))
+        noise = latent_noise(latent_dim, x, random, training.bound_samples)
+        uniform = selection(training, x, random)
+        update(
+            group.local_shard(x),
+            None if noise is None else group.local_shard(noise),
+            None if uniform is None else group.local_shard(uniform),
+        )
 
     name = backend_name(run.model, images.device.type, precision)
     if arithmetic.graph:
-        inputs = StaticInputs(images, kind, run.training.batch_size, latent_dim, samples)
+        inputs = StaticInputs(images, kind, training, latent_dim)
         changed = state.changed()
         if arithmetic.compiled:
             fused = compiled_bound()
             as_graph = captured(
-                CapturedStep(lambda x, noise: update(x, noise, fused), inputs, changed)
+                CapturedStep(
+                    lambda x, noise, uniform: update(x, noise, uniform, fused), inputs, changed
+                )
             )
             if as_graph:
                 return as_graph, f"{name}, compiled, CUDA graph"

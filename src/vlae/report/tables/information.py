@@ -1,7 +1,7 @@
 """The table of information preference: what a code holds, by how far the decoder sees.
 
 One row per run of the comparison "information preference", then full-sized networks: a factorized
-decoder and the three readings of the decoder's window (decoder_windows).
+decoder and the readings of the decoder's window (decoder_windows).
 """
 
 from dataclasses import dataclass
