@@ -149,7 +149,7 @@ def test_a_refined_run_knows_the_run_that_it_begins_with(tmp_path):
     chain = load_changed(tmp_path, further).run("static_mnist-further")
     assert chain.start.start.name == RUN[1] and chain.block == "refined.static_mnist-further"
     tuned = ("omniglot-vlae_tuned", "omniglot_rebuilt-vlae_tuned")  # the better row of its table
-    for base in ("static_mnist-vlae", "caltech101-vlae", *tuned):
+    for base in ("static_mnist-vlae", *tuned):
         plus = load_params(PROJECT / "params.yaml").run(base.removesuffix("_tuned") + "_plus")
         assert plus.start.name == base and plus.training.split == "train+valid"
         assert plus.training.learning_rate < plus.start.training.learning_rate / 2
