@@ -183,6 +183,11 @@ def test_a_refined_run_knows_the_run_that_it_begins_with(tmp_path):
             "more.training.free_bits must be 0 with bound_samples 2, not 7.84",
         ),
         (refine({"bound_samples": 0}), "bound_samples must be at least 1"),
+        (
+            refine({"bound_gradient": "drawn"}),
+            "more.training.bound_gradient must be all with bound_samples 1, not drawn",
+        ),
+        (refine({"bound_gradient": "one"}), "bound_gradient must be one of all, drawn, not 'one'"),
         (refine({"start_from": 3}), "start_from must be str"),
         (assign("refined", RUN[1], {}), "refined.static_mnist-vlae: runs has a run of that name"),
         (assign("refined", "a b", {}), "refined: 'a b' is not a valid name"),
