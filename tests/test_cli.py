@@ -41,6 +41,16 @@ def test_help_names_every_command_and_is_quick(tmp_path):
         assert "nats" in done.stdout or "minutes" in vlae(command, "--help", cwd=tmp_path).stdout
 
 
+@pytest.mark.parametrize("command", [["list"], ["show", "static_mnist-vlae"], ["recipe"]])
+def test_outside_a_clone_the_error_says_where_to_go(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "go to a clone of the repository" in error
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -54,6 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _params(options: argparse.Namespace) -> "Params":
     from vlae.config.load import load_params
 
+    if options.params == PARAMS and not PARAMS.exists():
+        raise VlaeError(
+            f"{PARAMS} is not in this folder; go to a clone of the repository, or name the file "
+            "with --params"
+        )
     return load_params(options.params)
 
 
