@@ -33,6 +33,7 @@ def params(*runs: str, repetitions: dict[str, list[str]] | None = None) -> Simpl
                 dataset=run.partition("-")[0],
                 repeats=repeats.get(run),
                 comparison="",
+                start=None,
                 training=SimpleNamespace(**training),
                 model=REAL.runs.get(run, REAL.runs["static_mnist-vlae"]).model,
             )

@@ -53,6 +53,18 @@ def _columns(table):
     return "\n".join("|" + "|".join(line[i] for i in keep) + "|" for line in lines)
 
 
+def beyond():
+    """Return our own models beside the paper's best, each with a link to its run's card."""
+    legend, table = (TABLES / "beyond.md").read_text(encoding="utf-8").split("\n\n")[1:3]
+    runs = list(pd.read_csv(TABLES / "beyond.csv")["run"])
+    lines = table.splitlines()
+    for i, line in enumerate(lines):
+        if number := re.search(r"\*\*([\d.]+)\*\*", line):
+            card = f"[**{number[1]}**](results/cards/{runs.pop(0)}.md)"
+            lines[i] = line.replace(number[0], card)
+    return "\n".join(lines) + f"\n\n<sub>{legend}</sub>\n"
+
+
 def times():
     """Return the hours that each row of the paper took to train, by kind of machine."""
     named = set(pd.read_csv(TABLES / "headline.csv")["run"])
@@ -128,6 +140,7 @@ def rules():
 
 BLOCKS = {
     "headline": headline,
+    "beyond": beyond,
     "compression": compression,
     "times": times,
     "speed": speed,

@@ -39,6 +39,7 @@ class PaperRow:
     kl_derived: bool = False
     run: str | None = None
     reading_of: str | None = None
+    beside: str | None = None
     instead: str | None = None
     group: str | None = None
     note: str | None = None
@@ -117,6 +118,8 @@ def paper_table(name: str) -> PaperTable:
         row = {"bound": bound, "source": table["source"]}
         if "reading_of" in entry:
             row |= of_model[entry["reading_of"]]
+        if "beside" in entry:
+            row["value"] = of_model[entry["beside"]]["value"]
         row |= entry
         group = entry.get("group", group)
         parsed.append(_row(row | {"group": group}))

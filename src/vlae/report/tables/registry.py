@@ -10,6 +10,7 @@ from vlae.errors import VlaeError, suggestion
 from vlae.report.drawn import write_note
 from vlae.report.paper import table_names
 from vlae.report.tables import (
+    beyond,
     bookkeeping,
     claims,
     code_content,
@@ -49,6 +50,7 @@ TABLES = (
         for name in table_names()
     }
     | {
+        beyond.NAME: Entry(beyond.beyond_inputs, beyond.build),
         "claims": Entry(claims.claims_inputs, claims.build),
         "cifar10_kept": Entry(code_content.kept_inputs, code_content.build),
         bookkeeping.NAME: Entry(bookkeeping.bookkeeping_inputs, bookkeeping.build),
