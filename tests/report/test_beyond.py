@@ -49,7 +49,7 @@ def test_gain_and_cost(tmp_path):
     assert frame.loc[WIDE, "gain"] == pytest.approx(77.36 - 75.5)
     assert pd.isna(frame.loc[WIDE, "reproduced"])  # the paper's row is not evaluated here
     first = table.shown.iloc[0]
-    assert (first["VLAE+"], first["Gain"], first["Epochs"]) == ("**89.25** ‡", "+0.58", "86 + 8")
+    assert (first["VLAE+"], first["Gain"], first["Epochs"]) == ("**89.25 ‡**", "+0.58", "86 + 8")
     assert (first["Hours"], table.shown.iloc[1]["Hours"]) == ("2.5", "0.2")
     assert table.shown.iloc[1]["Our run of it"] == ""
 
@@ -67,8 +67,10 @@ def test_unreliable_estimates_are_marked(tmp_path):
     failing = {"samples": 64, "k_median": 0.8, "k_most": 1.0, "failing": 0.6}
     write_evaluation(tmp_path, WIDE, nll=75.5, pareto=failing)
     table = build(params(*RUNS), tmp_path)
-    assert table.shown.iloc[0]["VLAE+"] == "**75.50** †"
+    assert table.shown.iloc[0]["VLAE+"] == "**75.50 †**"
     assert not table.frame.iloc[0]["reliable"]
+    assert r"\textbf{75.50 †}" in table.to_latex()
+    assert "<strong>75.50 †</strong>" in table.to_html()
 
 
 def test_before_any_training_the_table_is_empty(tmp_path):

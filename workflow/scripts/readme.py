@@ -59,7 +59,7 @@ def beyond():
     runs = list(pd.read_csv(TABLES / "beyond.csv")["run"])
     lines = table.splitlines()
     for i, line in enumerate(lines):
-        if number := re.search(r"\*\*([\d.]+)\*\*", line):
+        if number := re.search(r"\*\*([\d.]+.*?)\*\*", line):
             card = f"[**{number[1]}**](results/cards/{runs.pop(0)}.md)"
             lines[i] = line.replace(number[0], card)
     return "\n".join(lines) + f"\n\n<sub>{legend}</sub>\n"

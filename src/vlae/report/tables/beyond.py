@@ -124,7 +124,7 @@ def _cells(row: dict) -> dict[str, str]:
         "model": row["model"],
         "paper": rounded(row["paper"]),
         "reproduced": rounded(row["reproduced"]),
-        "ours": f"**{rounded(row['ours'])}**{marks}",
+        "ours": f"**{rounded(row['ours'])}{marks}**",
         "standard_error": rounded_error(row["standard_error"]),
         "gain": rounded(row["gain"], sign="+"),
         "epochs": one_table.epochs(row),
