@@ -54,9 +54,15 @@ def test_gain_and_cost(tmp_path):
     assert table.shown.iloc[1]["Our run of it"] == ""
 
 
-def test_an_unknown_cost_is_not_shown(tmp_path):
-    """The run that it began with was trained further since, so its hours are not these."""
-    write_training(tmp_path, TUNED, seconds=7200.0, checkpoint_sha256="b" * 64)
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"seconds": 7200.0, "checkpoint_sha256": "b" * 64},  # trained further since
+        {"checkpoint_sha256": WEIGHTS},  # its time was not recorded
+    ],
+)
+def test_an_unknown_cost_is_not_shown(tmp_path, before):
+    write_training(tmp_path, TUNED, **before)
     write_training(tmp_path, PLUS, seconds=1800.0, start=begun())
     write_evaluation(tmp_path, PLUS, nll=89.25)
     assert build(params(*RUNS), tmp_path).shown.iloc[0]["Hours"] == ""

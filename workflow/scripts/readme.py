@@ -39,30 +39,24 @@ def headline():
     return f"{total} {origin}\n\n{_columns(table)}\n\n<sub>{legend}</sub>\n"
 
 
-def _columns(table):
+def _columns(table, ours="Ours"):
     """Return the Markdown table without columns that would not fit on a page, ± s.e. and Run, and
-    with a link from each of our numbers to its run's card."""
+    with a link from each number in the column `ours` to its run's card."""
     lines = [line.strip("|").split("|") for line in table.splitlines()]
     head = [cell.strip() for cell in lines[0]]
-    ours, run = head.index("Ours"), head.index("Run")
+    number, run = head.index(ours), head.index("Run")
     for line in lines[2:]:
-        if line[ours].strip():
+        if line[number].strip():
             card = f"results/cards/{line[run].strip()}.md"
-            line[ours] = f" [{line[ours].strip()}]({card}) "
+            line[number] = f" [{line[number].strip()}]({card}) "
     keep = [i for i, name in enumerate(head) if name not in ("± s.e.", "Run")]
     return "\n".join("|" + "|".join(line[i] for i in keep) + "|" for line in lines)
 
 
 def beyond():
-    """Return our own models beside the paper's best, each with a link to its run's card."""
+    """Return our own models beside the paper's best, with what they cost."""
     legend, table = (TABLES / "beyond.md").read_text(encoding="utf-8").split("\n\n")[1:3]
-    runs = list(pd.read_csv(TABLES / "beyond.csv")["run"])
-    lines = table.splitlines()
-    for i, line in enumerate(lines):
-        if number := re.search(r"\*\*([\d.]+.*?)\*\*", line):
-            card = f"[**{number[1]}**](results/cards/{runs.pop(0)}.md)"
-            lines[i] = line.replace(number[0], card)
-    return "\n".join(lines) + f"\n\n<sub>{legend}</sub>\n"
+    return f"{_columns(table, 'VLAE+')}\n\n<sub>{legend}</sub>\n"
 
 
 def times():

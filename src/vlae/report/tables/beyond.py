@@ -30,7 +30,6 @@ COLUMNS = (  # of the csv
     "hours",
     "hardware",
     "reliable",
-    "source",
 )
 HEADERS = {  # of the columns for readers; the csv has more
     "model": "Model",
@@ -41,6 +40,7 @@ HEADERS = {  # of the columns for readers; the csv has more
     "gain": "Gain",
     "epochs": "Epochs",
     "hours": "Hours",
+    "run": "Run",
 }
 
 LEGEND = (
@@ -79,21 +79,20 @@ def build(params: "Params", root: Path) -> Table:
         legend=LEGEND,
         frame=pd.DataFrame(rows, columns=list(COLUMNS), dtype=object),
         shown=pd.DataFrame([_cells(row) for row in rows], columns=list(HEADERS.values())),
-        text=("Model",),
+        text=("Model", "Run"),
         groups=[row["group"] for row in rows],
+        left_out=("Run",),
         source=f"Paper: {citation()}.",
     )
 
 
 def _rows(name: str, params: "Params", root: Path) -> Iterator[dict]:
     """Yield a row for each model of ours in the paper's table `name` that is evaluated."""
-    frame = one_table.build_frame(name, params, root)
-    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    of_model = {record["model"]: record for record in records}
-    for row, record in zip(paper_table(name).rows, records, strict=True):
+    rows = one_table.rows_and_records(name, params, root)
+    of_model = {row.model: record for row, record in rows}
+    for row, record in rows:
         if row.beside is None or record["ours"] is None:
             continue
-        training = read_training(root, record["run"], params.runs[record["run"]].dataset)
         yield {
             **{key: record[key] for key in COLUMNS if key in record},
             "group": paper_table(name).title,
@@ -101,21 +100,22 @@ def _rows(name: str, params: "Params", root: Path) -> Iterator[dict]:
             "paper_model": row.beside,
             "reproduced": of_model[row.beside]["ours"],
             "gain": -record["difference"],
-            "hours": None if training is None else _hours(training, params, root),
+            "hours": _hours(record["run"], params, root),
             "reliable": record["doubt"] is None,
             "rebuilt": record["run"] != row.run,
         }
 
 
-def _hours(training: dict, params: "Params", root: Path) -> float | None:
+def _hours(run: str, params: "Params", root: Path) -> float | None:
     """Return the hours of a training and of the one that it began with; None: not recorded."""
-    seconds, start = training.get("seconds"), training.get("start")
-    if start:
-        before = read_training(root, start["run"], params.runs[start["run"]].dataset)
-        if before is None or before.get("checkpoint_sha256") != start["checkpoint_sha256"]:
-            return None
-        seconds += before["seconds"]
-    return None if seconds is None else seconds / 3600
+    trainings = [read_training(root, run, params.runs[run].dataset) or {}]
+    if start := trainings[0].get("start"):
+        before = read_training(root, start["run"], params.runs[start["run"]].dataset) or {}
+        same = before.get("checkpoint_sha256") == start["checkpoint_sha256"]
+        trainings.append(before if same else {})  # it may have been trained further since
+    if any("seconds" not in training for training in trainings):
+        return None
+    return sum(training["seconds"] for training in trainings) / 3600
 
 
 def _cells(row: dict) -> dict[str, str]:
@@ -129,5 +129,6 @@ def _cells(row: dict) -> dict[str, str]:
         "gain": rounded(row["gain"], sign="+"),
         "epochs": one_table.epochs(row),
         "hours": "" if row["hours"] is None else f"{row['hours']:.1f}",
+        "run": row["run"],
     }
     return {HEADERS[key]: cell for key, cell in cells.items()}
