@@ -88,9 +88,9 @@ def build(params: "Params", root: Path) -> Table:
 
 def _rows(name: str, params: "Params", root: Path) -> Iterator[dict]:
     """Yield a row for each model of ours in the paper's table `name` that is evaluated."""
-    rows = one_table.rows_and_records(name, params, root)
-    of_model = {row.model: record for row, record in rows}
-    for row, record in rows:
+    records = one_table.records(one_table.build_frame(name, params, root))
+    of_model = {record["model"]: record for record in records}
+    for row, record in zip(paper_table(name).rows, records, strict=True):
         if row.beside is None or record["ours"] is None:
             continue
         yield {

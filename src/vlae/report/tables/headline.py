@@ -107,7 +107,8 @@ def lines(params: "Params", root: Path) -> list[Line]:
     """Return all lines in the paper's order. Raises VlaeError for a record that cannot be used."""
     found, seen = [], set()
     for name in table_names():
-        for row, record in one_table.rows_and_records(name, params, root):
+        records = one_table.records(one_table.build_frame(name, params, root))
+        for row, record in zip(paper_table(name).rows, records, strict=True):
             for line in _lines(name, row, record):
                 key = (line.run, line.quantity, line.paper)
                 if key not in seen:  # the paper prints some numbers in two places

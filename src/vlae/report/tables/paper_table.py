@@ -89,7 +89,7 @@ def build(name: str, params: "Params", root: Path) -> Table:
 
     table, frame = paper_table(name), build_frame(name, params, root)
     keys = _shown(frame)
-    cells = [_cells(record, row) for record, row in zip(_records(frame), table.rows, strict=True)]
+    cells = [_cells(record, row) for record, row in zip(records(frame), table.rows, strict=True)]
     return Table(
         name=name,
         title=f"{table.title} ({table.source} of the paper)",
@@ -129,17 +129,8 @@ def build_frame(name: str, params: "Params", root: Path | str = ".") -> "pd.Data
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def rows_and_records(name: str, params: "Params", root: Path) -> list[tuple[PaperRow, dict]]:
-    """Return each row of the paper's table `name` with its line of build_frame as a dict.
-
-    Cells that do not apply are None. Raises the errors of build_frame.
-    """
-    records = _records(build_frame(name, params, root))
-    return list(zip(paper_table(name).rows, records, strict=True))
-
-
-def _records(frame: "pd.DataFrame") -> list[dict]:
-    """Return the lines as dicts, with None for pandas' NA."""
+def records(frame: "pd.DataFrame") -> list[dict]:
+    """Return the lines of build_frame as dicts, with None for cells that do not apply."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
