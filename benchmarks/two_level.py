@@ -12,8 +12,8 @@ import numpy as np
 DRAWS = 20_000
 
 
-def check(path: Path) -> str:
-    """Return a row of the table in docs/evaluation.md, in nats."""
+def check(run: str, path: Path) -> str:
+    """Return a row of the table in docs/evaluation.md, in nats. path: a run's values per image."""
     with np.load(path, allow_pickle=False) as arrays:
         index = arrays["deep_index"]
         few = -arrays["log_likelihood"][index].astype(np.float64)
@@ -27,7 +27,7 @@ def check(path: Path) -> str:
     left = 1 - part / images  # correction for a finite population
     predicted = np.sqrt(drawn.var(1, ddof=1) / part * left)
     cells = [
-        path.stem,
+        run,
         f"{few.mean():.3f}",
         f"{many.mean():.3f}",
         f"{np.sqrt((errors**2).mean()):.3f}",
@@ -40,5 +40,5 @@ def check(path: Path) -> str:
 if __name__ == "__main__":
     for path in sorted(Path("results/evaluations").glob("*.npz")):
         if "deep_index" in np.load(path, allow_pickle=False).files:
-            print(check(path))
+            print(check(path.stem, path))
     sys.exit(0)

@@ -13,7 +13,10 @@ from vlae import logs
 from vlae.errors import BAD_INPUT, INTERRUPTED, STOPPED, VlaeError
 from vlae.options import BITS, IN_A_PICTURE, PARAMS, Command, parser
 from vlae.storage import paths
+from vlae.storage.dvc_lock import LOCK
 from vlae.threads import wait_passively
+
+WORKFLOW = "VLAE_AT_WORK_IN"  # set by snakemake (workflow/scripts/single_instance.py)
 
 if TYPE_CHECKING:
     from vlae.config.schema import Params, Run
@@ -55,11 +58,32 @@ def _params(options: argparse.Namespace) -> "Params":
     from vlae.config.load import load_params
 
     if options.params == PARAMS and not PARAMS.exists():
-        raise VlaeError(
-            f"{PARAMS} is not in this folder; go to a clone of the repository, or name the file "
-            "with --params"
-        )
+        raise VlaeError(f"{PARAMS} is not in this folder; go to a clone of the repository")
     return load_params(options.params)
+
+
+def _params_with_results(options: argparse.Namespace, *steps: str) -> "Params":
+    """Return the parameters, once the recorded results of these steps are in results/.
+
+    No steps: of all. Those of the command's run, if it has one. Snakemake and DVC put results in
+    their place before they call a command. Raises VlaeError for results that are recorded, but
+    not on this machine.
+    """
+    params = _params(options)
+    called_by_hand = not {"DVC_STAGE", WORKFLOW} & os.environ.keys()
+    if called_by_hand and PARAMS.exists() and LOCK.exists():
+        from vlae.library.in_place import put_in_place
+        from vlae.library.project import Project
+
+        put, absent = put_in_place(Project(Path(".")), getattr(options, "run", None), steps)
+        if put:
+            print(f"vlae: recorded results put in their place: {put} files", file=sys.stderr)
+        if absent:
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            raise VlaeError(
+                f"{absent[0]}{more}: recorded, but not on this machine; `dvc pull` fetches them"
+            )
+    return params
 
 
 def _check_recipe(options: argparse.Namespace, run: "Run", step: str) -> None:
@@ -180,7 +204,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options, "train")
     run = params.run(options.run)
     _check_recipe(options, run, "evaluate")
     if options.out and options.shard:
@@ -227,7 +251,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options, "train")
     run = params.run(options.run)
     _check_recipe(options, run, "sample")
     if options.out:
@@ -277,14 +301,14 @@ def _recipe(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options)
     from vlae.report.tables.registry import write_table
 
     _say_written(write_table(options.name, params, Path(".")))
 
 
 def _figure(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options)
     from vlae.report.figures.registry import write_figure
 
     _say_written(write_figure(options.name, params, Path(".")))
@@ -297,14 +321,14 @@ def _say_written(files: list[Path]) -> None:
 
 
 def _summaries(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options)
     from vlae.report.summaries import write_summaries
 
     write_summaries(params)
 
 
 def _report(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options)
     from vlae.report.site.page import write_report
 
     path = write_report(params, Path("."))
@@ -312,7 +336,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options)
     from vlae.evaluation.verify import verify
     from vlae.report.verify import verify_drawings
 
@@ -328,7 +352,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options)
     from vlae.report.overview import leftovers, list_runs
 
     print(list_runs(params, Path(".")))
@@ -337,7 +361,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options)
     from vlae.report.overview import show_run
 
     print(show_run(params, params.run(options.run), Path(".")))
@@ -398,7 +422,7 @@ def _images(count: int) -> str:
 
 
 def _codelength(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options, "train")
     run, config = params.run(options.run), params.codelength(options.run)
     dataset = _dataset(params, config.dataset)
     from vlae.coding.codelength import write_codelength
@@ -412,7 +436,7 @@ def _codelength(options: argparse.Namespace) -> None:
 
 
 def _probe(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options, "train")
     run, config = params.run(options.run), params.probe(options.run)
     from vlae.evaluation.probe import write_probe
 
@@ -436,7 +460,7 @@ def _probe_pixels(options: argparse.Namespace) -> None:
 
 
 def _lossy(options: argparse.Namespace) -> None:
-    params = _params(options)
+    params = _params_with_results(options, "train")
     run, config = params.run(options.run), params.lossy_config(options.run)
     dataset = _dataset(params, config.dataset)
     from vlae.coding.lossy import write_lossy

@@ -11,10 +11,16 @@ from contextvars import ContextVar
 import torch
 
 from vlae.errors import VlaeError
+from vlae.options import DEVICES, PRECISIONS
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device "auto", "cpu" or "cuda". Raises VlaeError if CUDA is not available."""
+    """Return the device "auto", "cpu" or "cuda".
+
+    Raises VlaeError for another name, and if CUDA is not available.
+    """
+    if name not in DEVICES:
+        raise VlaeError(f"device must be one of {', '.join(DEVICES)}, not {name!r}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -23,7 +29,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Return the precision; "auto" is bfloat16 if the hardware multiplies it, else float32."""
+    """Return the precision; "auto" is bfloat16 if the hardware multiplies it, else float32.
+
+    Raises VlaeError for a name that is not in PRECISIONS.
+    """
+    if name not in PRECISIONS:
+        raise VlaeError(f"precision must be one of {', '.join(PRECISIONS)}, not {name!r}")
     if name != "auto":
         return name
     if device.type == "cuda":

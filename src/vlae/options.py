@@ -12,6 +12,8 @@ MOST = 1e6
 IN_A_PICTURE, MOST_IN_A_PICTURE = 64, 10_000  # samples: default and limit of -n
 MOST_BITS, BITS = 24, 20  # of a code in a lossy file: limit and default of --bits
 PARAMS = Path("params.yaml")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "bfloat16", "float32")
 
 Command = Callable[[argparse.Namespace], int | None]
 
@@ -75,11 +77,11 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--params", default=PARAMS, metavar="FILE", help="default: %(default)s")
     machine = argparse.ArgumentParser(add_help=False)
-    machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    machine.add_argument("--device", choices=DEVICES, default="auto")
     arithmetic = argparse.ArgumentParser(add_help=False)
     arithmetic.add_argument(
         "--precision",
-        choices=("auto", "bfloat16", "float32"),
+        choices=PRECISIONS,
         default="auto",
         help="precision of the networks; likelihoods are always float32 "
         "(auto: bfloat16 if the processor supports it)",

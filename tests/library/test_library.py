@@ -243,8 +243,12 @@ def test_what_is_not_there_is_named(clone, tmp_path):
     home = copy_of(clone, tmp_path / "clone")
     with pytest.raises(VlaeError, match="no run 'static_mnist-vale'"):
         vlae.load("static_mnist-vale", home=home)
-    with pytest.raises(VlaeError, match="has not been recorded"):
+    with pytest.raises(VlaeError, match="is not trained in"):
         vlae.load("omniglot-vlae", home=home)
+    for option in ({"device": "gpu"}, {"device": "cuda:0"}, {"precision": "fp16"}):
+        ((name, value),) = option.items()
+        with pytest.raises(VlaeError, match=f"{name} must be one of auto, .*, not '{value}'"):
+            vlae.load(RUN, home=home, **option)
     (home / "dvc.lock").write_text("stages: [1]\n")
     with pytest.raises(VlaeError, match=r"dvc\.lock cannot be read"):
         vlae.load(RUN, home=home)

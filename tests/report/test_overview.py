@@ -35,6 +35,19 @@ def test_every_run_has_a_line_with_what_is_recorded_of_it(tmp_path):
     assert PARAMS.datasets["omniglot"]["unavailable"] in lines["omniglot-vlae"]
 
 
+def test_the_list_says_what_an_estimate_lacks_and_how_a_run_began(tmp_path):
+    start = {"run": "omniglot_rebuilt-vlae_tuned", "epochs": 114}
+    write_training(tmp_path, "omniglot_rebuilt-vlae_plus", epochs=8, start=start)
+    failing = {"samples": 64, "k_median": 0.9, "k_most": 0.45, "failing": 0.75}
+    write_evaluation(tmp_path, "omniglot_rebuilt-vlae_plus", pareto=failing)
+    line = lines_of(tmp_path)["omniglot_rebuilt-vlae_plus"]
+    assert " 114 + 8  " in line
+    assert line.endswith("evaluated (IS-64), not reliable: probably too high")
+    assert "training.bound_samples: 8 (default 1)" in show_run(
+        PARAMS, PARAMS.runs["omniglot_rebuilt-vlae_plus"], tmp_path
+    )
+
+
 def test_a_damaged_record_is_told_in_its_line(tmp_path):
     write_training(tmp_path, "static_mnist-vlae", epochs="many")
     assert "'epochs' must be int" in lines_of(tmp_path)["static_mnist-vlae"]

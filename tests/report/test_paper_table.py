@@ -537,6 +537,8 @@ FAILING = {"samples": 4096, "k_median": 0.9, "k_most": 0.7, "failing": 0.75}
     [
         ({"pareto": FAILING}, "Pareto k-hat above 0.70 for 75% of the images"),
         ({"pareto": FAILING | {"failing": 0.05}, "curve": FALLING}, None),
+        ({"pareto": FAILING | {"ess_median": 0.94 * 4096}}, "Pareto k-hat above 0.70 for 75%"),
+        ({"pareto": FAILING | {"ess_median": 0.96 * 4096}}, None),
         (
             {"curve": FALLING, "ess": 7.25},
             "lowered the NLL by 0.10 nats; 7.2 effective samples of 64; Pareto",

@@ -15,7 +15,7 @@ def trained(tmp_path_factory):
     workflow = new_workflow(tmp_path_factory.mktemp("refined"), (BASE, PLUS))
     # Named alone, it brings the run that it begins with.
     said = workflow.snakemake("--config", f"runs={PLUS}")
-    assert f"vlae: train {PLUS}" not in said  # only because the base is trained
+    assert f"vlae: train {PLUS}: never trained" in said
     assert workflow.trained() == {BASE, PLUS}
     workflow.commit("trained")
     return workflow
@@ -63,7 +63,8 @@ def test_a_change_of_the_base_concerns_both(trained, tmp_path):
     before = workflow.read(f"results/recipes/{PLUS}.train.json")
     first = json.loads(workflow.read(f"results/checkpoints/{PLUS}/train.json"))
     workflow.edit_params(lambda tree: tree["runs"][BASE]["training"].update(learning_rate=0.01))
-    workflow.snakemake()
+    said = workflow.snakemake()
+    assert f"vlae: train {PLUS}: the run that it begins with is trained again" in said
     assert workflow.trained() == {BASE, PLUS}
     assert workflow.read(f"results/recipes/{PLUS}.train.json") != before
     record = json.loads(workflow.read(f"results/checkpoints/{PLUS}/train.json"))

@@ -224,9 +224,12 @@ def say_plan():
     stages = stages_ahead()
     for line in plan.lines(FOUND["plan"], stages):
         say(line)
-    drawings = sorted(stage for stage in stages if stage.startswith(("figure@", "table@")))
-    if drawings:
-        say(f"draw {', '.join(stage.partition('@')[2] for stage in drawings)}")
+    drawn = {
+        kind: sorted(stage.partition("@")[2] for stage in stages if stage.startswith(f"{kind}@"))
+        for kind in ("table", "figure")
+    }
+    if parts := [f"{kind}s {', '.join(names)}" for kind, names in drawn.items() if names]:
+        say(f"draw {'; '.join(parts)}")
 
 
 def say_left_out():

@@ -167,19 +167,21 @@ class Ahead:
     def plan(self, record: Record, to_run: Iterable[str]) -> dict[str, dict]:
         """Return stage -> {"why", "time", "seconds"}: the reason, the time in words, in seconds.
 
-        Stages that run only because another stage runs are omitted.
+        Stages that run only because another stage runs are omitted, unless they are trainings.
         """
         found = {}
         stages = [stage for stage in to_run if name_of(stage) not in self.left]
         for stage in stages:
             known = {} if stage.startswith(DATA) else self.records(record)
-            why = reason(record, stage, self.params, known.get(stage))
+            training = split_stage(stage)[0] == "train"
             above = {up for up in record.upstream[stage] if not up.startswith(DATA)}
-            if why is None or (above.intersection(stages) and stage not in self.forced):
+            follows = bool(above.intersection(stages))
+            why = reason(record, stage, self.params, known.get(stage), follows)
+            if why is None or (follows and not training and stage not in self.forced):
                 continue
             time = self.time(record, stage)
             words = time.text(name_of(stage)) if time else ""
-            if not time and split_stage(stage)[0] == "train":
+            if training and not time:
                 words = "time unknown: no similar training is recorded"
             elif time and self.begun(record, stage):
                 words += ", less the epochs that its state in scratch/ has done"

@@ -5,6 +5,7 @@ Snakemake's own reasons only name auxiliary files (workflow/rules/common.smk).
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import again
@@ -29,10 +30,13 @@ NEVER = {
 }
 
 
-def reason(record: Record, stage: str, params: Params, recorded: dict | None) -> str | None:
+def reason(
+    record: Record, stage: str, params: Params, recorded: dict | None, follows: bool = False
+) -> str | None:
     """Return why a stage has to run; None if only because a stage that it depends on runs.
 
-    recorded: its recorded JSON file, such as train.json; None if it cannot be read.
+    recorded: its recorded JSON file, such as train.json; None if it cannot be read. follows: a
+    stage that it depends on runs.
     """
     step, name = split_stage(stage)
     outs = record.stages[stage].outs
@@ -41,9 +45,12 @@ def reason(record: Record, stage: str, params: Params, recorded: dict | None) ->
             return "forced, continues where it was interrupted"
         return "forced, starts from scratch" if step == "train" else "forced"
     if not all(out.hash_info for out in outs):
-        return NEVER[step]
+        by_hand = step in ("fetch", "labels") and all(Path(out.fs_path).exists() for out in outs)
+        return "made by hand, not recorded" if by_hand else NEVER[step]
     if changes := list(changed_settings(step, name, params, recorded or {})):
         return ", ".join(changes)
+    if step == "train" and follows:
+        return "the run that it begins with is trained again"
     if step in ("fetch", "labels"):
         return NEVER[step] if record.unchanged(stage) else "its entry in params.yaml changed"
     changed = record.status.get(stage, [])

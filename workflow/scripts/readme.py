@@ -1,4 +1,4 @@
-"""Writes the parts of README.md that are generated (`make readme`).
+"""Writes the parts of README.md and of docs/ that are generated (`make readme`).
 
 Each stands between <!-- NAME --> and <!-- /NAME -->. The numbers come from results/, so the
 drawn tables have to be up to date.
@@ -15,9 +15,12 @@ import pandas as pd
 from vlae.library.project import Project
 from vlae.report.tables.headline import STATUSES
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.two_level import check
+
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
 STEPS = ("codelengths", "lossy")
+CHECKED = ("static_mnist-vae_af", "static_mnist-vae_iaf", "static_mnist-vlae")
 TABLES = ROOT / "results" / "tables"
 
 
@@ -132,24 +135,37 @@ def rules():
     return "\n".join(["```mermaid", "flowchart LR", *drawn, "```", ""])
 
 
+def two_levels():
+    """Return how far two-level likelihoods are from those with all samples of all images."""
+    head = ("run", "K = 64", "K = 4,096", "error of the two-level estimate", "predicted")
+    rows = ["| " + " | ".join((*head, "within 2 s.e.")) + " |", "| --- " * 6 + "|"]
+    for run in CHECKED:
+        rows.append(check(run, Project(ROOT).file(Path(f"results/evaluations/{run}.npz"))))
+    return "\n".join(rows) + "\n"
+
+
 BLOCKS = {
-    "headline": headline,
-    "beyond": beyond,
-    "compression": compression,
-    "times": times,
-    "speed": speed,
-    "rules": rules,
+    "README.md": {
+        "headline": headline,
+        "beyond": beyond,
+        "compression": compression,
+        "times": times,
+        "speed": speed,
+        "rules": rules,
+    },
+    "docs/evaluation.md": {"two_levels": two_levels},
 }
 
 
 def main():
-    text = README.read_text(encoding="utf-8")
-    for name, write in BLOCKS.items():
-        made = write()
-        text, found = block(name).subn(lambda _, made=made: made, text)
-        if found != 1:
-            sys.exit(f"README.md: there must be one part between <!-- {name} --> and its end")
-    README.write_text(text, encoding="utf-8")
+    for page, parts in BLOCKS.items():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for name, write in parts.items():
+            made = write()
+            text, found = block(name).subn(lambda _, made=made: made, text)
+            if found != 1:
+                sys.exit(f"{page}: there must be one part between <!-- {name} --> and its end")
+        (ROOT / page).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ from pathlib import Path
 import psutil
 
 from console import say
+from vlae.cli import WORKFLOW as MARK  # in the environment of every process that a run has started
 
 LOCK = Path(".snakemake", "vlae", "lock")
 JOBS = Path(".snakemake", "vlae", "jobs")  # ids of the submitted jobs
 SNAKEMAKES_LOCKS = Path(".snakemake", "locks")
 DVCS_LOCKS = Path(".dvc", "tmp", "rwlock")
-MARK = "VLAE_AT_WORK_IN"  # environment variable of every process that a run has started
 # Names of jobs from Snakemake's plugin: a UUID, with or without a prefix. "wrap" is SLURM's name
 # for a job without a name, because some sites remove names, as others rewrite comments.
 NAME = re.compile(r"(.*_)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|wrap")

@@ -154,10 +154,10 @@ def _files(
         return weights, about, None
     project, place = find_project(home), paths.checkpoint(run)
     project.params.run(run)
-    if project.recorded_md5(place / paths.MODEL) is None:
+    trained_by_hand = (project.root / place / paths.MODEL).exists()
+    if project.recorded_md5(place / paths.MODEL) is None and not trained_by_hand:
         raise VlaeError(
-            f"{run} has not been recorded in {project.root}: it is not trained; `vlae list` shows "
-            "which runs are"
+            f"{run} is not trained in {project.root}; `vlae list` shows which runs are"
         )
     weights, about = (project.file(place / name) for name in (paths.MODEL, paths.RECORD))
     return weights, about, project.recorded_md5(place / paths.MODEL)

@@ -46,12 +46,19 @@ class Project:
         """
         return self._found([path])[0]
 
+    def stored(self, path: Path) -> Path | None:
+        """Return where a recorded file is on this machine, as `file` does, or None.
+
+        Raises VlaeError if it is there, but is not what was recorded.
+        """
+        return self._find(path, self._stores())
+
     def _found(self, paths: list[Path]) -> list[Path]:
         """Where these recorded files are. DVC is asked once for all that are not here."""
         unknown = [p for p in paths if not (self.root / p).exists() and not self.recorded_md5(p)]
         if unknown:
             raise VlaeError(f"{unknown[0]} has not been recorded in {self.root / LOCK}")
-        found = {path: place for path in paths if (place := self._find(path, self._stores()))}
+        found = {path: place for path in paths if (place := self.stored(path))}
         if missing := [path for path in paths if path not in found]:
             found |= self._ask_dvc(missing)
         return [found[path] for path in paths]

@@ -10,10 +10,11 @@ from tabulate import tabulate
 
 from vlae.config.schema import Params, Run
 from vlae.errors import VlaeError, one_line
+from vlae.report.doubt import doubt
 from vlae.report.paper import printed_nll
 from vlae.report.verify import drawings
 from vlae.storage import paths
-from vlae.storage.records import estimator, read_results
+from vlae.storage.records import epochs_before, estimator, read_results
 from vlae.units import rounded, rounded_error
 
 HEADINGS = ("run", "data set", "NLL", "±", "unit", "paper", "epochs", "state")
@@ -28,6 +29,7 @@ class Summary:
     nll, nll_se, paper: our NLL, its standard error and the paper's printed value, in `unit`; None
         if nothing is recorded or printed.
     epochs: trained epochs, of the `wanted` ones.
+    before: epochs of the run whose weights it began with; None: random weights.
     state: a few words for the reader.
     """
 
@@ -39,6 +41,7 @@ class Summary:
     paper: float | None
     epochs: int
     wanted: int
+    before: int | None
     state: str
 
 
@@ -49,7 +52,7 @@ def summaries(params: Params, root: Path) -> list[Summary]:
 
 def _summary(params: Params, run: Run, root: Path) -> Summary:
     unit = params.image_kind(run.dataset).unit
-    nll, nll_se, epochs = None, None, 0
+    nll, nll_se, epochs, before = None, None, 0, None
     try:
         training, evaluation = read_results(root, run.name, run.dataset)
     except VlaeError as error:
@@ -58,12 +61,16 @@ def _summary(params: Params, run: Run, root: Path) -> Summary:
         why = params.why_not_trained(run.name)
         state = "not trained" + (f": {why}" if why else "")
     if training is not None:
-        epochs, state = training["epochs"], "trained, not evaluated"
+        epochs, before = training["epochs"], epochs_before(training)
+        state = "trained, not evaluated"
     if evaluation is not None:
         nll, nll_se = (evaluation[key] * unit.per_nat for key in ("nll", "nll_se"))
         state = f"evaluated ({estimator(evaluation)})"
+        state += ", not reliable: probably too high" if doubt(evaluation) else ""
     paper, wanted = printed_nll(run.name), run.training.epochs
-    return Summary(run.name, run.dataset, nll, nll_se, unit.short, paper, epochs, wanted, state)
+    return Summary(
+        *(run.name, run.dataset, nll, nll_se, unit.short, paper, epochs, wanted, before, state)
+    )
 
 
 def list_runs(params: Params, root: Path) -> str:
@@ -76,7 +83,7 @@ def list_runs(params: Params, root: Path) -> str:
             rounded_error(one.nll_se),
             one.unit,
             rounded(one.paper),
-            str(one.epochs) if one.epochs == one.wanted else f"{one.epochs} of {one.wanted}",
+            _epochs(one),
             one.state,
         )
         for one in summaries(params, root)
@@ -84,6 +91,11 @@ def list_runs(params: Params, root: Path) -> str:
     return tabulate(
         rows, HEADINGS, disable_numparse=True, colalign=("left", "left", *["right"] * 2)
     )
+
+
+def _epochs(one: Summary) -> str:
+    own = str(one.epochs) if one.epochs == one.wanted else f"{one.epochs} of {one.wanted}"
+    return own if one.before is None else f"{one.before} + {own}"
 
 
 def show_run(params: Params, run: Run, root: Path) -> str:
@@ -137,7 +149,9 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     plain = {None: "none", True: "true", False: "false"}
-    return plain[value] if value is None or isinstance(value, bool) else one_line(value)
+    if value is None or isinstance(value, bool):
+        return plain[value]
+    return one_line(value) or "none"
 
 
 def leftovers(params: Params, root: Path) -> Iterator[str]:

@@ -75,7 +75,7 @@ def _draw_panel(axes: "Axes", name: str, rows: list[Line], params: "Params") -> 
                 line.difference, y, xerr=line.standard_error, fmt="o", color=colour, markersize=4
             )
             reach.append(abs(line.difference) + (line.standard_error or 0))
-            text = f"{rounded(line.ours)}, paper {rounded(line.paper)}"
+            text = f"{rounded(line.ours)}{line.marks}, paper {line.printed}"
         axes.text(
             1.03, y, text, va="center", size=7, color=GREY, transform=axes.get_yaxis_transform()
         )

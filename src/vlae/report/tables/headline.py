@@ -69,6 +69,19 @@ class Line:
     source: str
 
     @property
+    def marks(self) -> str:
+        """The marks behind our value, which LEGEND explains."""
+        instead = self.instead and self.ours is not None
+        return (" †" if self.doubtful else "") + (" ‡" if instead else "")
+
+    @property
+    def printed(self) -> str:
+        """The paper's value; a derived one has its mark, and no digits that are not printed."""
+        if not self.derived:
+            return rounded(self.paper)
+        return "≈ " + (f"{self.paper:g}" if self.quantity == "NLL" else rounded(self.paper))
+
+    @property
     def difference(self) -> float | None:
         """Ours - paper."""
         return None if self.ours is None else self.ours - self.paper
@@ -158,7 +171,7 @@ def build(params: "Params", root: Path) -> Table:
     found = lines(params, root)
     return Table(
         name=NAME,
-        title="Every row of the paper, reproduced",
+        title="The numbers of the paper, and ours",
         legend=LEGEND,
         frame=pd.DataFrame([_record(line) for line in found], dtype=object),
         shown=pd.DataFrame([_cells(line) for line in found]),
@@ -190,14 +203,12 @@ def _record(line: Line) -> dict:
 
 
 def _cells(line: Line) -> dict[str, str]:
-    marks = (" †" if line.doubtful else "") + (" ‡" if line.instead and line.ours else "")
-    digits = f"{line.paper:g}" if line.derived and line.quantity == "NLL" else rounded(line.paper)
     ours, error = rounded(line.ours), rounded_error(line.standard_error)
     return {
         "Model": line.model,
         "Quantity": line.quantity + ("" if line.unit == "nats" else f", {line.unit}"),
-        "Paper": ("≈ " if line.derived else "") + digits,
-        "Ours": ours + marks,
+        "Paper": line.printed,
+        "Ours": ours + line.marks,
         "± s.e.": error,
         "Difference": rounded(line.difference, sign="+"),
         "Epochs": one_table.epochs(vars(line)),
