@@ -66,9 +66,10 @@ def times():
     """Return the hours that each row of the paper took to train, by kind of machine."""
     named = set(pd.read_csv(TABLES / "headline.csv")["run"])
     shown = (TABLES / "training_time.md").read_text(encoding="utf-8").split("\n\n")
-    head, rule, *rows = shown[2].splitlines()
-    kept = [row for row in rows if row.strip("|").split("|")[0].strip() in named]
-    return "\n".join([head, rule, *kept]) + "\n"
+    legend, (head, rule, *rows) = shown[1], shown[2].splitlines()
+    cells = {row: [cell.strip() for cell in row.strip("|").split("|")] for row in rows}
+    kept = [row for row, (run, _, *hours) in cells.items() if run in named and any(hours)]
+    return "\n".join([head, rule, *kept, "", f"<sub>{legend}</sub>"]) + "\n"
 
 
 def speed():

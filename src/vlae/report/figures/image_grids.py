@@ -8,6 +8,7 @@ import numpy as np
 
 from vlae.errors import VlaeError
 from vlae.images import KINDS
+from vlae.report.doubt import doubt
 from vlae.storage import paths
 from vlae.storage.records import epochs_before, estimator, read_results, read_samples
 from vlae.units import Unit, rounded_error
@@ -109,8 +110,9 @@ def _title(run: str, training: dict, evaluation: dict | None, unit: Unit) -> str
     if evaluation is None:
         return f"{run} · {length(training)} · not evaluated"
     nll, error = (unit.per_nat * evaluation[key] for key in ("nll", "nll_se"))
+    how = estimator(evaluation) + (", not reliable" if doubt(evaluation) else "")
     return (
-        f"{run} · NLL {nll:.2f} ± {rounded_error(error)} {unit.short} ({estimator(evaluation)}, "
+        f"{run} · NLL {nll:.2f} ± {rounded_error(error)} {unit.short} ({how}, "
         f"{evaluation['n_test']:,} test images) · {length(training)}"
     )
 
