@@ -206,4 +206,4 @@ def test_sizes_on_disk():
         ).stdout
         objects = int(reachable)
         if objects > files:  # the whole history
-            assert (files + objects) / 1e6 == pytest.approx(900, rel=0.15)
+            assert (files + objects) / 1e6 == pytest.approx(1100, rel=0.15)

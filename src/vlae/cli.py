@@ -301,16 +301,18 @@ def _recipe(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    params = _params_with_results(options)
-    from vlae.report.tables.registry import write_table
+    from vlae.report.tables.registry import table_outputs, write_table
 
+    table_outputs(options.name)  # raises VlaeError for an unknown name
+    params = _params_with_results(options)
     _say_written(write_table(options.name, params, Path(".")))
 
 
 def _figure(options: argparse.Namespace) -> None:
-    params = _params_with_results(options)
-    from vlae.report.figures.registry import write_figure
+    from vlae.report.figures.registry import figure_outputs, write_figure
 
+    figure_outputs(options.name)  # raises VlaeError for an unknown name
+    params = _params_with_results(options)
     _say_written(write_figure(options.name, params, Path(".")))
 
 

@@ -1,6 +1,7 @@
 """A run that begins with another run's weights, in the real workflow."""
 
 import json
+import shutil
 
 import pytest
 
@@ -49,6 +50,22 @@ def test_nothing_is_done_twice_and_a_clone_takes_both_from_the_remote(trained, t
     clone = trained.clone_to(tmp_path / "clone", trained.env["VLAE_DATA_MIRROR"])
     clone.snakemake("--config", "train=false")
     assert clone.trained() == set() and row(clone, "table1_static_mnist", MODEL)
+
+
+def test_what_a_command_by_hand_puts_in_place_is_no_file_of_the_users_own(trained, tmp_path):
+    """Snakemake refuses to replace files of which DVC's cache has no copy."""
+    trained.do("dvc", "push", "-q")
+    trained.commit("published")
+    clone = trained.clone_to(tmp_path / "clone", trained.env["VLAE_DATA_MIRROR"])
+    assert "evaluated" in clone.do("python", "-m", "vlae", "list")
+    assert clone.do("dvc", "data", "status", "--unchanged").count("results/checkpoints/") == 6
+    clone.snakemake("--dry-run")
+    shutil.rmtree(clone.folder / ".dvc" / "cache")
+    clone.snakemake("--dry-run")
+    clone.snakemake("--config", "train=false")
+    assert clone.trained() == set() and row(clone, "table1_static_mnist", MODEL)
+    (clone.folder / f"results/evaluations/{PLUS}.json").write_text("my own")
+    assert "not as dvc.lock records" in clone.call("snakemake", "-n").stderr
 
 
 def test_a_change_of_the_refined_run_leaves_the_base(trained, tmp_path):

@@ -101,9 +101,16 @@ class Record:
         return all(out.use_cache for out in self.stages[stage].outs)
 
     def out_of_place(self, stage):
-        """Return the outputs of a stage that are missing or not as dvc.lock records."""
-        changes = self._changes(stage, "outs")
-        return [path for path in self.outs[stage] if path in changes or not os.path.exists(path)]
+        """Return the outputs of a stage that are missing or not as dvc.lock records.
+
+        What only the cache lacks is in its place.
+        """
+        changed = self._changes(stage, "outs").keys()
+        return [
+            path
+            for path in self.outs[stage]
+            if not os.path.exists(path) or (path in changed and self.out[path].changed_checksum())
+        ]
 
     def unsaved(self, path):
         """Return True if the cache lacks the present content of this output."""

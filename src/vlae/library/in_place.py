@@ -1,7 +1,8 @@
 """Puts recorded results in their place in results/, for commands that are called by hand.
 
 In a fresh clone they are in `artifacts/`. `snakemake` and `dvc pull` put them in their place, too.
-Here the cache and the remotes that are folders are read without DVC.
+Here it is done without DVC, for objects in its cache or in remotes that are folders. As with DVC,
+the cache has them afterwards.
 """
 
 import shutil
@@ -10,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from vlae.config.stages import split_stage
-from vlae.library.project import Project
+from vlae.library.project import Project, store_path
 from vlae.storage.dvc_lock import LOCK, md5, read_stages
 from vlae.storage.write import write_atomically
 
@@ -57,7 +58,11 @@ def put_in_place(
             if stored is None:
                 absent.append(path)
             else:
-                _copy(stored, root / path)
+                cached = store_path(project.cache, str(project.recorded_md5(path)))
+                if not cached.exists():
+                    _copy(stored, cached)
+                    cached.chmod(0o444)  # as DVC has them
+                _copy(cached, root / path)
                 put += 1
     return put, absent
 

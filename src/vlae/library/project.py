@@ -87,7 +87,7 @@ class Project:
             return self.root / path
         md5 = str(self.recorded_md5(path))
         for store in stores:
-            found = store / "files" / "md5" / md5[:2] / md5[2:]
+            found = store_path(store, md5)
             if found.exists():
                 if content_md5(found) != md5:
                     raise VlaeError(f"{found} has changed since it was recorded; remove it")
@@ -122,6 +122,11 @@ class Project:
         outs = [out for stage in read_stages(path).values() for out in stage.get("outs", ())]
         return {out["path"]: out["md5"] for out in outs if "md5" in out}
 
+    @cached_property
+    def cache(self) -> Path:
+        """The folder of DVC's cache, as the project's settings have it."""
+        return next(self._stores())
+
     def _stores(self) -> Iterator[Path]:
         """The folders that may have an object: the cache first, then remotes that are folders."""
         settings = configparser.ConfigParser(interpolation=None)
@@ -132,6 +137,11 @@ class Project:
             url = settings.get(section, "url", fallback="")
             if "remote" in section and url and "://" not in url:
                 yield folder / url
+
+
+def store_path(store: Path, md5: str) -> Path:
+    """Return the path of an object in DVC's cache or in a remote that is a folder."""
+    return store / "files" / "md5" / md5[:2] / md5[2:]
 
 
 def find_project(home: str | os.PathLike | None = None) -> Project:
