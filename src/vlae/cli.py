@@ -63,13 +63,19 @@ def _params(options: argparse.Namespace) -> "Params":
 
 
 def _params_with_results(options: argparse.Namespace, *steps: str) -> "Params":
-    """Return the parameters, once the recorded results of these steps are in results/.
+    """Return the parameters, once recorded results are in results/ (see `_put_in_place`)."""
+    params = _params(options)
+    _put_in_place(options, *steps)
+    return params
+
+
+def _put_in_place(options: argparse.Namespace, *steps: str) -> None:
+    """Put the recorded results of these steps in results/.
 
     No steps: of all. Those of the command's run, if it has one. Snakemake and DVC put results in
     their place before they call a command. Raises VlaeError for results that are recorded, but
     not on this machine.
     """
-    params = _params(options)
     called_by_hand = not {"DVC_STAGE", WORKFLOW} & os.environ.keys()
     if called_by_hand and PARAMS.exists() and LOCK.exists():
         from vlae.library.in_place import put_in_place
@@ -83,7 +89,6 @@ def _params_with_results(options: argparse.Namespace, *steps: str) -> "Params":
             raise VlaeError(
                 f"{absent[0]}{more}: recorded, but not on this machine; `dvc pull` fetches them"
             )
-    return params
 
 
 def _check_recipe(options: argparse.Namespace, run: "Run", step: str) -> None:
@@ -301,18 +306,20 @@ def _recipe(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
+    params = _params(options)
     from vlae.report.tables.registry import table_outputs, write_table
 
     table_outputs(options.name)  # raises VlaeError for an unknown name
-    params = _params_with_results(options)
+    _put_in_place(options)
     _say_written(write_table(options.name, params, Path(".")))
 
 
 def _figure(options: argparse.Namespace) -> None:
+    params = _params(options)
     from vlae.report.figures.registry import figure_outputs, write_figure
 
     figure_outputs(options.name)  # raises VlaeError for an unknown name
-    params = _params_with_results(options)
+    _put_in_place(options)
     _say_written(write_figure(options.name, params, Path(".")))
 
 
