@@ -29,6 +29,7 @@ def record(params, run: str, images_per_second: float, **changes) -> dict:
         "seconds": images / images_per_second,
         "device": "cpu",
         "hardware": "1 core of A",
+        "core": "C++ (AVX2)",
         "config": {
             "model": as_dict(params.runs[run].model),
             "training": as_dict(params.runs[run].training),
@@ -50,7 +51,7 @@ def test_the_speed_of_the_same_run_gives_the_time(params):
     found = estimate(params, RUN, [record(params, RUN, 500)])
     assert found.seconds == pytest.approx(2 * images(params, RUN) / 500)
     assert not found.at_least
-    assert found.text(RUN) == "about 4 min at the speed of 1 core of A"
+    assert found.text(RUN) == "about 4 min at the speed of 1 core of A, C++ (AVX2)"
 
 
 def test_the_model_that_differs_least_counts_and_is_named(params):

@@ -17,13 +17,17 @@ HOUR = 60 * 60
 
 @dataclass(frozen=True)
 class Speed:
-    """The speed of a recorded training; `kind` of images, `model` as in train.json."""
+    """The speed of a recorded training.
+
+    kind: of the images. model, hardware, core: as in train.json.
+    """
 
     run: str
     kind: str
     model: dict
     batch_size: int
     hardware: str
+    core: str
     images_per_second: float
     bound: float = 1.0  # the cost of its bound (`bound_cost`)
 
@@ -41,7 +45,9 @@ class Estimate:
         of = self.speed_of
         whose = "" if of.run == run else f"{of.run} on "
         about = "more than" if self.at_least else "about"
-        return f"{about} {duration(self.seconds)} at the speed of {whose}{of.hardware}"
+        # Processors of one name differ: an "AMD EPYC" may have AVX-512 or not.
+        machine = f"{of.hardware}, {of.core}"
+        return f"{about} {duration(self.seconds)} at the speed of {whose}{machine}"
 
 
 def duration(seconds: float) -> str:
@@ -85,6 +91,7 @@ def _speed(record: dict, params: Params, device: str) -> Speed | None:
         record["config"]["model"],
         record["config"]["training"]["batch_size"],
         last["hardware"],
+        last.get("core") or "PyTorch",
         images / last["seconds"],
         bound_cost(record["config"]["training"]),
     )
