@@ -37,7 +37,7 @@ def headline():
     counts = rows["status"].value_counts()
     parts = [f"{counts[status]} {status}" for status in STATUSES if status in counts]
     total = f"Of {len(rows)} comparisons with numbers of the paper: {', '.join(parts)}."
-    total += " The VLAE on MNIST is there with two readings of its decoder's window."
+    total += " The VLAE on MNIST has two rows, one for each reading of its decoder's window."
     origin = "Each of our numbers leads to the card of its run: settings, data, seed, machine."
     return f"{total} {origin}\n\n{_columns(table)}\n\n<sub>{legend}</sub>\n"
 

@@ -49,16 +49,16 @@ def put_in_place(
         step, of = split_stage(name)
         if of not in known or (steps and step not in steps):
             continue
-        paths = [Path(out["path"]) for out in _results(stage)]
-        missing = [path for path in paths if not (root / path).exists()]
+        missing = [out for out in _results(stage) if not (root / out["path"]).exists()]
         if not missing or not valid(name):
             continue
-        for path in missing:
+        for out in missing:
+            path = Path(out["path"])
             stored = project.stored(path)
             if stored is None:
                 absent.append(path)
             else:
-                cached = store_path(project.cache, str(project.recorded_md5(path)))
+                cached = store_path(project.cache, out["md5"])
                 if not cached.exists():
                     _copy(stored, cached)
                     cached.chmod(0o444)  # as DVC has them
