@@ -45,8 +45,8 @@ TITLE = "What a code holds, by how far the decoder sees"
 LEGEND = (
     "VLAEs that differ only in the window of their decoder, trained for the same few epochs. "
     "Reach: how many pixels up and to either side the decoder sees; 0 is a factorized decoder. "
-    "Pixels: how many it sees in all. NLL and KL(q(z|x) ‖ p(z)) are those of the test images, in nats per "
-    "image. Digit: test images whose digit a linear probe of a sample z of q(z|x) names, in %. "
+    "Pixels: how many it sees in all. NLL and KL(q(z|x) ‖ p(z)) are those of the test images, in "
+    "nats per image. Digit: test images whose digit a linear probe of a sample z of q(z|x) names, in %. "
     "Thickness, slant: R² of a linear regression from z to those of the strokes. Changed: how "
     "many of the 784 pixels differ between a test image and its decompression. Full size: the "
     f"networks of table decoder_windows, and {FACTORIZED}, which saw the validation images too. "
@@ -59,7 +59,7 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Point:
-    """A run of the table. reach: pixels that its decoder sees up and to either side; pixels: all."""
+    """A run of the table. reach: pixels its decoder sees up and to either side; pixels: all."""
 
     series: str
     run: "Run"
