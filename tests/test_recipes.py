@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import vlae.nn.flow
+import vlae.recipes
 from miniature import small_params
 from vlae.images import FIXED
 from vlae.recipes import probe_recipe, rounded, run_recipes
@@ -73,3 +74,46 @@ def test_what_a_probe_depends_on_shows_in_its_recipe(runs, monkeypatch):
     assert probe_recipe(run)["numbers"]["entropy"] != before["numbers"]["entropy"]
     monkeypatch.setattr("vlae.evaluation.probe.RIDGE", 0.1)
     assert probe_recipe(run)["numbers"]["regressed"] != before["numbers"]["regressed"]
+
+
+def test_recipes_of_unchanged_settings_are_kept(tmp_path, monkeypatch):
+    """What is written with `keep` is what is written without, and only changes are computed."""
+    monkeypatch.chdir(tmp_path)
+    params, computed = small_params(tmp_path), []
+    names = ("static_mnist-vlae", "dynamic_mnist-pixelcnn")
+    params = dataclasses.replace(
+        params,
+        datasets={name: params.datasets[name] for name in ("static_mnist", "dynamic_mnist")},
+        runs={name: params.runs[name] for name in names},
+        labels={},
+        classifiers={},
+        codelengths={},
+        lossy={},
+        probes={names[0]: params.probes[names[0]]},
+    )
+
+    def written(params, keep):
+        vlae.recipes.write_recipes(params, keep)
+        folder = tmp_path / "results/recipes"
+        return {path.name: path.read_text() for path in folder.glob("*.json")}
+
+    def counted(run, kind):
+        computed.append(run.name)
+        return run_recipes(run, kind)
+
+    before = written(params, keep=False)
+    monkeypatch.setattr(vlae.recipes, "run_recipes", counted)
+    assert written(params, keep=True) == before and computed == []
+    run = params.runs[names[0]]
+    faster = dataclasses.replace(run, training=dataclasses.replace(run.training, seed=7))
+    changed = dataclasses.replace(params, runs=params.runs | {run.name: faster})
+    kept = written(changed, keep=True)
+    assert computed == [run.name] and kept != before
+    assert kept == written(changed, keep=False)
+    # Bits instead of grey values: no run on the data set is kept, whatever its settings.
+    grey = params.datasets["dynamic_mnist"] | {"binarization": "fixed"}
+    other = dataclasses.replace(params, datasets=params.datasets | {"dynamic_mnist": grey})
+    written(params, keep=False)
+    computed.clear()
+    written(other, keep=True)
+    assert computed == [names[1]]

@@ -58,7 +58,11 @@ def _params(options: argparse.Namespace) -> "Params":
     from vlae.config.load import load_params
 
     if options.params == PARAMS and not PARAMS.exists():
-        raise VlaeError(f"{PARAMS} is not in this folder; go to a clone of the repository")
+        home = "; VLAE_HOME is for `import vlae`, compress and decompress"
+        raise VlaeError(
+            f"{PARAMS} is not in this folder; go to a clone of the repository"
+            f"{home if 'VLAE_HOME' in os.environ else ''}"
+        )
     return load_params(options.params)
 
 
@@ -302,7 +306,7 @@ def _recipe(options: argparse.Namespace) -> None:
     params = _params(options)
     from vlae.recipes import write_recipes
 
-    write_recipes(params)
+    write_recipes(params, os.environ.get("VLAE_KEEP_RECIPES") == "1")
 
 
 def _table(options: argparse.Namespace) -> None:

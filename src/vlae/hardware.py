@@ -14,18 +14,23 @@ from vlae.errors import VlaeError
 from vlae.options import DEVICES, PRECISIONS
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device "auto", "cpu" or "cuda".
+def choose_device(device: str | torch.device) -> torch.device:
+    """Return the device "auto", "cpu" or "cuda", which may have a number ("cuda:1").
 
-    Raises VlaeError for another name, and if CUDA is not available.
+    Raises VlaeError for another name, and for a CUDA device that is not there.
     """
-    if name not in DEVICES:
-        raise VlaeError(f"device must be one of {', '.join(DEVICES)}, not {name!r}")
+    name, _, number = str(device).partition(":")
+    if name not in DEVICES or (number and not (name == "cuda" and number.isdecimal())):
+        raise VlaeError(f"device must be one of {', '.join(DEVICES)}, not {str(device)!r}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise VlaeError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
-    return torch.device(name)
+        raise VlaeError("device cuda: PyTorch sees no CUDA device here; use the device cpu")
+    if number and int(number) >= torch.cuda.device_count():
+        raise VlaeError(
+            f"device {device}: there are {torch.cuda.device_count()} CUDA devices here"
+        )
+    return torch.device(f"{name}:{number}" if number else name)
 
 
 def choose_precision(name: str, device: torch.device) -> str:

@@ -89,9 +89,10 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(
-        name: str, help: str, *parents: argparse.ArgumentParser
+        name: str, help: str, *parents: argparse.ArgumentParser, settings: bool = True
     ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, parents=[common, *parents], help=help, description=help)
+        parents = (common, *parents) if settings else parents
+        sub = commands.add_parser(name, parents=parents, help=help, description=help)
         sub.set_defaults(command=functions[name])
         return sub
 
@@ -134,8 +135,11 @@ def parser(functions: dict[str, Command]) -> argparse.ArgumentParser:
     )
     sub.add_argument("--images", type=_count, default=50, help="test images (default: 50)")
     _add_coding_options(
-        command("compress", "compress binary images without loss, or only their codes"),
-        command("decompress", "unpack images that were compressed"),
+        # They need a trained model, which may be from anywhere, and no settings.
+        command(
+            "compress", "compress binary images without loss, or only their codes", settings=False
+        ),
+        command("decompress", "unpack images that were compressed", settings=False),
     )
     return top
 

@@ -29,7 +29,7 @@ from vlae.config.schema import (
     Run,
     as_dict,
 )
-from vlae.config.stages import configurations
+from vlae.config.stages import configurations, in_recipe, measurements, recorded
 from vlae.data.batches import as_input, permutation
 from vlae.data.fetch import data_recipe
 from vlae.data.labels import labels_recipe
@@ -49,6 +49,7 @@ from vlae.models.base import Model, Posterior, latent_noise
 from vlae.models.build import build_model
 from vlae.randomness import generator
 from vlae.storage import paths
+from vlae.storage.read import read_json
 from vlae.storage.tensors import with_prefix
 from vlae.storage.write import write_text
 from vlae.training.step import selection, training_step
@@ -284,36 +285,61 @@ def lossy_recipe(run: Run) -> dict:
     )
 
 
-def write_recipes(params: Params) -> None:
+def write_recipes(params: Params, keep: bool = False) -> None:
     """Write results/recipes: one file per data set and classifier, and three per run. Remove the
-    recipes of all others."""
+    recipes of all others.
+
+    keep: leave those with an unchanged configuration. They are right if this code wrote them.
+    """
     torch.set_num_threads(1)  # more threads would slow down such small networks
     there = set(paths.recipe("any", "any").parent.glob("*.json"))
     for path in there - _files(params):
         path.unlink()
+    alike = {name for name in params.datasets if keep and _same_images(name, params)}
     for name, spec in params.datasets.items():
         _write(name, "data", data_recipe(name, spec))
     for name, block in params.labels.items():
         _write(name, "labels", labels_recipe(name, params.dataset(name), block))
-    for name, config in params.classifiers.items():
-        numbers = classifier_recipe(config)
-        _write(name, "classifier", {"configuration": as_dict(config), "numbers": numbers})
-    for name, length in params.codelengths.items():
-        numbers = codelength_recipe(params.run(name))
-        _write(name, "codelength", {"configuration": as_dict(length), "numbers": numbers})
-    for name in params.probes:
-        _write(name, "probe", probe_recipe(params.run(name)))
+    kept = {
+        run.name
+        for run in params.runs.values()
+        if run.dataset in alike and all(in_recipe(run, step) for step in configurations(run))
+    }
+    for step, of_step in measurements(params).items():
+        for name, config in of_step.items():
+            of_code = name in kept or (keep and name in params.classifiers)
+            if not (of_code and recorded(name, step) == as_dict(config)):
+                _write(name, step, _measurement(step, name, config, params))
     for name in params.labels:
         _write(name, "probe_pixels", pixel_recipe(inherited_evaluation(params, name)))
-    for name, sent in params.lossy.items():
-        numbers = lossy_recipe(params.run(name))
-        _write(name, "lossy", {"configuration": as_dict(sent), "numbers": numbers})
     # This can take minutes: show the progress on a terminal.
-    for run in tqdm(params.runs.values(), unit="run", leave=False, disable=None):
+    changed = [run for run in params.runs.values() if run.name not in kept]
+    for run in tqdm(changed, unit="run", leave=False, disable=None):
         numbers = run_recipes(run, params.image_kind(run.dataset))
         for step, configuration in configurations(run).items():
             recipe = {"configuration": configuration, "numbers": numbers[step]}
             _write(run.name, step, recipe)
+
+
+def _measurement(step: str, name: str, config: Any, params: Params) -> dict:
+    """Return the recipe of a step that `measurements` names."""
+    if step == "probe":
+        return probe_recipe(params.run(name))
+    if step == "classifier":
+        numbers = classifier_recipe(config)
+    elif step == "codelength":
+        numbers = codelength_recipe(params.run(name))
+    else:
+        numbers = lossy_recipe(params.run(name))
+    return {"configuration": as_dict(config), "numbers": numbers}
+
+
+def _same_images(dataset: str, params: Params) -> bool:
+    """Return True if the recipe of a data set has the same kind of images."""
+    path = paths.recipe(dataset, "data")
+    pinned = read_json(path) if path.exists() else None
+    kind = params.image_kind(dataset).binarization
+    return isinstance(pinned, dict) and pinned.get("binarization") == kind
 
 
 def _files(params: Params) -> set[Path]:

@@ -75,7 +75,8 @@ def test_arrays_of_an_npz_file(tmp_path):
 def test_other_arrays_are_no_images(tmp_path, arrays):
     path = tmp_path / "a.npz"
     np.savez(path, **arrays)
-    assert "it has none" in refusal(path, lambda: open_images([path]).__enter__())
+    said = refusal(path, lambda: open_images([path]).__enter__())
+    assert "it has none" in said and ("'x' (" in said or not arrays)
 
 
 def test_grey_values_are_refused():

@@ -110,12 +110,34 @@ def test_codes_decompressions_and_samples(model, images):
     assert (distance.argmin(1) == torch.arange(8)).float().mean() > 0.7
 
 
+def test_codes_are_drawn_and_decoded(model, images):
+    z = model.sample_posterior(images, seed=1)
+    assert z.shape == (8, 64)
+    assert torch.equal(model.decode(z, seed=1), model.decompress(images, seed=1))
+    # The VLAE's posterior is a Gaussian: the spread of its samples is that of the encoder.
+    q = model.encode(images[:1])
+    drawn = torch.cat([model.sample_posterior(images[:1], seed) for seed in range(400)])
+    assert torch.allclose(drawn.mean(0), q.mean[0], atol=0.25)
+    assert torch.allclose(drawn.std(0).log(), q.log_std[0], atol=0.2)
+    new = model.sample_prior(3, seed=1)
+    assert torch.equal(new, model.sample_prior(3, seed=1)) and new.shape == (3, 64)
+    assert model.decode(new.double().numpy()).shape == (3, 28, 28)
+
+
+@pytest.mark.parametrize(
+    "codes", [torch.zeros(64), torch.zeros(1, 63), torch.zeros(1, 64).int(), torch.zeros(0, 64)]
+)
+def test_other_codes_are_refused(model, codes):
+    with pytest.raises(ValueError, match="codes must be"):
+        model.decode(codes)
+
+
 def test_a_decoder_without_a_code(clone, images):
     decoder = vlae.load(DECODER, home=clone, precision="float32")
     value, error = decoder.log_likelihood(images, standard_error=True)
     assert (error == 0).all()
     assert torch.equal(value, decoder.log_likelihood(images, samples=1, seed=9))
-    for use in (decoder.encode, decoder.decompress):
+    for use in (decoder.encode, decoder.decompress, decoder.sample_posterior, decoder.decode):
         with pytest.raises(ValueError, match="a decoder without a code"):
             use(images)
 
@@ -147,12 +169,12 @@ def test_forms_of_binary_images(images):
     ("images", "message"),
     [
         (torch.zeros(28, 28), r"must be \(N, 28, 28\), not \(28, 28\)"),
-        (torch.zeros(0, 28, 28), r"not \(0, 28, 28\)"),
+        (torch.zeros(0, 28, 28), "N of at least 1"),
         (torch.zeros(1, 3, 28, 28), r"not \(1, 3, 28, 28\)"),
         (torch.full((1, 28, 28), 2), "0 and 1 only"),
         (torch.full((1, 28, 28), 257), "0 and 1 only"),
         (torch.full((1, 28, 28), -1), "0 and 1 only"),
-        (torch.full((1, 28, 28), 0.5), "0 and 1 only"),
+        (torch.full((1, 28, 28), 0.5), "0 and 1 only; .* for example, x > 0.5"),
         (torch.full((1, 28, 28), torch.nan), "0 and 1 only"),
         (torch.full((1, 28, 28), 1j), "not torch.complex64"),
         ("digits", "not <U6"),
@@ -169,11 +191,11 @@ def test_colour_values_are_checked():
         check_images(torch.full((1, 3, 32, 32), 256), COLOUR)
 
 
-@pytest.mark.parametrize("count", [0, -1])
-def test_counts_below_one_are_refused(model, images, count):
-    with pytest.raises(ValueError, match=f"at least 1, is {count}"):
+@pytest.mark.parametrize("count", [0, -1, 2.0, "2", True])
+def test_other_counts_are_refused(model, images, count):
+    with pytest.raises(ValueError, match=f"at least 1, is {count!r}"):
         model.sample(count)
-    with pytest.raises(ValueError, match=f"at least 1, is {count}"):
+    with pytest.raises(ValueError, match=f"at least 1, is {count!r}"):
         model.log_likelihood(images, samples=count)
 
 
@@ -357,6 +379,24 @@ def test_test_images_are_evenly_spaced_and_the_recorded_draw(tmp_path):
         vlae.test_images("static_mnist", last + 2, home=tmp_path)
     with pytest.raises(VlaeError, match="no data set 'mnist'"):
         vlae.test_images("mnist", home=tmp_path)
+
+
+def test_no_run_changes_the_test_images(tmp_path):
+    """A run that evaluates few images with another draw, and a data set without any run."""
+    write_data(tmp_path, small_params(tmp_path))
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    names = ("static_mnist", "dynamic_mnist")
+    before = [vlae.test_images(name, home=tmp_path) for name in names]
+    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    params["runs"] = {k: v for k, v in params["runs"].items() if "repeats" not in v}
+    for run in params["runs"].values():
+        run.setdefault("evaluation", {}).update(images=2, binarization_seed=1)
+    params["runs"] = {k: v for k, v in params["runs"].items() if v["dataset"] != names[0]}
+    of_runs = ("refined", "codelengths", "probes", "lossy")
+    params |= {key: {} for key in of_runs}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for name, images in zip(names, before, strict=True):
+        assert torch.equal(vlae.test_images(name, home=tmp_path), images)
 
 
 def test_every_recorded_model_is_described_by_its_record(clone):

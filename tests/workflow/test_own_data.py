@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from PIL import Image
 from miniature import PROJECT, made_up_arrays
 from pipeline import Workflow, new_workflow
 from vlae.data.formats import torchvision_sets
-from vlae.data.formats.idx import write_idx
+from vlae.data.formats.idx import IDX_MAGIC, write_idx
+from vlae.storage.write import sha256
 
-RUNS = ["fashion-vlae", "photographs-vlae"]
+RUNS = ["fashion-vlae", "photographs-vlae", "letters-vlae"]
 WANTED = [
     "results/figures/learning_curves.png",
     *(f"results/evaluations/{run}.json" for run in RUNS),
@@ -52,12 +54,27 @@ def write_photographs(workflow: Workflow) -> None:
         Image.fromarray(pixels).save(folder / f"{number:03}.png")
 
 
+def write_letters(workflow: Workflow) -> dict:
+    """Files of idx's layout at the mirror; returns their checksums and sizes by split."""
+    arrays = made_up_arrays("dynamic", **COUNTS)
+    arrays["train"] = np.concatenate([arrays["train"], arrays["valid"]])
+    pins = {}
+    for split in ("train", "test"):
+        path = workflow.folder.parent / "mirror" / "letters" / f"{split}.idx"
+        path.parent.mkdir(exist_ok=True)
+        header = struct.pack(">4i", IDX_MAGIC, len(arrays[split]), 28, 28)
+        path.write_bytes(header + arrays[split].tobytes())
+        pins[split] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+    return pins
+
+
 @pytest.fixture(scope="module")
 def own(tmp_path_factory) -> Workflow:
     """The project with nothing but the data sets and runs of docs/data.md, after one call."""
     workflow = new_workflow(tmp_path_factory.mktemp("own"), ())
     write_fashion(workflow)
     write_photographs(workflow)
+    letters = write_letters(workflow)
 
     def add(tree: dict) -> None:
         for block in documented():
@@ -65,6 +82,8 @@ def own(tmp_path_factory) -> Workflow:
             tree["runs"] |= block["runs"]
         for spec in tree["datasets"].values():
             spec["splits"] = dict(COUNTS)
+        for split, entry in tree["datasets"]["letters"]["files"].items():
+            entry |= letters[split]
         for run in tree["runs"].values():
             run["training"] = {}  # the short ones of the miniature
 

@@ -67,6 +67,12 @@ class Record:
         found = [c for c in self.status.get(stage, []) if isinstance(c, dict)]
         return {p: how for c in found for p, how in c.get(f"changed {kind}", {}).items()}
 
+    def only_settings_changed(self, stage):
+        """Return True if nothing but parameters has changed since the stage was recorded."""
+        known = all(isinstance(change, dict) for change in self.status.get(stage, []))
+        changed = {*self._changes(stage, "deps"), *self._changes(stage, "outs")}
+        return known and changed == {"params.yaml"}
+
     def unchanged(self, stage):
         """Return True if dvc.lock has the stage with the present command, parameters and inputs.
 

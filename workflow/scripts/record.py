@@ -65,10 +65,14 @@ def do_without_git():
         say("there is no git repository here: DVC works without one (.dvc/config.local)")
 
 
-def bring_recipes_up_to_date():
-    """Run the stage `recipes`, which takes seconds on the CPU."""
-    say("code or params.yaml changed: finding out which results change")
+def bring_recipes_up_to_date(record):
+    """Run the stage `recipes`: for all runs if the code has changed, which takes minutes, else for
+    those whose settings have changed."""
+    known = record.only_settings_changed(RECIPES)
+    what = "params.yaml changed" if known else "the code changed; this takes some minutes"
+    say(f"{what}: finding out which results change")
     env = {**os.environ, "OMP_NUM_THREADS": "1"}  # more threads would only wait
+    env["VLAE_KEEP_RECIPES"] = "1" if known else "0"
     done = subprocess.run([*DVC, "repro", "-q", "--single-item", RECIPES], env=env, check=False)
     if done.returncode:
         stop("`python -m vlae recipe` failed; nothing was started")
@@ -169,7 +173,7 @@ def run(ahead):
     run_cache.clear()
     record = Record()
     if record.status.get(RECIPES):
-        bring_recipes_up_to_date()
+        bring_recipes_up_to_date(record)
         record = Record()
     recorded = record.recorded_stages()
     published = [name for name in recorded if record.published(name)]

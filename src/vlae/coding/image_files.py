@@ -16,6 +16,7 @@ import numpy as np
 from vlae.data.formats.idx import IDX_MAGIC
 from vlae.errors import VlaeError
 from vlae.images import BINARY_IMAGE as SHAPE
+from vlae.storage.read import shown
 
 PIXELS = SHAPE[0] * SHAPE[1]
 FORMATS = ("png", "idx", "npz")
@@ -153,20 +154,25 @@ def _open_npz(path: Path, array: str | None) -> Iterator[ImageFile]:
         archive = zipfile.ZipFile(path)
     with archive:
         with _zip_errors(path):
-            counts = {}
+            counts, others = {}, []
             for member in archive.namelist():
+                name = member.removesuffix(".npy")
                 with archive.open(member) as file:
-                    if count := _images_in(file):
-                        counts[member.removesuffix(".npy")] = count
+                    shape, dtype = _array_in(file)
+                if dtype == np.uint8 and len(shape) == 3 and shape[1:] == SHAPE and shape[0]:
+                    counts[name] = shape[0]
+                else:
+                    others.append(f"{shown(name)} ({dtype}, shape {shape})")
         names = [array] if array is not None else list(counts)
         if len(names) != 1 or names[0] not in counts:
+            there = ", ".join(counts) or f"none, but {', '.join(others[:5]) or 'no array'}"
             raise VlaeError(
                 f"{path}: choose an array of images, uint8 (N, 28, 28), with --array; it has "
-                f"{', '.join(counts) or 'none'}"
+                f"{there}"
             )
         with _zip_errors(path):
             file = archive.open(f"{names[0]}.npy")
-            _images_in(file)
+            _array_in(file)
         with file:
 
             def read(start: int, stop: int) -> np.ndarray:  # from front to back only
@@ -179,8 +185,12 @@ def _open_npz(path: Path, array: str | None) -> Iterator[ImageFile]:
             yield ImageFile(counts[names[0]], "npz", [], read)
 
 
-def _images_in(file: IO[bytes]) -> int:
-    """Read the header of an npy file; return how many images follow, 0 if it has no images."""
+def _array_in(file: IO[bytes]) -> tuple[tuple[int, ...], object]:
+    """Read the header of an npy file; return the shape and type of the array that follows.
+
+    An array in an order that cannot be read from front to back, or in a format that is not known,
+    has the shape ().
+    """
     try:
         version = np.lib.format.read_magic(file)
         read = {
@@ -189,9 +199,8 @@ def _images_in(file: IO[bytes]) -> int:
         }[version]
         shape, fortran, dtype = read(file)
     except (ValueError, KeyError, EOFError):
-        return 0
-    images = dtype == np.uint8 and not fortran and len(shape) == 3 and shape[1:] == SHAPE
-    return shape[0] if images else 0
+        return (), "unknown"
+    return ((), "in Fortran's order") if fortran and len(shape) > 1 else (shape, dtype)
 
 
 class ImageWriter(ABC):

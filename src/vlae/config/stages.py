@@ -56,26 +56,30 @@ def reconfigured(params: Params) -> set[str]:
         for step in ("train", "evaluate", "sample")
         if not in_recipe(run, step)
     }
-    others: dict[str, dict[str, Any]] = {
+    return runs | {
+        f"{step}@{name}"
+        for step, configs in measurements(params).items()
+        for name, config in configs.items()
+        if recorded(name, step) != as_dict(config)
+    }
+
+
+def measurements(params: Params) -> dict[str, dict[str, Any]]:
+    """Return the settings, by name, of the steps that are neither of a run nor of a data set."""
+    return {
         "classifier": params.classifiers,
         "codelength": params.codelengths,
         "probe": params.probes,
         "lossy": params.lossy,
     }
-    return runs | {
-        f"{step}@{name}"
-        for step, configs in others.items()
-        for name, config in configs.items()
-        if _recorded(name, step) != as_dict(config)
-    }
 
 
 def in_recipe(run: Run, step: str) -> bool:
     """Return True if the step's recipe exists and has this configuration of the run."""
-    return _recorded(run.name, step) == json.loads(json.dumps(configurations(run)[step]))
+    return recorded(run.name, step) == json.loads(json.dumps(configurations(run)[step]))
 
 
-def _recorded(name: str, step: str) -> Any:
+def recorded(name: str, step: str) -> Any:
     """Return the configuration in a recipe; None if there is none."""
     try:
         return read_json(paths.recipe(name, step))["configuration"]

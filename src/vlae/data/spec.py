@@ -21,7 +21,9 @@ def check_dataset(spec: object, where: str) -> None:
     spec = mapping(spec, where)
     optional = {"unavailable", "alternative"} & spec.keys()
     name = spec.get("format")
-    form = FORMATS.get(name) if isinstance(name, str) else None
+    if "format" in spec:
+        checked(str, name, f"{where}.format", {"choices": tuple(FORMATS)})
+    form = FORMATS.get(str(name))
     if form is FORMATS["folder"]:
         required |= {"folder"}
         optional |= {"sha256"} & spec.keys()
@@ -39,7 +41,10 @@ def check_dataset(spec: object, where: str) -> None:
     splits = mapping(spec["splits"], f"{where}.splits", {"train", "valid", "test"})
     for split, count in splits.items():
         checked(int, count, f"{where}.splits.{split}", {"low": 1, "high": MOST_IMAGES})
-    checked(str, spec["format"], f"{where}.format", {"choices": tuple(FORMATS)})
+    if form and form.kind not in (None, spec["kind"]):
+        raise VlaeError(
+            f"{where}.kind must be {form.kind} with the format {name}, not {spec['kind']}"
+        )
     if "folder" in spec:
         checked(str, spec["folder"], f"{where}.folder")
         if "sha256" in spec:
@@ -119,4 +124,5 @@ def _check_files(
 def _check_digest(value: object, digits: int, where: str) -> None:
     digest = checked(str, value, where)
     if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
-        raise VlaeError(f"{where} must be {digits} hexadecimal digits, not {shown(digest)}")
+        kind = "hexadecimal digits in small letters"
+        raise VlaeError(f"{where} must be {digits} {kind}, not {shown(digest)}")

@@ -30,30 +30,49 @@ def draw_samples(
 ) -> Tensor:
     """Draw `count` images as network input: eps ~ N(0, I), z = f(eps), x ~ p(x|z)."""
     uniform = torch.rand((count, *model.noise_shape), generator=generator(seed, "sample pixels"))
-    z = None
-    if model.latent_dim:
-        noise = torch.randn((count, model.latent_dim), generator=generator(seed, "sample code"))
-        z = model.sample_prior(noise.to(device, dtype))
-    pieces = []
-    for start in range(0, count, AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        code = None if z is None else z[part]
-        pieces.append(model.sample_images(code, uniform[part].to(device, dtype)))
+    z = prior_codes(model, count, seed, device, dtype) if model.latent_dim else None
+    return _draw_images(model, z, uniform.to(device, dtype))
+
+
+@torch.no_grad()
+def prior_codes(
+    model: Model, count: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Draw the codes z ~ p(z) of `draw_samples`, (count, latent_dim)."""
+    noise = torch.randn((count, model.latent_dim), generator=generator(seed, "sample code"))
+    return model.sample_prior(noise.to(device, dtype))
+
+
+def decompress(model: Model, x: Tensor, seed: int) -> Tensor:
+    """Draw z ~ q(z|x), then x' ~ p(x|z); x and x' are (B, C, H, W)."""
+    return decode(model, posterior_codes(model, x, seed), seed)
+
+
+@torch.no_grad()
+def posterior_codes(model: Model, x: Tensor, seed: int) -> Tensor:
+    """Draw z ~ q(z|x) for images (B, C, H, W), (B, latent_dim)."""
+    noise = torch.randn((len(x), model.latent_dim), generator=generator(seed, "decompress code"))
+    pieces = [
+        model.sample_posterior(model.encode(part), of_code.to(x))[0]
+        for part, of_code in zip(x.split(AT_ONCE), noise.split(AT_ONCE), strict=True)
+    ]
     return torch.cat(pieces)
 
 
 @torch.no_grad()
-def decompress(model: Model, x: Tensor, seed: int) -> Tensor:
-    """Draw z ~ q(z|x), then x' ~ p(x|z); x and x' are (B, C, H, W)."""
-    noise = torch.randn((len(x), model.latent_dim), generator=generator(seed, "decompress code"))
-    shape = (len(x), *model.noise_shape)
+def decode(model: Model, z: Tensor, seed: int) -> Tensor:
+    """Draw x ~ p(x|z), (B, C, H, W), for codes z (B, latent_dim)."""
+    shape = (len(z), *model.noise_shape)
     uniform = torch.rand(shape, generator=generator(seed, "decompress pixels"))
+    return _draw_images(model, z, uniform.to(z))
+
+
+def _draw_images(model: Model, z: Tensor | None, uniform: Tensor) -> Tensor:
+    """Draw x ~ p(x|z) from noise (B, *noise_shape), AT_ONCE images at a time."""
     pieces = []
-    for part, of_code, of_pixels in zip(
-        x.split(AT_ONCE), noise.split(AT_ONCE), uniform.split(AT_ONCE), strict=True
-    ):
-        z, _ = model.sample_posterior(model.encode(part), of_code.to(x))
-        pieces.append(model.sample_images(z, of_pixels.to(x)))
+    for start in range(0, len(uniform), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        pieces.append(model.sample_images(None if z is None else z[part], uniform[part]))
     return torch.cat(pieces)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlae.config.load import image_kind
+from vlae.config.load import image_kind, inherited_evaluation
 from vlae.data import dataset as prepared
 from vlae.data.batches import as_stored
 from vlae.data.fetch import MIRROR_VARIABLE, fetch
@@ -43,7 +43,7 @@ def test_images(
     if not (project.root / paths.dataset(dataset)).exists():
         fetch(dataset, spec, project.root, os.environ.get(MIRROR_VARIABLE))
     images = prepared.load(dataset, image_kind(spec), project.root / "data")
-    config = next(run.evaluation for run in project.params.runs.values() if run.dataset == dataset)
+    config = inherited_evaluation(project.params, dataset)
     x = as_stored(test_input(images, config, config.binarization_seed))
     if count is None:
         return x
@@ -65,13 +65,20 @@ def check_images(images: "ArrayLike | Tensor", kind: ImageKind) -> Tensor:
     x = images if isinstance(images, Tensor) else _tensor(images)
     if kind is FIXED and x.ndim == 4 and x.shape[1] == 1:
         x = x[:, 0]
-    if x.shape[1:] != kind.shape or len(x) == 0:
+    if x.shape[1:] != kind.shape:
         raise ValueError(f"{wanted}, not {tuple(x.shape)}")
+    if not len(x):
+        raise ValueError(f"{wanted} with N of at least 1")
     if x.is_complex() or (kind is COLOUR and x.is_floating_point()):
         raise ValueError(f"{wanted} of integers 0 to {kind.largest}, not {x.dtype}")
     whole = x.to(torch.uint8) if not x.is_floating_point() or x.isfinite().all() else None
     if whole is None or not torch.equal(whole.to(x.dtype), x) or whole.max() > kind.largest:
-        raise ValueError(f"{wanted} with the values {_values(kind)} only")
+        how = (
+            "; grey values from 0 to 1 become bits by, for example, x > 0.5"
+            if kind is FIXED
+            else ""
+        )
+        raise ValueError(f"{wanted} with the values {_values(kind)} only{how}")
     return whole.cpu()
 
 

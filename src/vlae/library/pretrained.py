@@ -4,6 +4,7 @@ import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -43,7 +44,9 @@ class Pretrained:
     seed, hardware and revision that it was trained with.
 
     Images go in and come out as `vlae.test_images` returns them: uint8 (N, 28, 28) of 0 and 1, or
-    (N, 3, 32, 32) of 0 to 255. Every method raises ValueError for other images.
+    (N, 3, 32, 32) of 0 to 255. Every method raises ValueError for other images. The same seed
+    gives the same codes and images. No method computes gradients; docs/extending.md fine-tunes a
+    model.
     """
 
     name: str
@@ -75,12 +78,12 @@ class Pretrained:
         """log p(x) of each image, nats (N,), by importance sampling (section 4.1); exact for a
         model without a code.
 
-        The estimate is a lower bound in expectation, and rises with `samples`. With
-        `standard_error` a second tensor (N,) has the standard error over the samples, by the
-        delta method. Few effective samples make it too small.
+        The estimate is a lower bound in expectation, and rises with `samples`. The noise of an
+        image depends on `seed` and on its place in `images`: give each batch of a loop a seed of
+        its own. With `standard_error` a second tensor (N,) has the standard error over the
+        samples, by the delta method. Few effective samples make it too small.
         """
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, is {samples}")
+        samples = _at_least_one("samples", samples)
         x = self._input(images)
         found = estimates(self.model, x, range(len(x)), samples, seed, self.precision)
         value = torch.from_numpy(found["log_likelihood"])
@@ -91,16 +94,40 @@ class Pretrained:
         error = (spread * samples / (samples - 1)).sqrt() if samples > 1 else spread + math.nan
         return value, error if self.model.latent_dim else torch.zeros_like(value)
 
+    def sample_posterior(self, images: Tensor, seed: int = 0) -> Tensor:
+        """Draw a code z ~ q(z|x) for each image, (N, latent_dim), after the IAF if there is one.
+        ValueError for a model without a code."""
+        self._needs_code()
+        return sampling.posterior_codes(self.model, self._input(images), seed)
+
+    def sample_prior(self, count: int, seed: int = 0) -> Tensor:
+        """Draw `count` codes z ~ p(z), (count, latent_dim), as `sample` does. ValueError for a
+        model without a code."""
+        self._needs_code()
+        return sampling.prior_codes(self.model, _at_least_one("count", count), seed, self.device)
+
+    def decode(self, codes: Tensor, seed: int = 0) -> Tensor:
+        """Draw an image from p(x|z) for each code, from `sample_posterior`, `sample_prior` or your
+        own, floating-point (N, latent_dim). ValueError for other codes and a model without."""
+        self._needs_code()
+        z = torch.as_tensor(codes)
+        if z.ndim != 2 or z.shape[1] != self.model.latent_dim or not z.is_floating_point():
+            wanted = f"floating-point (N, {self.model.latent_dim})"
+            raise ValueError(f"codes must be {wanted}, not {z.dtype} {tuple(z.shape)}")
+        if not len(z) or not z.isfinite().all():
+            raise ValueError("codes must be finite numbers, of one image or more")
+        return self._output(sampling.decode(self.model, z.to(self.device).float(), seed))
+
     def decompress(self, images: Tensor, seed: int = 0) -> Tensor:
         """Encode, draw a code, and draw images from it: what the code keeps of `images` (figures 1
-        to 3). ValueError for a model without a code."""
+        to 3). The same as `decode(sample_posterior(images, seed), seed)`. ValueError for a model
+        without a code."""
         self._needs_code()
         return self._output(sampling.decompress(self.model, self._input(images), seed))
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """Draw `count` images from the model."""
-        if count < 1:
-            raise ValueError(f"count must be at least 1, is {count}")
+        count = _at_least_one("count", count)
         return self._output(sampling.draw_samples(self.model, count, seed, self.device))
 
     def _input(self, images: Tensor) -> Tensor:
@@ -116,19 +143,26 @@ class Pretrained:
             raise ValueError(f"{self.name} is a decoder without a code")
 
 
+def _at_least_one(name: str, value: int) -> int:
+    """Return the integer. Raises ValueError unless it is one, of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, is {value!r}")
+    return int(value)
+
+
 def load(
     run: str,
     folder: str | os.PathLike | None = None,
     *,
     home: str | os.PathLike | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: str = "auto",
 ) -> Pretrained:
     """Load the trained model of a run, from `folder`, which has its model.safetensors and
     train.json, or from the project `home` (vlae.library.project says where that is looked for).
 
-    device: auto, cpu or cuda. precision: auto (bfloat16 where the hardware multiplies it), float32
-    or bfloat16.
+    device: auto, cpu, cuda or cuda:N. precision: auto (bfloat16 where the hardware multiplies
+    it), float32 or bfloat16.
     Raises VlaeError for a run that is unknown or not trained, and for weights that are not
     those that its record describes.
     """

@@ -187,6 +187,62 @@ def test_a_folder_that_is_not_as_it_should_be(tmp_path, change, said):
     assert "\n" not in str(caught.value) and not (tmp_path / "data" / "mine.npz").exists()
 
 
+def grey(path: Path) -> np.ndarray:
+    return folder._image(path, DYNAMIC)
+
+
+def test_16_bit_values_are_scaled(tmp_path):
+    ramp = np.linspace(0, 65535, 784).round().astype(np.uint16).reshape(28, 28)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    assert np.array_equal(grey(tmp_path / "ramp.png"), ramp // 257)
+
+
+def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path):
+    picture, exif = Image.fromarray(GREYS["test"][0]), Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    picture.save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(grey(tmp_path / "turned.png"), np.rot90(GREYS["test"][0], -1))
+
+
+def test_transparent_pixels_and_values_of_32_bits_are_refused(tmp_path):
+    opaque = np.full((28, 28, 4), 255, np.uint8)
+    Image.fromarray(opaque).save(tmp_path / "opaque.png")
+    assert (grey(tmp_path / "opaque.png") == 255).all()
+    opaque[3, 4, 3] = 254
+    Image.fromarray(opaque).save(tmp_path / "hole.png")
+    Image.fromarray(np.ones((28, 28), np.float32)).save(tmp_path / "float.tiff")
+    Image.fromarray(np.ones((28, 28), np.int32)).save(tmp_path / "int.tiff")
+    for name, said in (("hole.png", "transparent"), ("float.tiff", "32 bits"), ("int.tiff", "32")):
+        with pytest.raises(VlaeError, match=f"{name}: has .*{said}"):
+            grey(tmp_path / name)
+
+
+def test_folders_of_some_splits_are_refused(tmp_path):
+    for split in ("train", "val", "test"):
+        (tmp_path / split).mkdir()
+        Image.fromarray(GREYS["test"][0]).save(tmp_path / split / "1.png")
+    counts = {"train": 1, "valid": 1, "test": 1}
+    with pytest.raises(VlaeError, match="has the folders train, test, but lacks valid"):
+        folder.read({"all": tmp_path}, spec("folder", splits=counts))
+    (tmp_path / "val").rename(tmp_path / "valid")
+    (tmp_path / "valid/1.png").unlink()
+    with pytest.raises(VlaeError, match="holds train 1, valid 0, test 1"):
+        folder.read({"all": tmp_path}, spec("folder", splits=counts))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": "torchvision:CIFAR100"}, "format must be one of .*torchvision:KMNIST"),
+        ({"kind": "colour", "binarization": None}, "kind must be binary with the format torch"),
+    ],
+)
+def test_a_format_that_does_not_fit_is_named(changes, said):
+    block = {key: value for key, value in (spec("torchvision:KMNIST") | changes).items() if value}
+    with pytest.raises(VlaeError, match=said):
+        check_dataset(block, "datasets.mine")
+
+
 def test_a_pinned_folder_is_taken_as_it_was_only(tmp_path):
     path = a_folder(tmp_path / "mine", SIZES)
     pinned = spec("folder", folder="mine", sha256=folder.digest(path))

@@ -4,13 +4,17 @@ Each image is scaled, with antialiasing, until its shorter side fits, and then c
 binary data set gets 28x28 grey values; with `binarization: fixed`, values of at least 128 become
 1. A data set of colour images gets 32x32 pixels. Bright pixels are the ink.
 
-If the folder has subfolders train, valid and test, they are the splits. Otherwise all images below
-the folder are shuffled in a fixed order and divided as `splits` says.
+Images are turned as their EXIF orientation says. 16-bit grey values are scaled to 8 bits. Images
+that have no fixed 8-bit values are refused: transparent pixels, numbers of 32 bits.
+
+If the folder has subfolders train, valid and test, they are the splits. Without any of the three,
+all images below the folder are shuffled in a fixed order and divided as `splits` says.
 """
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +22,9 @@ from vlae.data.formats.splits import Counts, Splits, noise, shuffled
 from vlae.errors import VlaeError, one_line
 from vlae.images import ImageKind, image_kind
 from vlae.storage.write import sha256
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SPLITS = ("train", "valid", "test")
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
@@ -31,7 +38,14 @@ def read(raw: dict[str, Path], spec: dict) -> Splits:
     differs from `splits`.
     """
     folder, kind, counts = raw["all"], image_kind(spec), spec["splits"]
-    if all((folder / split).is_dir() for split in SPLITS):
+    named = [split for split in SPLITS if (folder / split).is_dir()]
+    if named and len(named) < len(SPLITS):
+        lacking = ", ".join(split for split in SPLITS if split not in named)
+        raise VlaeError(
+            f"{folder}: has the folders {', '.join(named)}, but lacks {lacking}; it needs all "
+            "three or none of them"
+        )
+    if named:
         arrays = {split: _read(list(_paths(folder / split)), kind) for split in SPLITS}
         found = {split: len(images) for split, images in arrays.items()}
         if found != counts:
@@ -68,7 +82,8 @@ def digest(folder: Path) -> str:
 
 
 def _read(paths: list[Path], kind: ImageKind) -> np.ndarray:
-    return np.stack([_image(path, kind) for path in paths])
+    images = [_image(path, kind) for path in paths]
+    return np.stack(images) if images else np.empty((0, *kind.shape), np.uint8)
 
 
 def _image(path: Path, kind: ImageKind) -> np.ndarray:
@@ -78,13 +93,35 @@ def _image(path: Path, kind: ImageKind) -> np.ndarray:
     side = kind.shape[-1]
     try:
         with Image.open(path) as image:
-            plain = image.convert("RGB" if len(kind.shape) == 3 else "L")
+            plain = _upright(image).convert("RGB" if len(kind.shape) == 3 else "L")
+    except VlaeError as error:
+        raise VlaeError(f"{path}: {error}") from None
     except Exception as error:  # Pillow raises many types for damaged files
         raise VlaeError(f"{path}: not a usable image ({one_line(error)})") from None
     fitted = np.asarray(F.center_crop(F.resize(plain, side, antialias=True), [side, side]))
     if len(kind.shape) == 3:
         return fitted.transpose(2, 0, 1)
     return (fitted >= THRESHOLD).astype(np.uint8) if kind.largest == 1 else fitted
+
+
+def _upright(image: "Image") -> "Image":
+    """Return the image with 8 bits a value, turned as its EXIF orientation says.
+
+    Raises VlaeError if it has transparent pixels or values without a fixed range.
+    """
+    from PIL import Image, ImageOps
+
+    turned = ImageOps.exif_transpose(image)
+    if turned.has_transparency_data:
+        opaque = turned.convert("RGBA")
+        if np.asarray(opaque)[..., 3].min() < 255:
+            raise VlaeError("has transparent pixels; store it with a background")
+        return opaque.convert("RGB")
+    if turned.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(turned).astype(np.uint32) // 257).astype(np.uint8))
+    if turned.mode in ("I", "F"):
+        raise VlaeError("has values of 32 bits; store it with 8 or 16 bits a value")
+    return turned
 
 
 def example(raw: dict[str, Path], spec: dict) -> Counts:

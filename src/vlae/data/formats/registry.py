@@ -26,7 +26,7 @@ from vlae.data.formats import (
 )
 from vlae.data.formats.splits import Counts, Splits
 from vlae.errors import VlaeError
-from vlae.images import image_kind
+from vlae.images import COLOUR, FIXED, image_kind
 
 Raw = dict[str, Path]  # raw files by their key in `files`
 
@@ -40,6 +40,7 @@ class Format:
     example(raw, spec): writes small files with fixed images to `raw`; returns their counts.
     needed, optional: the keys of `files`.
     own_files(spec): returns the files, for a format whose files params.yaml does not name.
+    kind: name of the kind of images that it has; None: of any.
     """
 
     read: Callable[[Raw, dict], Splits]
@@ -47,6 +48,7 @@ class Format:
     needed: tuple[str, ...] = ("all",)
     optional: tuple[str, ...] = ()
     own_files: Callable[[dict], dict] | None = None
+    kind: str | None = FIXED.name
 
 
 def _read_each(read: Callable[[Path, int], np.ndarray], raw: Raw, spec: dict) -> Splits:
@@ -80,12 +82,18 @@ def _per_split(read: Callable, write: Callable) -> Format:
     )
 
 
-def _together(read: Callable, example: Callable, keys: tuple[str, ...] = ("all",)) -> Format:
+def _together(
+    read: Callable,
+    example: Callable,
+    keys: tuple[str, ...] = ("all",),
+    kind: str = FIXED.name,
+) -> Format:
     """Return a format whose files hold all splits together: read(path, ..., counts=Counts)."""
     return Format(
         lambda raw, spec: read(*(raw[key] for key in keys), counts=spec["splits"]),
         lambda raw, spec: example(*(raw[key] for key in keys)),
         keys,
+        kind=kind,
     )
 
 
@@ -96,9 +104,9 @@ FORMATS = {
     "chardata_mat": _together(matlab.read_chardata, matlab.example_chardata),
     "lake_npz": _together(omniglot.read_lake_npz, omniglot.example_lake_npz),
     "lake_zip": _together(omniglot.read_lake_zip, omniglot.example_lake_zip, omniglot.ZIP_FILES),
-    "cifar10_tar": _together(cifar.read_tar, cifar.example_tar),
-    "cifar10_bin": _together(cifar.read_bin, cifar.example_bin, cifar.BIN_FILES),
-    "folder": Format(folder.read, folder.example),
+    "cifar10_tar": _together(cifar.read_tar, cifar.example_tar, kind=COLOUR.name),
+    "cifar10_bin": _together(cifar.read_bin, cifar.example_bin, cifar.BIN_FILES, COLOUR.name),
+    "folder": Format(folder.read, folder.example, kind=None),
     "one_bit": Format(one_bit.read, one_bit.example, own_files=one_bit.files),
     **{
         f"torchvision:{name}": Format(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlae.errors import VlaeError
+from vlae.errors import VlaeError, nearest
 from vlae.report.doubt import doubt
 from vlae.report.paper import PaperRow, PaperTable, citation, paper_table
 from vlae.report.repetitions import repeated_evaluations
@@ -171,7 +171,8 @@ def _cells_of(
 ) -> dict:
     """Return the cells of row.run, on any data set, with the remarks in its note."""
     if row.run not in params.runs:
-        return {"note": "; ".join(["not trained", *remarks])}
+        absent = ["not trained: params.yaml has no such run", nearest(row.run, params.runs)]
+        return {"note": "; ".join(filter(None, [*absent, *remarks]))}
     training, evaluation = read_results(root, row.run, params.runs[row.run].dataset)
     if training is None:
         why = params.why_not_trained(row.run)
