@@ -45,14 +45,14 @@ from vlae.evaluation.likelihood import (
 from vlae.evaluation.sample import DECOMPRESSED, decompress, draw_samples
 from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.images import COLOUR, FIXED, ImageKind, scaled
-from vlae.models.base import Model, Posterior, latent_noise
+from vlae.models.base import Model, Posterior
 from vlae.models.build import build_model
 from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.read import read_json
 from vlae.storage.tensors import with_prefix
 from vlae.storage.write import write_text
-from vlae.training.step import selection, training_step
+from vlae.training.step import draw, training_step
 from vlae.training.train_state import TrainState, new_train_state
 
 DIGITS = 7
@@ -124,10 +124,9 @@ def _training(run: Run, images: torch.Tensor, kind: ImageKind) -> tuple[TrainSta
     for step in range(2):
         random = generator(seed, "step", step)
         indices = permutation(seed, 0, IMAGES)[step * 3 : step * 3 + 3]
-        x = as_input(images[indices], kind, random).to(full)
-        noise = latent_noise(model.latent_dim, x, random, run.training.bound_samples)
-        uniform = selection(run.training, x, random)
-        steps.append(training_step(state, x, noise, "float32", uniform=uniform).tolist())
+        x, noise, uniform = draw(images[indices], kind, run.training, model.latent_dim, random)
+        noise = None if noise is None else noise.to(full)
+        steps.append(training_step(state, x.to(full), noise, "float32", uniform=uniform).tolist())
         if soft is not None:
             soft.after((step + 1) * soft.steps)
     trained = {

@@ -188,6 +188,7 @@ def test_a_refined_run_knows_the_run_that_it_begins_with(tmp_path):
             "more.training.bound_gradient must be all with bound_samples 1, not drawn",
         ),
         (refine({"bound_gradient": "one"}), "bound_gradient must be one of all, drawn, not 'one'"),
+        (refine({"augment": "shift"}), "training.augment must be one of none, flip, not 'shift'"),
         (refine({"start_from": 3}), "start_from must be str"),
         (assign("refined", RUN[1], {}), "refined.static_mnist-vlae: runs has a run of that name"),
         (assign("refined", "a b", {}), "refined: 'a b' is not a valid name"),

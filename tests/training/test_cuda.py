@@ -18,17 +18,16 @@ from miniature import PROJECT, made_up_arrays, small_params, write_data
 from processes import Command
 from scripts import script
 from vlae.config.load import load_params
-from vlae.data.batches import as_input, permutation
+from vlae.data.batches import permutation
 from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.hardware import set_arithmetic
 from vlae.images import KINDS
-from vlae.models.base import latent_noise
 from vlae.randomness import generator
 from vlae.training.cuda_graph import CapturedStep, StaticInputs, unchanged
 from vlae.training.free_bits import RunningGamma
 from vlae.training.optimizer import new_optimizer, optimizer_tensors, set_learning_rate
-from vlae.training.step import Arithmetic, new_step, selection, training_step
+from vlae.training.step import Arithmetic, draw, new_step, training_step
 from vlae.training.train import train
 from vlae.training.train_state import TrainState, new_train_state
 
@@ -147,7 +146,7 @@ def test_static_inputs_hold_what_a_step_draws(folder, name, kind):
     run = small_params(folder).run(name)
     training = replace(run.training, batch_size=8)
     if run.model.latent_dim:
-        training = replace(training, bound_samples=3, bound_gradient="drawn")
+        training = replace(training, bound_samples=3, bound_gradient="drawn", augment="flip")
     images = torch.from_numpy(made_up_arrays(kind.binarization)["train"])
     inputs = StaticInputs(images, kind, training, run.model.latent_dim)
     tensors = [value for value in vars(inputs).values() if isinstance(value, torch.Tensor)]
@@ -156,9 +155,7 @@ def test_static_inputs_hold_what_a_step_draws(folder, name, kind):
         indices = permutation(0, step, len(images))[:8]
         inputs.fill(indices, generator(0, "step", step))
         random = generator(0, "step", step)
-        x = as_input(images[indices], kind, random)
-        noise = latent_noise(run.model.latent_dim, x, random, training.bound_samples)
-        uniform = selection(training, x, random)
+        x, noise, uniform = draw(images[indices], kind, training, run.model.latent_dim, random)
         assert torch.equal(inputs.x(), x)
         for held_there, drawn in ((inputs.noise, noise), (inputs.selection, uniform)):
             assert held_there is None if drawn is None else torch.equal(held_there, drawn)

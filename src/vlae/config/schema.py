@@ -135,7 +135,8 @@ class TrainingConfig:
 
     bound_samples: samples of each image in the importance-weighted bound; 1: the ELBO
     (vlae.models.objective). bound_gradient: of all these samples, or of one that is drawn with its
-    importance weight. start_from: the run whose weights it begins with, "" for random ones
+    importance weight. augment: flip mirrors every image, left and right, with probability 1/2 at
+    each visit. start_from: the run whose weights it begins with, "" for random ones
     (vlae.training.start).
     """
 
@@ -150,6 +151,7 @@ class TrainingConfig:
     free_bits: float = _range(low=0, high=MOST_FREE_BITS)  # vlae.config.rules
     bound_samples: int = _range(low=1, high=MOST_BOUND_SAMPLES, unsaid=1)
     bound_gradient: str = _choice("all", "drawn", unsaid="all")
+    augment: str = _choice("none", "flip", unsaid="none")
     start_from: str = _name(unsaid="")
     split: str = _choice("train", "train+valid")
     init_images: int = _range(low=2, high=LARGEST_BATCH)

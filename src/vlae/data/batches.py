@@ -44,6 +44,14 @@ def as_input(images: Tensor, kind: ImageKind, random: torch.Generator) -> Tensor
     return bits.unsqueeze(1)
 
 
+def mirrored(x: Tensor, uniform: Tensor | None) -> Tensor:
+    """Mirror the images (B, C, H, W), left and right, whose `uniform` (B,) is below 1/2.
+
+    None: return x as it is.
+    """
+    return x if uniform is None else torch.where((uniform < 0.5).view(-1, 1, 1, 1), x.flip(-1), x)
+
+
 def as_stored(x: Tensor) -> Tensor:
     """Convert network input to the form in which a data set stores it.
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vlae.config.schema import TrainingConfig
-from vlae.data.batches import bits_below
+from vlae.data.batches import bits_below, mirrored
 from vlae.images import ImageKind, scaled
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ class StaticInputs:
     """A batch in fixed memory: image indices (B,) and latent noise (B * K, latent_dim).
 
     A data set with dynamic binarization adds uniform noise (B, 28, 28), which binarizes the
-    images. Drawing the samples whose gradient is taken needs uniform noise (B,).
+    images. Drawing the samples whose gradient is taken needs uniform noise (B,), and so does
+    mirroring images.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class StaticInputs:
         self.noise = torch.zeros(noise, device=on) if latent_dim else None
         draws = training.bound_gradient == "drawn"
         self.selection = torch.zeros(size, device=on) if draws else None
+        self.mirroring = torch.zeros(size, device=on) if training.augment == "flip" else None
 
     def fill(self, indices: Tensor, random: torch.Generator) -> None:
         """Take the batch `indices` (B,) and draw what a step draws, in the same order."""
@@ -52,17 +54,18 @@ class StaticInputs:
             (self.greys, torch.rand),
             (self.noise, torch.randn),
             (self.selection, torch.rand),
+            (self.mirroring, torch.rand),
         ):
             if static is not None:
                 draw(static.shape, generator=random, out=static)
 
     def x(self) -> Tensor:
-        """Return the network input, equal to that of as_input."""
+        """Return the network input, equal to that of as_input and mirrored."""
         images = self.images[self.indices]
         if self.kind.binarization == "none":
-            return scaled(images)
+            return mirrored(scaled(images), self.mirroring)
         bits = images.float() if self.greys is None else bits_below(images, self.greys)
-        return bits.unsqueeze(1)
+        return mirrored(bits.unsqueeze(1), self.mirroring)
 
 
 @contextmanager

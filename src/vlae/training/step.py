@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vlae.config.schema import Run, TrainingConfig
-from vlae.data.batches import as_input
+from vlae.data.batches import as_input, mirrored
 from vlae.hardware import autocast
 from vlae.images import ImageKind
 from vlae.models.base import latent_noise
@@ -46,7 +46,7 @@ def training_step(
     """Update the state once; return (loss, reconstruction, KL), nats per image, float64 (3,).
 
     x: network input (B, C, H, W). noise: standard normal (B * K, latent_dim) for a bound with K
-    samples, or None. uniform: (B,), to take the gradient of one of them (`selection`). The loss,
+    samples, or None. uniform: (B,), to take the gradient of one of them. The loss,
     ELBO and KL are those of vlae.models.objective. With several processes x, noise and uniform are
     this process's shard; the update and the returned values are for the whole batch. `bound` is
     negative_bound, or its compiled form.
@@ -66,11 +66,22 @@ def training_step(
     return torch.stack([total.detach().double(), reconstruction, kl])
 
 
-def selection(training: TrainingConfig, x: Tensor, random: torch.Generator) -> Tensor | None:
-    """Return uniform numbers (B,) that draw the samples whose gradient is taken, or None."""
-    if training.bound_gradient == "all":
-        return None
-    return torch.rand(len(x), generator=random, device=x.device)
+def draw(
+    images: Tensor,
+    kind: ImageKind,
+    training: TrainingConfig,
+    latent_dim: int,
+    random: torch.Generator,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Draw what a step on stored images (B, …) needs: x, noise and uniform of `training_step`."""
+    x = as_input(images, kind, random)
+    noise = latent_noise(latent_dim, x, random, training.bound_samples)
+    uniform = mirroring = None
+    if training.bound_gradient == "drawn":
+        uniform = torch.rand(len(x), generator=random, device=x.device)
+    if training.augment == "flip":
+        mirroring = torch.rand(len(x), generator=random, device=x.device)
+    return mirrored(x, mirroring), noise, uniform
 
 
 def new_step(
@@ -98,9 +109,7 @@ def new_step(
         state.sums.add_(training_step(state, x, noise, precision, group, bound, uniform))
 
     def step(indices: Tensor, random: torch.Generator) -> None:
-        x = as_input(images[indices], kind, random)
-        noise = latent_noise(latent_dim, x, random, training.bound_samples)
-        uniform = selection(training, x, random)
+        x, noise, uniform = draw(images[indices], kind, training, latent_dim, random)
         update(
             group.local_shard(x),
             None if noise is None else group.local_shard(noise),
