@@ -267,10 +267,13 @@ def test_what_is_not_there_is_named(clone, tmp_path):
         vlae.load("static_mnist-vale", home=home)
     with pytest.raises(VlaeError, match="is not trained in"):
         vlae.load("omniglot-vlae", home=home)
-    for option in ({"device": "gpu"}, {"device": "cuda:0"}, {"precision": "fp16"}):
+    for option in ({"device": "gpu"}, {"device": "cpu:0"}, {"precision": "fp16"}):
         ((name, value),) = option.items()
         with pytest.raises(VlaeError, match=f"{name} must be one of auto, .*, not '{value}'"):
             vlae.load(RUN, home=home, **option)
+    if not torch.cuda.is_available():
+        with pytest.raises(VlaeError, match="device cuda: PyTorch sees no CUDA device here"):
+            vlae.load(RUN, home=home, device="cuda:1")
     (home / "dvc.lock").write_text("stages: [1]\n")
     with pytest.raises(VlaeError, match=r"dvc\.lock cannot be read"):
         vlae.load(RUN, home=home)

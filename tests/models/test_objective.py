@@ -19,7 +19,7 @@ from vlae.models.objective import (
     negative_bound,
     objective,
 )
-from vlae.native.library import unavailable_reason
+from vlae.native.library import mode, unavailable_reason
 
 IMAGES, SAMPLES = 5, 4
 
@@ -205,7 +205,7 @@ def test_the_core_weights_each_sample_as_pytorch_does(monkeypatch):
         return compute(core, images, target, needed, scale)
 
     monkeypatch.setattr(network._LogLikelihood, "compute", staticmethod(noting))
-    with autocast(x.device, "bfloat16"):
+    with autocast(x.device, mode().precision):
         bound = negative_bound(model, x, noise)[2]
     bound.backward()
     (first, nothing), (second, scale) = asked

@@ -23,6 +23,7 @@ from vlae.data.dataset import load
 from vlae.errors import VlaeError
 from vlae.hardware import set_arithmetic
 from vlae.images import KINDS
+from vlae.native.library import backend
 from vlae.randomness import generator
 from vlae.training.cuda_graph import CapturedStep, StaticInputs, unchanged
 from vlae.training.free_bits import RunningGamma
@@ -108,7 +109,7 @@ def warm_up_only(step):
 def test_what_a_graph_would_replay_is_the_training_step(folder, monkeypatch, name):
     monkeypatch.setattr(CapturedStep, "capture", warm_up_only)
     eager, graph = (Training(folder, name, CPU, graph) for graph in (False, True))
-    assert (eager.core, graph.core) == ("PyTorch", "PyTorch, CUDA graph")
+    assert graph.core == f"{eager.core}, CUDA graph"
     assert isinstance(graph.step, CapturedStep)
     assert torch.equal(eager.steps(0, 10), graph.steps(0, 10))
     assert equal(eager.values(), graph.values())
@@ -173,15 +174,16 @@ def test_where_capture_fails_steps_are_eager_and_one_line_says_so(folder, monkey
     eager, fallen_back = (Training(folder, RUN, CPU, graph) for graph in (False, True))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("no CUDA graph, ") and line.endswith("operation not permitted")
-    assert fallen_back.core == "PyTorch"
+    assert fallen_back.core == eager.core
     assert torch.equal(eager.steps(0, 3), fallen_back.steps(0, 3))
     assert equal(eager.values(), fallen_back.values())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_without_a_driver_the_capture_itself_fails_in_one_line(folder, capsys):
-    assert Training(folder, RUN, CPU, True).core == "PyTorch"
+    fallen_back = Training(folder, RUN, CPU, True)
     assert len(capsys.readouterr().err.splitlines()) == 1
+    assert fallen_back.core == Training(folder, RUN, CPU, False).core
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
@@ -218,8 +220,11 @@ def test_the_body_never_asks_the_device_for_a_value(folder, monkeypatch, name, d
         state = TrainState(training.run.training, model, optimizer, average, None, free_bits)
         results = []
 
+        # The C++ core would read memory, which these tensors do not have.
+        precision = next(p for p in ("float32", "bfloat16") if backend(device, p) == "PyTorch")
+
         def update(x, noise, uniform):
-            results.append(training_step(state, x, noise, "float32", uniform=uniform))
+            results.append(training_step(state, x, noise, precision, uniform=uniform))
 
         CapturedStep(update, inputs, []).body()
         assert results[0].device.type == device and results[0].shape == (3,)
