@@ -47,6 +47,7 @@ from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.images import COLOUR, FIXED, ImageKind, scaled
 from vlae.models.base import Model, Posterior
 from vlae.models.build import build_model
+from vlae.models.widen import widened
 from vlae.randomness import generator
 from vlae.storage import paths
 from vlae.storage.read import read_json
@@ -119,7 +120,8 @@ def _training(run: Run, images: torch.Tensor, kind: ImageKind) -> tuple[TrainSta
     start = {}
     if run.start is not None:
         before, start["start"] = _training(run.start, images, kind)
-        state.start_from_average(with_prefix("average", before.average), 1.0, run.start.name)
+        weights = with_prefix("average", widened(before.average, model))
+        state.start_from_average(weights, 1.0, run.start.name)
     steps = []
     for step in range(2):
         random = generator(seed, "step", step)

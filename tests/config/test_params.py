@@ -141,7 +141,7 @@ def test_a_refined_run_knows_the_run_that_it_begins_with(tmp_path):
         "static_mnist-further",
         {
             "dataset": "static_mnist",
-            "model": {},
+            "model": {"decoder": {"filters": 32}},
             "training": {"start_from": "static_mnist-vlae_plus"},
             "evaluation": {},
         },
@@ -149,11 +149,18 @@ def test_a_refined_run_knows_the_run_that_it_begins_with(tmp_path):
     chain = load_changed(tmp_path, further).run("static_mnist-further")
     assert chain.start.start.name == RUN[1] and chain.block == "refined.static_mnist-further"
     tuned = ("omniglot-vlae_tuned", "omniglot_rebuilt-vlae_tuned")  # the better row of its table
-    for base in ("static_mnist-vlae", *tuned):
+    for base in tuned:
         plus = load_params(PROJECT / "params.yaml").run(base.removesuffix("_tuned") + "_plus")
         assert plus.start.name == base and plus.training.split == "train+valid"
         assert plus.training.learning_rate < plus.start.training.learning_rate / 2
         assert "bound_samples" not in as_dict(plus.start.training)
+
+
+def test_a_refined_run_may_have_more_filters(tmp_path):
+    run = load_changed(tmp_path, refine(model={"decoder": {"filters": 20}})).run(
+        "static_mnist-more"
+    )
+    assert (run.model.decoder.filters, run.start.model.decoder.filters) == (20, 12)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +183,12 @@ def test_a_refined_run_knows_the_run_that_it_begins_with(tmp_path):
         ),
         (
             refine(model={"decoder": {"filters": 9}}),
-            "more.model must be that of static_mnist-vlae, .* decoder.filters is 9 here and 12",
+            "more.model must be that of static_mnist-vlae, .* decoder.filters is 9 here and 12 "
+            "there; only decoder.filters may be larger",
+        ),
+        (
+            refine(model={"decoder": {"filters": 20, "maps": 6}}),
+            "more.model must be that of static_mnist-vlae, .* decoder.maps is 6 here and 4 there",
         ),
         (
             refine({"bound_samples": 2}),

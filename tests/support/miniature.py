@@ -92,9 +92,12 @@ def small_params(
                 if isinstance(block, dict)
             }
         run["training"] = {}
-    for run in tree["refined"].values():
-        begun = tree["runs"][run["training"]["start_from"]]
-        run["model"] = copy.deepcopy(begun["model"])
+    real = load_params(PROJECT / "params.yaml").runs
+    for name, run in tree["refined"].items():
+        begun = run["training"]["start_from"]
+        run["model"] = copy.deepcopy(tree["runs"][begun]["model"])
+        if real[name].model.decoder.filters > real[begun].model.decoder.filters:
+            run["model"].setdefault("decoder", {})["filters"] = 6
         kept = {"start_from", "bound_samples", "bound_gradient", "free_bits"}
         run["training"] = {key: value for key, value in run["training"].items() if key in kept}
     path = folder / "params.yaml"

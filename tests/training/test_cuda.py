@@ -41,7 +41,7 @@ def needs_gpu(test):
 
 RUN = "static_mnist-vlae"
 RUNS = [RUN, "static_mnist-vlae_iaf_relu", "static_mnist-vae_af", "dynamic_mnist-pixelcnn"]
-RUNS += ["static_mnist-vlae_plus", "cifar10-resnet_vlae", "cifar10-vlae_7x4gray"]
+RUNS += ["omniglot-vlae_plus", "cifar10-resnet_vlae", "cifar10-vlae_7x4gray"]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from test_train import RUN, prepare, run_training, train_and_kill
+from test_train import prepare, run_training, train_and_kill
 
 from miniature import small_params
 from processes import Command
@@ -23,7 +23,8 @@ from vlae.training.saved_state import state_path
 from vlae.training.step import training_step
 from vlae.training.train_state import new_train_state
 
-PLUS = "static_mnist-vlae_plus"
+RUN, PLUS = "omniglot-vlae_tuned", "omniglot-vlae_plus"  # with the bound of 8 samples
+NARROW, WIDE = "static_mnist-vlae", "static_mnist-vlae_plus"  # with more filters
 
 
 def results(folder, name=PLUS):
@@ -43,7 +44,7 @@ def record_of(folder, name=PLUS):
 @pytest.fixture
 def begun(project):
     """A project whose base has three epochs."""
-    run_training(prepare(project, {"epochs": 3}))
+    run_training(prepare(project, {"epochs": 3}), RUN)
     return project
 
 
@@ -144,6 +145,40 @@ def test_a_damaged_base_is_refused(begun):
     with pytest.raises(VlaeError, match="is not the checkpoint that the train"):
         run_training(params, PLUS)
     assert not results(begun).exists()
+
+
+def test_a_wider_decoder_computes_the_same_before_its_first_step(project):
+    params = prepare(project)
+    run_training(params, NARROW)
+    run, base = params.runs[WIDE], params.runs[NARROW]
+    assert (run.model.decoder.filters, base.model.decoder.filters) == (6, 4)
+    dataset = load(run.dataset, params.image_kind(run.dataset))
+    images = training_images(dataset, run.training.split)
+    state = new_train_state(run, images, dataset.kind, torch.device("cpu"))
+    state.start_from_run(base)
+    assert all(torch.equal(state.average[name], w) for name, w in state.weights.items())
+    narrow = build_model(base.model)
+    narrow.load_state_dict(weights_of(project, NARROW))
+    random = generator(0, "test", 0, "cpu")
+    x = as_input(images, dataset.kind, random)
+    noise = latent_noise(run.model.latent_dim, x, random)
+    with torch.no_grad():
+        for ours, theirs in zip(
+            state.model.bound_terms(x, noise), narrow.bound_terms(x, noise), strict=True
+        ):
+            assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_killed_while_the_wider_decoder_trains_the_weights_are_bit_identical(project):
+    prepare(project, {"epochs": 4})
+    for name in (NARROW, WIDE):
+        assert Command(project, "train", name).wait() == 0
+    expected = (results(project, WIDE) / "model.safetensors").read_bytes()
+    assert record_of(project, WIDE)["start"]["run"] == NARROW
+    shutil.rmtree(results(project, WIDE))
+    shutil.rmtree(project / "scratch" / WIDE)
+    train_and_kill(project, WIDE, 3)
+    assert (results(project, WIDE) / "model.safetensors").read_bytes() == expected
 
 
 def test_a_higher_bound_is_learned(begun):

@@ -1,6 +1,6 @@
 """Checks settings that have to agree with each other."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from vlae.config.schema import ColourModelConfig, ModelConfig, Run
@@ -82,10 +82,15 @@ def check_start(run: Run, section: str, runs: dict[str, Run]) -> None:
             f"{section}.{run.name}.dataset must be {other.dataset}, on which {other.name} is "
             f"trained, not {run.dataset}: it begins with those weights"
         )
-    if different := _differences(run.model, other.model):
+    model = run.model
+    if isinstance(model, ModelConfig) and isinstance(other.model, ModelConfig):
+        # A decoder may have more filters than the one that it begins with (vlae.models.widen).
+        filters = min(model.decoder.filters, other.model.decoder.filters)
+        model = replace(model, decoder=replace(model.decoder, filters=filters))
+    if different := _differences(model, other.model):
         raise VlaeError(
             f"{section}.{run.name}.model must be that of {other.name}, with whose weights it "
-            f"begins, but {', '.join(different)}"
+            f"begins, but {', '.join(different)}; only decoder.filters may be larger"
         )
 
 

@@ -1,21 +1,16 @@
-"""The weights that a training begins with, if it names another run (training.start_from).
+"""Where a training begins, if it names another run (training.start_from).
 
-They are the averaged weights of results/checkpoints/RUN, which the train.json beside them
-describes. The optimizer's moments are zero, and the average begins with the same weights.
+It begins with the averaged weights of results/checkpoints/RUN, which the train.json beside them
+describes; see TrainState.start_from_run.
 """
-
-from typing import TYPE_CHECKING
 
 from vlae.config.schema import Run
 from vlae.errors import VlaeError
 from vlae.storage import paths
 from vlae.storage.paths import RECORD
-from vlae.storage.read import read_json, read_safetensors
+from vlae.storage.read import read_json
 from vlae.storage.records import TRAINING, check_record
 from vlae.storage.write import sha256
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def start_of(run: Run) -> dict | None:
@@ -40,18 +35,3 @@ def start_of(run: Run) -> dict | None:
     if record.get("checkpoint_sha256", content) != content:  # old records do not have it
         raise VlaeError(f"{model} is not the checkpoint that the train.json beside it describes")
     return {"run": base.name, "epochs": record["epochs"], "checkpoint_sha256": content}
-
-
-def starting_weights(run: Run) -> "dict[str, Tensor]":
-    """Return the weights by name that the run's training begins with.
-
-    Raises VlaeError for a file that cannot be read and for weights that are not finite.
-    """
-    path = paths.model(run.training.start_from)
-    try:
-        weights, _ = read_safetensors(path)
-    except (OSError, ValueError) as error:
-        raise VlaeError(f"{path} is not a readable checkpoint: {error}") from error
-    if not all(weight.isfinite().all() for weight in weights.values()):
-        raise VlaeError(f"{path} has weights that are not finite")
-    return weights

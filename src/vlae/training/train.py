@@ -25,7 +25,7 @@ from vlae.models.build import backend_name, build_model
 from vlae.randomness import generator
 from vlae.revision import revision
 from vlae.storage import paths
-from vlae.storage.tensors import copy_into, with_prefix
+from vlae.storage.tensors import copy_into
 from vlae.threads import use_free_processors
 from vlae.training.distributed import SINGLE, ProcessGroup, in_processes, processes_for
 from vlae.training.identity import identity
@@ -42,7 +42,6 @@ from vlae.training.saved_state import (
     state_path,
 )
 from vlae.training.schedule import Schedule, schedule_of
-from vlae.training.start import starting_weights
 from vlae.training.step import Arithmetic, new_step
 from vlae.training.train_state import TrainState, new_train_state
 from vlae.training.validation import validation_bound
@@ -214,8 +213,7 @@ def _restore(state: TrainState, saved: SavedState, path: Path, run: Run) -> None
         gamma = saved.curve[-1].get("gamma", 1.0)
         state.start_from_average(saved.tensors, gamma, str(path))
     elif run.start is not None:
-        weights = with_prefix("average", starting_weights(run))
-        state.start_from_average(weights, 1.0, str(paths.model(run.start.name)))
+        state.start_from_run(run.start)
 
 
 def _arithmetic(job: Job, group: ProcessGroup) -> Arithmetic:

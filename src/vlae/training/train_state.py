@@ -9,7 +9,9 @@ from vlae.config.schema import ColourTrainingConfig, Run, TrainingConfig
 from vlae.images import ImageKind
 from vlae.models.base import Model
 from vlae.models.initialise import new_model
-from vlae.models.weights import unpacked
+from vlae.models.weights import read_model, unpacked
+from vlae.models.widen import widened
+from vlae.storage import paths
 from vlae.storage.tensors import copy_into, with_prefix, without_prefix
 from vlae.training.free_bits import RunningGamma
 from vlae.training.optimizer import OPTIMIZERS, new_optimizer, optimizer_tensors
@@ -93,6 +95,17 @@ class TrainState:
         copy_into(self.weights, self.average, source)
         if self.free_bits is not None:
             self.free_bits.values[0] = gamma
+
+    def start_from_run(self, base: Run) -> None:
+        """Start from the averaged weights of another run, whose decoder may have fewer filters.
+
+        The moments are zero. Raises VlaeError for a checkpoint that is missing, cannot be read, or
+        does not belong to that run, and for weights that are not finite.
+        """
+        path = paths.model(base.name)
+        weights = dict(read_model(base.name, base.model, path).named_parameters())
+        average = with_prefix("average", widened(weights, self.model))
+        self.start_from_average(average, 1.0, str(path))
 
 
 def new_train_state(
