@@ -12,9 +12,8 @@ from vlae.models.widen import widened
 from vlae.nn.weightnorm import data_dependent_initialisation
 from vlae.receptive_field import decoder_kernels, reach
 
-SMALL = replace(
-    load_params().runs["static_mnist-vlae"].model, latent_dim=6, trunk_maps=(4, 6, 6), trunk_hidden=20
-)
+SMALL = load_params().runs["static_mnist-vlae"].model
+SMALL = replace(SMALL, latent_dim=6, trunk_maps=(4, 6, 6), trunk_hidden=20)
 SMALL = replace(
     SMALL,
     prior=replace(SMALL.prior, hidden=16),
@@ -96,7 +95,7 @@ def test_the_window_stays():
 
 
 def test_the_same_number_of_filters_changes_nothing():
-    narrow, x, noise = initialised(5, 0)
+    narrow = initialised(5, 0)[0]
     weights = widened(dict(narrow.named_parameters()), initialised(5, 1)[0])
     assert all(weights[name] is weight for name, weight in narrow.named_parameters())
 

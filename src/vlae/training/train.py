@@ -24,7 +24,6 @@ from vlae.hardware import choose_device, choose_precision, describe, set_arithme
 from vlae.models.build import backend_name, build_model
 from vlae.randomness import generator
 from vlae.revision import revision
-from vlae.storage import paths
 from vlae.storage.tensors import copy_into
 from vlae.threads import use_free_processors
 from vlae.training.distributed import SINGLE, ProcessGroup, in_processes, processes_for

@@ -103,7 +103,8 @@ class TrainState:
         does not belong to that run, and for weights that are not finite.
         """
         path = paths.model(base.name)
-        weights = dict(read_model(base.name, base.model, path).named_parameters())
+        model = read_model(base.name, base.model, path)
+        weights: dict[str, Tensor] = dict(model.named_parameters())
         average = with_prefix("average", widened(weights, self.model))
         self.start_from_average(average, 1.0, str(path))
 
