@@ -69,7 +69,10 @@ def times():
     legend, (head, rule, *rows) = shown[1], shown[2].splitlines()
     cells = {row: [cell.strip() for cell in row.strip("|").split("|")] for row in rows}
     kept = [row for row, (run, _, *hours) in cells.items() if run in named and any(hours)]
-    return "\n".join([head, rule, *kept, "", f"<sub>{legend}</sub>"]) + "\n"
+    lines = [line.strip("|").split("|") for line in (head, rule, *kept)]
+    filled = [i for i in range(len(lines[0])) if any(line[i].strip() for line in lines[2:])]
+    table = ["|" + "|".join(line[i] for i in filled) + "|" for line in lines]
+    return "\n".join([*table, "", f"<sub>{legend}</sub>"]) + "\n"
 
 
 def speed():

@@ -22,7 +22,8 @@ KINDS = {
 
 LEGEND = (
     "Hours that the epochs of each run take at the fastest speed recorded for it, on one core of "
-    "a processor or on a GPU. With AMX, or with AVX512-BF16 alone, the C++ core computes. "
+    "a processor or on a GPU. With AMX, with AVX512-BF16 alone, or with AVX2 alone, the C++ core "
+    "computes. "
     "Empty: not recorded on one core or a GPU. Of a run that begins with another run's weights, "
     "only its own epochs count. The machines were shared with other work, and several runs "
     "shared a GPU: a quiet machine is faster."
