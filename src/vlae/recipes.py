@@ -22,13 +22,7 @@ from vlae.coding.bits_back import BitsBack
 from vlae.coding.codec import coding_model
 from vlae.coding.relative_entropy import choose, lossy_model, pack, prior_noise
 from vlae.config.load import inherited_evaluation
-from vlae.config.schema import (
-    ClassifierConfig,
-    EvaluationConfig,
-    Params,
-    Run,
-    as_dict,
-)
+from vlae.config.schema import ClassifierConfig, EvaluationConfig, Params, Run, as_dict
 from vlae.config.stages import configurations, in_recipe, measurements, recorded
 from vlae.data.batches import as_input, permutation
 from vlae.data.fetch import data_recipe
@@ -36,12 +30,7 @@ from vlae.data.labels import labels_recipe
 from vlae.evaluation import probe
 from vlae.evaluation.classifier import classify, train_classifier
 from vlae.evaluation.evaluate import DRAW_SAMPLES, DRAWS
-from vlae.evaluation.likelihood import (
-    adaptively_sampled,
-    curve_points,
-    exact,
-    importance_sampled,
-)
+from vlae.evaluation.likelihood import adaptively_sampled, curve_points, exact, importance_sampled
 from vlae.evaluation.sample import DECOMPRESSED, decompress, draw_samples
 from vlae.evaluation.two_level import deep_subset, two_level
 from vlae.images import COLOUR, FIXED, ImageKind, scaled
