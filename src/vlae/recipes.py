@@ -157,7 +157,7 @@ def _evaluation(model: Model, x: torch.Tensor, run: Run, kind: ImageKind) -> dic
         both = two_level(-result.log_likelihood.numpy(), -deep.log_likelihood.numpy(), index)
         recipe["deep"] = {"images": deep_subset(1000, 5, seed), **dataclasses.asdict(both)}
     if run.evaluation.adaptive_samples:
-        more = adaptively_sampled(model, x, numbers, 30, seed, "float32", scale, 10**4)
+        more = adaptively_sampled(model, x, numbers, 30, seed, "float32", scale, 240)
         recipe["adaptive"] = [more.samples.tolist(), more.log_likelihood.tolist()]
     return recipe
 

@@ -209,6 +209,8 @@ def write_params(folder: Path, mirror: Path, runs: Sequence[str]) -> None:
             for run, config in tree[section].items()
             if run in tree["runs"] and config["dataset"] in tree["datasets"]
         }
+    for config in tree["codelengths"].values():
+        config["images"] = 8  # the first ones are unpacked one by one, pixel after pixel
     for config in tree["lossy"].values():
         config |= {"images": 8, "bits": 8}
     probed = {config["dataset"] for config in tree["probes"].values()}

@@ -102,7 +102,14 @@ def test_shares_of_a_batch_have_the_gradient_of_the_whole(tmp_path, free_bits):
         torch.testing.assert_close((one + other) / 2, wanted, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [RUN, "dynamic_mnist-pixelcnn", "cifar10-vlae_7x4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        RUN,
+        pytest.param("dynamic_mnist-pixelcnn", marks=pytest.mark.slow),
+        pytest.param("cifar10-vlae_7x4", marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_do_what_one_does(project, name):
     prepare(project, {"epochs": 2})
     one, record_of_one = train(project, name, "--precision", "float32")
@@ -139,7 +146,7 @@ def wait_for_state(folder, command):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("victim", ["launcher", "worker"])
+@pytest.mark.parametrize("victim", [pytest.param("launcher", marks=pytest.mark.slow), "worker"])
 def test_killed_and_resumed_the_weights_are_bit_identical(project, victim):
     """SIGKILL. Workers without their launcher save their state and end; so the lock is free."""
     prepare(project, {"epochs": 6})

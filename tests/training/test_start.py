@@ -97,6 +97,7 @@ def test_the_record_says_where_it_began(begun):
     assert "start" not in base and "bound_samples" not in base["config"]["training"]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_the_weights_are_bit_identical(begun):
     small_params(begun, {"epochs": 6, "decay_epochs": 6})
     assert Command(begun, "train", PLUS).wait() == 0

@@ -67,7 +67,14 @@ def train_and_kill(folder, name, most):
 
 
 @pytest.mark.parametrize(
-    "name", [RUN, "dynamic_mnist-pixelcnn", "static_mnist-vae_iaf", "cifar10-vlae_4x2"]
+    "name",
+    [
+        RUN,
+        *(
+            pytest.param(other, marks=pytest.mark.slow)
+            for other in ("dynamic_mnist-pixelcnn", "static_mnist-vae_iaf", "cifar10-vlae_4x2")
+        ),
+    ],
 )
 def test_killed_at_random_moments_the_weights_are_bit_identical(project, name):
     """SIGKILL, again and again, while it saves its state after every step."""

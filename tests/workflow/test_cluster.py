@@ -630,6 +630,7 @@ def test_the_controller_is_gone_for_a_while(disturb):
     assert training.starts() == 1
 
 
+@pytest.mark.slow
 def test_snakemake_is_killed(disturb):
     def kill(training):
         training.hold()

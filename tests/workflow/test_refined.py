@@ -51,6 +51,7 @@ def test_nothing_is_done_twice_and_a_clone_takes_both_from_the_remote(trained, t
     assert clone.trained() == set() and row(clone, "table1_static_mnist", MODEL)
 
 
+@pytest.mark.slow
 def test_what_a_command_by_hand_puts_in_place_is_no_file_of_the_users_own(trained, tmp_path):
     """Snakemake refuses to replace files of which DVC's cache has no copy."""
     trained.do("dvc", "push", "-q")
@@ -67,6 +68,7 @@ def test_what_a_command_by_hand_puts_in_place_is_no_file_of_the_users_own(traine
     assert "not as dvc.lock records" in clone.call("snakemake", "-n").stderr
 
 
+@pytest.mark.slow
 def test_a_change_of_the_refined_run_leaves_the_base(trained, tmp_path):
     workflow = trained.copy_to(tmp_path / "copy")
     workflow.edit_params(lambda tree: tree["refined"][PLUS]["training"].update(seed=5))

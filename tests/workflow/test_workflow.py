@@ -188,7 +188,8 @@ DISTURBED = {
 }
 
 
-@pytest.mark.parametrize("newer", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("newer", [0, 1])
 def test_what_is_drawn_is_what_is_recorded_whatever_the_times_say(built, tmp_path, newer):
     """Every second one has a new time, the others have that of what was drawn."""
     workflow = built.copy_to(tmp_path / "copy")
@@ -239,6 +240,7 @@ def test_one_learning_rate_retrains_one_run_for_everybody_and_back_is_free(built
     assert workflow.do("git", "diff", "--stat", "HEAD~", "--", ".", ":!artifacts") == ""
 
 
+@pytest.mark.slow
 def test_a_clone_goes_on_from_what_is_published(built, tmp_path):
     """A longer budget where there is no training state, here and where another machine trained."""
     run = FLOW_RUNS[0]
