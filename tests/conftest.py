@@ -16,6 +16,7 @@ logs.to_stderr()  # as on the command line
 LONGEST = (
     "test_workflow",
     "test_cluster",
+    "test_refined",
     "test_distributed",
     "test_train",
     "test_gestures",
