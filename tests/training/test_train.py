@@ -70,10 +70,9 @@ def train_and_kill(folder, name, most):
     "name",
     [
         RUN,
-        *(
-            pytest.param(other, marks=pytest.mark.slow)
-            for other in ("dynamic_mnist-pixelcnn", "static_mnist-vae_iaf", "cifar10-vlae_4x2")
-        ),
+        pytest.param("dynamic_mnist-pixelcnn", marks=pytest.mark.slow),
+        pytest.param("static_mnist-vae_iaf", marks=pytest.mark.slow),
+        pytest.param("cifar10-vlae_4x2", marks=pytest.mark.slow),
     ],
 )
 def test_killed_at_random_moments_the_weights_are_bit_identical(project, name):
