@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 
 RECIPES = "recipes"
 DATA = ("fetch@", "labels@")  # stages whose outputs are never published
@@ -28,7 +28,8 @@ class Record:
         # Stages that are outdated or forced, whatever DVC says.
         self.reconfigured = {*reconfigured}
         self.force(forced)
-        with Repo(_wait_for_lock=True) as repo:
+        # Under one lock, DVC reads dvc.yaml and dvc.lock once; else each call reads them again.
+        with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
             self.repo = repo
             self.status = repo.status()
             self.stages = {stage.addressing: stage for stage in repo.index.stages}

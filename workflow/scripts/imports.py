@@ -1,6 +1,7 @@
 """Finds the source files that a module of vlae depends on, from import statements."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "vlae"
@@ -33,6 +34,7 @@ def _path(module: str, source: Path) -> Path | None:
     return next((p for p in (base / "__init__.py", base.with_suffix(".py")) if p.is_file()), None)
 
 
+@cache
 def _imported(path: Path) -> list[str]:
     """Return names that may be modules of the package.
 
