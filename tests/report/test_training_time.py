@@ -27,7 +27,10 @@ def test_hours_are_those_of_the_fastest_stretch_of_each_kind(tmp_path):
         stretch(40, 50, 3600, core="PyTorch"),
         stretch(50, 60, 1800, core="C++ (AVX2)"),
         stretch(50, 60, 36, core="PyTorch, CUDA graph", device="cuda", hardware="H100"),
-        stretch(60, 61, 1, hardware="2 cores of X"),  # says nothing of one core
+        # These say nothing of one core.
+        stretch(60, 61, 1, hardware="2 cores of X"),
+        stretch(61, 62, 1, hardware="16 cores of X"),
+        stretch(62, 63, 1, hardware="1 core of X, 2 cores of X"),
     ]
     write_training(tmp_path, RUN, epochs=60, seconds=1, stretches=stretches)
     frame = build(params(RUN), tmp_path).frame

@@ -1,5 +1,6 @@
 """The table of training times, by the speed of recorded trainings."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ KINDS = {
     "pytorch": "1 core, PyTorch alone",
     "gpu": "GPU",
 }
+
+# A stretch that was interrupted names the hardware of each part: "1 core of X, 2 cores of X".
+SEVERAL = re.compile(r"\b\d+ cores of ")
 
 LEGEND = (
     "Hours that the epochs of each run take at the fastest speed recorded for it, on one core of "
@@ -69,7 +73,7 @@ def _hours(training: dict) -> dict[str, float]:
     fastest: dict[str, float] = {}
     for stretch in training.get("stretches") or [whole]:
         epochs, seconds = stretch["to_epoch"] - stretch["from_epoch"], stretch.get("seconds", 0)
-        if epochs > 0 and seconds > 0 and not stretch["hardware"].startswith("2 "):
+        if epochs > 0 and seconds > 0 and not SEVERAL.search(stretch["hardware"]):
             kind, a_run = _kind(stretch), seconds / epochs * training["epochs"] / 3600
             fastest[kind] = min(fastest.get(kind, a_run), a_run)
     return fastest
