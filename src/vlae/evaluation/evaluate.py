@@ -138,7 +138,7 @@ def evaluate(
         write_json(out, record)
     elif not by_hand:
         base = paths.evaluation(run.name)
-        write_npz(base.with_name(base.name + ".npz"), **arrays)
+        write_npz(base.with_name(base.name + ".npz"), compress=True, **arrays)
         write_json(base.with_name(base.name + ".json"), record)
     return record
 

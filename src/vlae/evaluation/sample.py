@@ -113,6 +113,7 @@ def write_samples(
     images = {"originals": originals, "decompressions": again, "samples": samples}
     write_npz(
         paths.samples(run.name),
+        compress=True,
         **{name: images_of(x) for name, x in images.items()},
         originals_index=index.numpy().astype(np.int32),
         sample_seed=np.array(seed),

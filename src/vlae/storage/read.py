@@ -63,8 +63,8 @@ def read_npz(
 ) -> "dict[str, np.ndarray]":
     """Return the arrays of a numpy archive: all, or those of `names` that it contains.
 
-    The archive may unpack to at most `most` bytes, by default the size of the file, because our
-    own files are not compressed. Raises ValueError, in one line, for any fault.
+    The archive may unpack to at most `most` bytes, by default the size of the file, because
+    only results are compressed. Raises ValueError, in one line, for any fault.
     """
     import numpy as np
 

@@ -13,9 +13,10 @@ import numpy as np
 from vlae.errors import VlaeError
 from vlae.images import recorded_kind
 from vlae.storage import paths
-from vlae.storage.read import read_json, read_npz, read_text, shown
+from vlae.storage.read import MIB, read_json, read_npz, read_text, shown
 
 LARGEST, LONGEST = 2**53, 1000  # limits of a number and of a text in a record
+MOST_ARRAYS = 64 * MIB  # limit of a file of arrays, unpacked
 
 # Keys that the tables and figures need, with their types; records have more keys.
 TRAINING = {"epochs": int, "hardware": str, "split": str}
@@ -221,7 +222,7 @@ def read_arrays(
     """
     try:
         with open(path, "rb") as file:
-            arrays = read_npz(file, names + more)
+            arrays = read_npz(file, names + more, MOST_ARRAYS)
     except OSError as error:
         raise VlaeError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:

@@ -70,14 +70,21 @@ class _Entry(zipfile.ZipInfo):
         return bytes(header)
 
 
-def write_npz(path: Path, **arrays: "np.ndarray") -> None:
-    """Write an uncompressed npz; the same arrays give the same bytes on any machine."""
+def write_npz(path: Path, *, compress: bool = False, **arrays: "np.ndarray") -> None:
+    """Write arrays by name, atomically; the same arrays give the same bytes on any machine.
+
+    With `compress`, they give the same bytes only where zlib has the same version.
+    """
     import numpy as np
+
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
 
     def write(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, array in arrays.items():
-                with archive.open(_Entry(f"{name}.npy"), "w", force_zip64=True) as member:
+                entry = _Entry(f"{name}.npy")
+                entry.compress_type = method
+                with archive.open(entry, "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
     write_atomically(path, write)
