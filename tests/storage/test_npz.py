@@ -1,4 +1,4 @@
-"""Files of arrays: what is written is read, and no file unpacks to more memory than is expected."""
+"""Files of arrays: what is written is read, and no file unpacks to more memory than expected."""
 
 import zipfile
 
