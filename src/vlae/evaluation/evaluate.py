@@ -40,7 +40,7 @@ from vlae.randomness import generator
 from vlae.statistics import mean_and_error
 from vlae.storage import paths
 from vlae.storage.records import read_training, training_file
-from vlae.storage.write import sha256, write_json, write_npz
+from vlae.storage.write import sha256, write_json, write_npz, write_npz_compressed
 from vlae.threads import use_free_processors
 from vlae.units import bits_per_dim
 
@@ -138,7 +138,7 @@ def evaluate(
         write_json(out, record)
     elif not by_hand:
         base = paths.evaluation(run.name)
-        write_npz(base.with_name(base.name + ".npz"), compress=True, **arrays)
+        write_npz_compressed(base.with_name(base.name + ".npz"), **arrays)
         write_json(base.with_name(base.name + ".json"), record)
     return record
 

@@ -16,7 +16,7 @@ from vlae.models.base import Model
 from vlae.models.weights import load_model
 from vlae.randomness import generator
 from vlae.storage import paths
-from vlae.storage.write import write_npz
+from vlae.storage.write import write_npz_compressed
 
 COUNT = 100  # recorded samples, which figures show
 # Test images that are decompressed, by kind of image. A classifier needs more colour images.
@@ -111,9 +111,8 @@ def write_samples(
     again = decompress(model, originals, seed) if model.latent_dim else originals
     samples = draw_samples(model, count or COUNT, seed, on)
     images = {"originals": originals, "decompressions": again, "samples": samples}
-    write_npz(
+    write_npz_compressed(
         paths.samples(run.name),
-        compress=True,
         **{name: images_of(x) for name, x in images.items()},
         originals_index=index.numpy().astype(np.int32),
         sample_seed=np.array(seed),

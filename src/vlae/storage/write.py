@@ -70,14 +70,18 @@ class _Entry(zipfile.ZipInfo):
         return bytes(header)
 
 
-def write_npz(path: Path, *, compress: bool = False, **arrays: "np.ndarray") -> None:
-    """Write arrays by name, atomically; the same arrays give the same bytes on any machine.
+def write_npz(path: Path, **arrays: "np.ndarray") -> None:
+    """Write an uncompressed npz; the same arrays give the same bytes on any machine."""
+    _write_npz(path, arrays, zipfile.ZIP_STORED)
 
-    With `compress`, they give the same bytes only where zlib has the same version.
-    """
+
+def write_npz_compressed(path: Path, **arrays: "np.ndarray") -> None:
+    """Write a compressed npz; the same arrays give the same bytes if zlib is the same."""
+    _write_npz(path, arrays, zipfile.ZIP_DEFLATED)
+
+
+def _write_npz(path: Path, arrays: "dict[str, np.ndarray]", method: int) -> None:
     import numpy as np
-
-    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
 
     def write(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "w") as archive:
