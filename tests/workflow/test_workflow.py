@@ -306,6 +306,22 @@ def test_a_corrupted_result_is_one_clear_line(built, tmp_path):
     assert (workflow.folder / path).read_bytes() == good
 
 
+def test_many_changed_results_are_one_short_line(built, tmp_path):
+    workflow = built.copy_to(tmp_path / "copy")
+    results = workflow.folder / "results"
+    files = [*results.glob("checkpoints/*/*"), *results.glob("evaluations/*")]
+    for path in files:
+        path.unlink()  # a link to DVC's cache, which is left as it is
+        path.write_bytes(b"garbage")
+    done = workflow.call("snakemake", "--dry-run")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.count("results/") == 5 and f" and {len(files) - 5} more: " in line
+    assert {path.read_bytes() for path in files} == {b"garbage"}
+    workflow.do("dvc", "checkout", "-q", "-f")
+    assert b"garbage" not in {path.read_bytes() for path in files}
+
+
 @pytest.mark.parametrize(
     ("edit", "line"),
     [

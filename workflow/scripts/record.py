@@ -51,6 +51,7 @@ dvc_patched.patch()  # DVC replaces dvc.lock as a whole
 for name in ("dvc", "dvc_data", "dvc_objects"):  # this script reports their errors, in one line
     logging.getLogger(name).setLevel(logging.CRITICAL)
 DVC = (sys.executable, Path(__file__).with_name("dvc_patched.py"), "--wait-for-lock")
+MOST_NAMED = 5  # files in one message
 
 
 def do_without_git():
@@ -91,8 +92,14 @@ def keep_what_only_the_user_has(record, stages):
     displaced = [path for name in stages for path in record.out_of_place(name)]
     lost = [path for path in displaced if record.unsaved(path)]
     if lost:
-        files = " ".join(lost)
-        stop(f"{files}: not as dvc.lock records; `dvc checkout -f {files}` replaces it")
+        named = " ".join(lost[:MOST_NAMED])
+        if len(lost) == 1:
+            stop(f"{named}: not as dvc.lock records; `dvc checkout -f {named}` replaces it")
+        others = f" and {len(lost) - MOST_NAMED} more" * (len(lost) > MOST_NAMED)
+        stop(
+            f"{named}{others}: not as dvc.lock records; `dvc checkout -f FILE` replaces one of "
+            "them, without FILE all"
+        )
 
 
 def put_away(record, stages):

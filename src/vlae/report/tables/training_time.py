@@ -15,7 +15,7 @@ NAME = "training_time"
 # Kinds of machines, by what a record says of its core and device.
 KINDS = {
     "amx": "1 core with AMX",
-    "avx512": "1 core without AMX",
+    "avx512": "1 core, AVX512-BF16",
     "avx2": "1 core with AVX2 alone",
     "pytorch": "1 core, PyTorch alone",
     "gpu": "GPU",
@@ -26,11 +26,10 @@ SEVERAL = re.compile(r"\b\d+ cores of ")
 
 LEGEND = (
     "Hours that the epochs of each run take at the fastest speed recorded for it, on one core of "
-    "a processor or on a GPU. With AMX, with AVX512-BF16 alone, or with AVX2 alone, the C++ core "
-    "computes. "
-    "Empty: not recorded on one core or a GPU. Of a run that begins with another run's weights, "
-    "only its own epochs count. The machines were shared with other work, and several runs "
-    "shared a GPU: a quiet machine is faster."
+    "a processor or on a GPU. With AMX, with AVX512-BF16 without AMX, or with AVX2 alone, the C++ "
+    "core computes. Empty: not recorded on one core or a GPU. Of a run that begins with another "
+    "run's weights, only its own epochs count. The machines were shared with other work, and "
+    "several runs shared a GPU: a quiet machine is faster."
 )
 
 
