@@ -28,8 +28,10 @@ docs: $(ENVIRONMENT)  ## build the documentation as a site: build/site/index.htm
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build
 	@echo "make: the documentation is build/site/index.html"
 
-# Each process runs one test file at a time, in the order of tests/conftest.py.
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Each process runs one test file at a time, in the order of tests/conftest.py. There is one more
+# than processors, because tests of the workflow also wait.
+SIDE_BY_SIDE := --numprocesses $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN)) --maxprocesses 4 \
+	--dist loadfile --no-loadscope-reorder
 
 # The networks in tests are tiny, so threads would only wait for each other.
 test test-slow test-cluster: export OMP_NUM_THREADS = 1

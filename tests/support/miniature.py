@@ -1,13 +1,14 @@
 """Small runs and made-up data for the tests: the real code, a few seconds of it."""
 
 import copy
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from vlae.config.load import load_params
-from vlae.config.schema import Params
+from vlae.config.schema import Params, Run
 from vlae.images import image_kind
 from vlae.storage.write import write_npz
 
@@ -57,12 +58,19 @@ def merge(base: dict, changes: dict) -> dict:
     return merged
 
 
+@cache
+def params_of_the_project() -> tuple[dict, dict[str, Run]]:
+    """What its params.yaml says, and its runs; read once."""
+    path = PROJECT / "params.yaml"
+    return yaml.safe_load(path.read_text()), load_params(path).runs
+
+
 def small_params(
     folder: Path, training: dict | None = None, evaluation: dict | None = None
 ) -> Params:
     """params.yaml with tiny networks, one epoch, 20 samples and 50 for a few images; written
     to `folder` and read."""
-    tree = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    tree, real = copy.deepcopy(params_of_the_project())
     small = {
         "training": {"epochs": 1, "batch_size": 8, "init_images": 16, **(training or {})},
         "evaluation": {
@@ -92,7 +100,6 @@ def small_params(
                 if isinstance(block, dict)
             }
         run["training"] = {}
-    real = load_params(PROJECT / "params.yaml").runs
     for name, run in tree["refined"].items():
         begun = run["training"]["start_from"]
         run["model"] = copy.deepcopy(tree["runs"][begun]["model"])
