@@ -70,7 +70,8 @@ def small_params(
 ) -> Params:
     """params.yaml with tiny networks, one epoch, 20 samples and 50 for a few images; written
     to `folder` and read."""
-    tree, real = copy.deepcopy(params_of_the_project())
+    tree, real = params_of_the_project()
+    tree = copy.deepcopy(tree)
     small = {
         "training": {"epochs": 1, "batch_size": 8, "init_images": 16, **(training or {})},
         "evaluation": {
@@ -99,7 +100,7 @@ def small_params(
                 for part, block in run["model"].items()
                 if isinstance(block, dict)
             }
-        run["training"] = {}
+        run |= {"training": {}, "evaluation": {}}
     for name, run in tree["refined"].items():
         begun = run["training"]["start_from"]
         run["model"] = copy.deepcopy(tree["runs"][begun]["model"])

@@ -16,12 +16,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Workflow:
     workflow = new_workflow(tmp_path_factory.mktemp("colour"), (*PAPER, NARROW))
-
-    def few(tree):  # what the runs say themselves is of the true size
-        for run in tree["runs"].values():
-            run["evaluation"] = {}
-
-    workflow.edit_params(few)
     workflow.do("snakemake", "--cores", "all")
     return workflow
 
